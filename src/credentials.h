@@ -20,6 +20,10 @@
 
 typedef struct PemsKeyring PemsKeyring;
 
+/* Hex digits of a key id, and bytes of the longest token, both without the NUL. */
+#define PEMS_KEY_ID_LENGTH	  16
+#define PEMS_TOKEN_MAX_LENGTH 4096
+
 /* Call once per process. */
 extern bool pems_credentials_initialize(void);
 
@@ -50,7 +54,20 @@ extern bool pems_credentials_create_keyring(const char *path, uid_t uid, gid_t g
 extern const char *pems_credentials_current_key(const PemsKeyring *keyring,
 												const char **public_key);
 
-/* Seal: needs only the public key (base64).  *sealed is malloc'ed.  token is not kept. */
+/* Whether key_id is the id of this public key (base64). */
+extern bool pems_credentials_is_key(const char *key_id, const char *public_key);
+
+/*
+ * NULL for a token that can be sealed, or a static sentence that says why not.  A bearer token is
+ * visible ASCII (RFC 6750), so that spaces, line ends and a pasted "Bearer " are mistakes.
+ */
+extern const char *pems_credentials_check_token(const char *token);
+
+/*
+ * Seal: needs only the public key (base64).  *sealed is malloc'ed.  token is not kept.  False for
+ * a text that could not be opened again: a bad token or public key, an organization or URL that is
+ * empty or not UTF-8; and when memory runs out.
+ */
 extern bool pems_credentials_seal(const char *public_key, const char *organization,
 								  const char *url, int64_t generation, const char *token,
 								  unsigned char **sealed, size_t *sealed_length);

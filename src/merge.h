@@ -3,6 +3,12 @@
  *		The three-way decision: base, delta, remote -> send, nothing to do, or conflict.
  *
  * Pure and deterministic.  The rules are those of docs/CONFLICTS.md.
+ *
+ * An object in the delta changes the members that it names and no others: where
+ * delta, base and remote all hold an object, the decision is made member by
+ * member, paths are dotted (custom.costCentre), and changes keeps the nested
+ * shape with what is still to send.  Fields at the top are compared by their
+ * type, everything below as plain JSON.  Arrays are one value.
  */
 #ifndef PEMS_MERGE_H
 #define PEMS_MERGE_H
@@ -14,20 +20,20 @@
 typedef struct PemsMergeInput
 {
 	const PemsCatalogue *catalogue;
-	bool is_delete;				/* operation DELETE: delta is not looked at */
-	const JsonNode *delta;		/* object: what the user changed */
-	const JsonNode *base;		/* the record that the user saw; NULL: not in the history */
-	const JsonNode *own;		/* fields whose last value since base is the author's own earlier edit; may be NULL */
-	const JsonNode *remote;		/* the record as PEMS has it; NULL: gone */
+	bool is_delete;        /* operation DELETE: delta is not looked at */
+	const JsonNode *delta; /* object: what the user changed */
+	const JsonNode *base;  /* the record that the user saw; NULL: not in the history */
+	const JsonNode *own;   /* fields last written, since base, by the author's own edits; or NULL */
+	const JsonNode *remote; /* the record as PEMS has it; NULL: gone */
 	int64_t base_version;
 	int64_t remote_version;
 } PemsMergeInput;
 
 typedef enum PemsMergeAction
 {
-	PEMS_MERGE_SEND,			/* send changes with remote_version */
-	PEMS_MERGE_NOTHING,			/* PEMS has it already */
-	PEMS_MERGE_CONFLICT			/* a user must decide */
+	PEMS_MERGE_SEND,    /* send changes with remote_version */
+	PEMS_MERGE_NOTHING, /* PEMS has it already */
+	PEMS_MERGE_CONFLICT /* a user must decide */
 } PemsMergeAction;
 
 typedef enum PemsConflictKind
@@ -44,21 +50,49 @@ typedef struct PemsDecision
 {
 	PemsMergeAction action;
 	PemsConflictKind kind;
-	char *changes;				/* SEND of an update: the JSON object to send; else NULL */
-	char **fields;				/* CONFLICT: dotted paths, in the delta's order; VALIDATION: the delta's fields */
+	char *changes; /* SEND of an update: the JSON object to send; else NULL */
+	char **fields; /* CONFLICT: dotted paths, in the delta's order; VALIDATION: its fields */
 	size_t field_count;
-	char **errors;				/* VALIDATION: the broken rules */
+	char **errors; /* VALIDATION: the broken rules */
 	size_t error_count;
-	bool failed;				/* out of memory: nothing else is set */
+	bool failed; /* out of memory: nothing else is set (action is CONFLICT, kind NONE) */
 } PemsDecision;
 
+/*
+ * The rules, in the order in which they are tried:
+ *
+ *	update	remote gone						conflict deleted_in_pems, on the whole delta
+ *			remote = ours					nothing to send for this value
+ *			base missing					conflict base_missing on this value
+ *			remote = base					ours is sent
+ *			otherwise						conflict update_update on this value
+ *			sent, but remote is not base	the delta is validated on remote: conflict validation
+ *	delete	remote gone						nothing to do
+ *			remote version = base version	sent
+ *			remote = base with own edits	sent (only where own names a field)
+ *			otherwise						conflict changed_in_pems_before_delete, on what differs
+ *
+ * A base that is no JSON object counts as missing.  own is laid over
+ * base; with base missing it counts for nothing.  Versions decide about deletes
+ * only: an update compares content, also when remote's version is lower.
+ */
 extern void pems_merge_decide(const PemsMergeInput *input, PemsDecision *decision);
 extern void pems_merge_free(PemsDecision *decision);
 /* "update_update", "deleted_in_pems", ...: the text of pfa_sync_conflict.kind; NULL for NONE. */
 extern const char *pems_merge_kind_name(PemsConflictKind kind);
 
-/* Does remote hold our value in every field of the delta?  (Unknown outcome, 04.) */
+/*
+ * Does remote hold our value in every field of the delta?  (Unknown outcome,
+ * 04.)  False when either is NULL or no object.
+ */
 extern bool pems_merge_is_applied(const PemsCatalogue *catalogue, const JsonNode *delta,
 								  const JsonNode *remote);
+
+/*
+ * Append record with changes on top: objects member by member, all else
+ * replaced.  This is what PEMS is taken to do with the changes of a PUT, and
+ * what mirror + delta means.  record may be NULL.
+ */
+extern void pems_merge_apply(const JsonNode *record, const JsonNode *changes, JsonBuffer *result);
 
 #endif /* PEMS_MERGE_H */

@@ -13,7 +13,7 @@
 typedef enum PemsVerdict
 {
 	PEMS_VERDICT_VALID,
-	PEMS_VERDICT_EMPTY_DELTA,	/* {} , null */
+	PEMS_VERDICT_EMPTY_DELTA,   /* {} , null */
 	PEMS_VERDICT_NOT_AN_OBJECT, /* array, string ...: VALIDATION_FAILED outside */
 	PEMS_VERDICT_UNKNOWN_FIELD,
 	PEMS_VERDICT_READ_ONLY_FIELD,
@@ -22,10 +22,10 @@ typedef enum PemsVerdict
 
 typedef struct PemsFindings
 {
-	PemsVerdict verdict;		/* the first class in the order above that applies */
-	char **errors;				/* malloc'ed sentences, all of them, in catalogue order within a class */
+	PemsVerdict verdict; /* the first class in the order above that applies */
+	char **errors;       /* malloc'ed sentences, all of them, in catalogue order within a class */
 	size_t count;
-	bool failed;				/* out of memory */
+	bool failed; /* out of memory */
 } PemsFindings;
 
 /*
@@ -33,6 +33,7 @@ typedef struct PemsFindings
  * known yet).  A rule speaks only when the delta touches one of its fields, and
  * is judged on current with delta on top.  Messages are fixed by the API:
  *
+ *	"there are no changes"					"changes must be an object"
  *	"<name> is not a known field"			"<name> is read-only"
  *	"<name> must be a number" (and so on; text: "<name> must be text")
  *	"<Label> must be after <label of the other>"	Forecast end must be after forecast start
@@ -45,6 +46,7 @@ typedef struct PemsFindings
  * The other label loses its capital only when its second letter is lower case ("forecast
  * start", but "DOR").  A field of the wrong type gives its type error only, and no rule uses it.
  * null, missing and "" count as "no value" for required; the other rules skip fields with no value.
+ * A wrong type in current is not the delta's fault: no error, and no rule uses the value.
  */
 extern void pems_validate_delta(const PemsCatalogue *catalogue, const JsonNode *delta,
 								const JsonNode *current, PemsFindings *findings);

@@ -1,0 +1,49 @@
+/*
+ * 00_guard: what must hold before the first object is made, and the roles that
+ * own and use the objects.  First, because every later fragment names the roles.
+ */
+
+-- complain if script is sourced in psql, rather than via CREATE EXTENSION
+\echo Use "CREATE EXTENSION pems_sync" to load this file. \quit
+
+-- Objects that somebody planted in the target schema are not looked at: every name of ours is
+-- written with its schema.
+SET LOCAL search_path = pg_catalog, pg_temp;
+
+-- Roles belong to the cluster, the extension to one database: a second database finds
+-- them already there.  One that could log in or was made powerful is not ours.
+DO $roles$
+DECLARE
+    role_name text;
+    suspect   text;
+BEGIN
+    FOREACH role_name IN ARRAY ARRAY['pems_sync_reader', 'pems_sync_user', 'pems_sync_admin', 'pems_sync_worker']
+    LOOP
+        IF NOT EXISTS (SELECT FROM pg_catalog.pg_roles r WHERE r.rolname = role_name) THEN
+            EXECUTE pg_catalog.format('CREATE ROLE %I NOLOGIN', role_name);
+            EXECUTE pg_catalog.format('COMMENT ON ROLE %I IS %L', role_name, CASE role_name
+                WHEN 'pems_sync_reader' THEN 'pems_sync: read functions and views'
+                WHEN 'pems_sync_user' THEN 'pems_sync: reader, and commit, write_sync, resolve, discard, validate'
+                WHEN 'pems_sync_admin' THEN 'pems_sync: user, and credentials, pause, retry, retention'
+                ELSE 'pems_sync: internal, what the worker and the SECURITY DEFINER functions run as' END);
+        END IF;
+    END LOOP;
+
+    SELECT r.rolname INTO suspect
+    FROM pg_catalog.pg_roles r
+    WHERE r.rolname IN ('pems_sync_reader', 'pems_sync_user', 'pems_sync_admin', 'pems_sync_worker')
+      AND (r.rolcanlogin OR r.rolsuper OR r.rolcreaterole OR r.rolcreatedb OR r.rolreplication);
+    IF suspect IS NOT NULL THEN
+        RAISE EXCEPTION 'role "%" exists and is not the one that pems_sync makes', suspect
+            USING ERRCODE = 'duplicate_object',
+                  DETAIL = 'It may log in, or has an attribute such as SUPERUSER or CREATEROLE.',
+                  HINT = 'Rename or drop that role, then run CREATE EXTENSION again.';
+    END IF;
+END
+$roles$;
+
+-- BYPASSRLS: a row security policy of the application must neither hide rows from the
+-- worker nor run its functions with the worker's rights.
+ALTER ROLE pems_sync_worker BYPASSRLS;
+GRANT pems_sync_reader TO pems_sync_user;
+GRANT pems_sync_user TO pems_sync_admin;

@@ -1,0 +1,64 @@
+/*
+ * 15_c_functions: functions written in C.  Before the tables, because defaults
+ * and the bodies of SQL functions name them.
+ */
+
+CREATE FUNCTION @extschema@._pems_uuid() RETURNS text
+AS 'MODULE_PATHNAME', 'pems_api_uuid' LANGUAGE C VOLATILE PARALLEL SAFE;
+COMMENT ON FUNCTION @extschema@._pems_uuid() IS 'Internal: a time-ordered UUID (version 7) as text';
+
+CREATE FUNCTION @extschema@._pems_caller() RETURNS text
+AS 'MODULE_PATHNAME', 'pems_api_caller' LANGUAGE C STABLE PARALLEL RESTRICTED;
+COMMENT ON FUNCTION @extschema@._pems_caller() IS 'Internal: the role that called the outermost function (session user, or the role set with SET ROLE), also inside SECURITY DEFINER';
+
+CREATE FUNCTION @extschema@._pems_cluster() RETURNS text
+AS 'MODULE_PATHNAME', 'pems_api_cluster' LANGUAGE C STABLE PARALLEL SAFE;
+COMMENT ON FUNCTION @extschema@._pems_cluster() IS 'Internal: system identifier of the cluster and oid of the database, to notice a restored copy';
+
+CREATE FUNCTION @extschema@._pems_wake(configuration boolean DEFAULT false) RETURNS void
+AS 'MODULE_PATHNAME', 'pems_api_wake' LANGUAGE C VOLATILE STRICT;
+COMMENT ON FUNCTION @extschema@._pems_wake(boolean) IS 'Internal: wakes the worker of this database when the transaction commits; configuration: it reads credentials, pauses and the catalogue again';
+
+CREATE FUNCTION @extschema@._pems_setting(name text) RETURNS text
+AS 'MODULE_PATHNAME', 'pems_api_setting' LANGUAGE C STABLE STRICT;
+COMMENT ON FUNCTION @extschema@._pems_setting(text) IS 'Internal: a pems_sync setting in base units (milliseconds, bytes), whoever asks';
+
+CREATE FUNCTION @extschema@._pems_check_delta(delta jsonb, current jsonb) RETURNS jsonb
+AS 'MODULE_PATHNAME', 'pems_api_check_delta' LANGUAGE C STABLE;
+COMMENT ON FUNCTION @extschema@._pems_check_delta(jsonb, jsonb) IS 'Internal: NULL when the delta is valid on top of current, otherwise {"code", "errors"}';
+
+CREATE FUNCTION @extschema@._pems_apply_delta(record jsonb, delta jsonb) RETURNS jsonb
+AS 'MODULE_PATHNAME', 'pems_api_apply_delta' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
+COMMENT ON FUNCTION @extschema@._pems_apply_delta(jsonb, jsonb) IS 'Internal: record with delta on top; objects merge field by field, everything else replaces';
+
+CREATE FUNCTION @extschema@._pems_valid_pfa_id(pfa_id text) RETURNS boolean
+AS 'MODULE_PATHNAME', 'pems_api_valid_pfa_id' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
+COMMENT ON FUNCTION @extschema@._pems_valid_pfa_id(text) IS 'Internal: may the PFA id stand in a URL of PEMS?';
+
+CREATE FUNCTION @extschema@._pems_check_api_url(api_url text) RETURNS text
+AS 'MODULE_PATHNAME', 'pems_api_check_api_url' LANGUAGE C VOLATILE STRICT;
+COMMENT ON FUNCTION @extschema@._pems_check_api_url(text) IS 'Internal: raises an error when api_url may not be used; otherwise returns its endpoint, scheme://host:port';
+
+CREATE FUNCTION @extschema@.pems_public_key() RETURNS jsonb
+AS 'MODULE_PATHNAME', 'pems_api_public_key' LANGUAGE C VOLATILE;
+COMMENT ON FUNCTION @extschema@.pems_public_key() IS 'The key that credentials are sealed to, {keyId, publicKey} with base64, read from pems_sync.key_file. Errors: 55000 when the file is missing or not private';
+
+CREATE FUNCTION @extschema@._pems_worker_state(
+    OUT database text, OUT pid integer, OUT state text, OUT version text, OUT started_at timestamptz,
+    OUT last_heartbeat timestamptz, OUT in_flight integer, OUT requests bigint, OUT open_breakers integer,
+    OUT last_error text)
+RETURNS SETOF record
+AS 'MODULE_PATHNAME', 'pems_api_worker_state' LANGUAGE C VOLATILE ROWS 1;
+COMMENT ON FUNCTION @extschema@._pems_worker_state() IS 'Internal: what the worker of this database says of itself in shared memory; no row when the library is not preloaded for it';
+
+CREATE FUNCTION @extschema@._pems_host_mark(
+    modification_ids text[], sync_statuses text[], pems_versions integer[], sync_errors text[])
+RETURNS integer
+AS 'MODULE_PATHNAME', 'pems_host_mark' LANGUAGE C VOLATILE STRICT;
+COMMENT ON FUNCTION @extschema@._pems_host_mark(text[], text[], integer[], text[]) IS 'Internal: sets sync_status and its companions on modifications, as the owner of pfa_modification; the arrays go in step; returns the number of rows';
+
+CREATE FUNCTION @extschema@._pems_host_write_mirror(
+    organization_ids text[], pfa_ids text[], versions integer[], records jsonb[], deleted boolean[])
+RETURNS integer
+AS 'MODULE_PATHNAME', 'pems_host_write_mirror' LANGUAGE C VOLATILE STRICT;
+COMMENT ON FUNCTION @extschema@._pems_host_write_mirror(text[], text[], integer[], jsonb[], boolean[]) IS 'Internal: updates mirrors, as the owner of pfa_mirror; the arrays go in step; returns the number of rows';

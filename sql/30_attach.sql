@@ -1,0 +1,281 @@
+/*
+ * 30_attach: the application's tables: what they must look like, and what the
+ * extension adds to them.
+ */
+
+/*
+ * _pems_host_columns(): the columns that the host tables must have.
+ */
+CREATE FUNCTION @extschema@._pems_host_columns()
+RETURNS TABLE (table_name text, column_name text, column_type regtype)
+LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $function$
+    VALUES ('organization', 'id', 'text'::regtype), ('organization', 'code', 'text'), ('organization', 'name', 'text'),
+           ('pfa_mirror', 'id', 'text'), ('pfa_mirror', 'organization_id', 'text'), ('pfa_mirror', 'pfa_id', 'text'),
+           ('pfa_mirror', 'version', 'integer'), ('pfa_mirror', 'data', 'jsonb'),
+           ('pfa_modification', 'id', 'text'), ('pfa_modification', 'organization_id', 'text'),
+           ('pfa_modification', 'pfa_id', 'text'), ('pfa_modification', 'base_version', 'integer'),
+           ('pfa_modification', 'delta', 'jsonb'), ('pfa_modification', 'created_by', 'text'),
+           ('pfa_modification', 'created_at', 'timestamptz')
+$function$;
+COMMENT ON FUNCTION @extschema@._pems_host_columns() IS 'Internal: columns that the host tables must have';
+
+/*
+ * _pems_host_added(): the columns that attach adds, with what stands behind their name in
+ * ALTER TABLE.
+ */
+CREATE FUNCTION @extschema@._pems_host_added()
+RETURNS TABLE (table_name text, column_name text, column_type regtype, definition text)
+LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $function$
+    VALUES ('pfa_mirror', 'deleted_at', 'timestamptz'::regtype, 'timestamptz'),
+           ('pfa_mirror', 'last_synced_at', 'timestamptz', 'timestamptz'),
+           ('pfa_modification', 'operation', 'text', 'text DEFAULT ''UPDATE'''),
+           ('pfa_modification', 'change_reason', 'text', 'text'),
+           ('pfa_modification', 'sync_status', 'text', 'text DEFAULT ''draft'''),
+           ('pfa_modification', 'synced_at', 'timestamptz', 'timestamptz'),
+           ('pfa_modification', 'sync_error', 'text', 'text'),
+           ('pfa_modification', 'pems_version', 'integer', 'integer')
+$function$;
+COMMENT ON FUNCTION @extschema@._pems_host_added() IS 'Internal: columns that pems_attach() adds to the host tables';
+
+/*
+ * _pems_host_keys(): the keys that the host tables must have (a primary key, or a unique
+ * index or constraint over just these columns).
+ */
+CREATE FUNCTION @extschema@._pems_host_keys() RETURNS TABLE (table_name text, columns text[])
+LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $function$
+    VALUES ('organization', '{id}'::text[]), ('organization', '{code}'), ('pfa_mirror', '{id}'),
+           ('pfa_mirror', '{organization_id,pfa_id}'), ('pfa_modification', '{id}')
+$function$;
+COMMENT ON FUNCTION @extschema@._pems_host_keys() IS 'Internal: keys that the host tables must have';
+
+/*
+ * _pems_host_problems(): one line for each table, column or key that is missing or of the
+ * wrong type; an empty array when all is well.
+ */
+CREATE FUNCTION @extschema@._pems_host_problems() RETURNS text[]
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $function$
+    WITH host AS (
+        SELECT t.table_name, c.oid, c.relkind
+        FROM (SELECT DISTINCT h.table_name FROM @extschema@._pems_host_columns() h) t
+        LEFT JOIN pg_class c ON c.relname = t.table_name AND c.relkind IN ('r', 'p', 'v', 'm', 'f')
+                            AND c.relnamespace = '@extschema@'::regnamespace
+    ), expected AS (
+        SELECT e.table_name, e.column_name, e.column_type, true AS required FROM @extschema@._pems_host_columns() e
+        UNION ALL
+        SELECT a.table_name, a.column_name, a.column_type, false FROM @extschema@._pems_host_added() a
+    ), problem AS (
+        SELECT h.table_name, 1 AS rank, '' AS name, format('table %s is missing', h.table_name) AS line
+        FROM host h WHERE h.oid IS NULL
+        UNION ALL
+        SELECT h.table_name, 1, '', format('%s is not an ordinary table', h.table_name)
+        FROM host h WHERE h.relkind <> 'r'
+        UNION ALL
+        SELECT h.table_name, 2, e.column_name, format('column %s.%s (%s) is missing', h.table_name, e.column_name, e.column_type)
+        FROM host h JOIN expected e USING (table_name)
+        LEFT JOIN pg_attribute a ON a.attrelid = h.oid AND a.attname = e.column_name AND NOT a.attisdropped
+        WHERE h.relkind = 'r' AND e.required AND a.attname IS NULL
+        UNION ALL
+        SELECT h.table_name, 2, e.column_name, format('column %s.%s must be %s, not %s', h.table_name, e.column_name,
+                   e.column_type, format_type(a.atttypid, a.atttypmod))
+        FROM host h JOIN expected e USING (table_name)
+        JOIN pg_attribute a ON a.attrelid = h.oid AND a.attname = e.column_name AND NOT a.attisdropped
+        WHERE h.relkind = 'r' AND a.atttypid <> e.column_type
+        UNION ALL
+        SELECT h.table_name, 3, k.columns::text, format('%s needs a primary key or unique constraint on (%s)', h.table_name,
+                   array_to_string(k.columns, ', '))
+        FROM host h JOIN @extschema@._pems_host_keys() k USING (table_name)
+        WHERE h.relkind = 'r' AND NOT EXISTS (
+            SELECT FROM pg_index i
+            WHERE i.indrelid = h.oid AND i.indisunique AND i.indisvalid AND i.indpred IS NULL AND i.indexprs IS NULL
+              AND (SELECT array_agg(a.attname::text ORDER BY a.attname) FROM pg_attribute a
+                   WHERE a.attrelid = h.oid AND a.attnum = ANY ((i.indkey::smallint[])[0:i.indnkeyatts - 1]))
+                  = (SELECT array_agg(u.c ORDER BY u.c) FROM unnest(k.columns) u (c)))
+    )
+    SELECT coalesce(array_agg(p.line ORDER BY p.table_name, p.rank, p.name), '{}') FROM problem p
+$function$;
+COMMENT ON FUNCTION @extschema@._pems_host_problems() IS 'Internal: everything that is wrong with the host tables, a line each';
+
+/*
+ * _pems_host_create(owner): makes the host tables that do not exist, owned by that role.
+ */
+CREATE FUNCTION @extschema@._pems_host_create(owner text) RETURNS text[]
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $function$
+DECLARE
+    made text[] := '{}';
+    wanted record;
+BEGIN
+    FOR wanted IN
+        SELECT v.table_name, v.definition FROM (VALUES
+            ('organization', 'id text PRIMARY KEY, code text NOT NULL UNIQUE, name text NOT NULL'),
+            ('pfa_mirror', 'id text PRIMARY KEY DEFAULT gen_random_uuid()::text, organization_id text NOT NULL '
+                'REFERENCES @extschema@.organization (id), pfa_id text NOT NULL, version integer NOT NULL, '
+                'data jsonb NOT NULL, UNIQUE (organization_id, pfa_id)'),
+            ('pfa_modification', 'id text PRIMARY KEY DEFAULT gen_random_uuid()::text, organization_id text NOT NULL '
+                'REFERENCES @extschema@.organization (id), pfa_id text NOT NULL, base_version integer NOT NULL, '
+                'delta jsonb NOT NULL DEFAULT ''{}'', created_by text NOT NULL, created_at timestamptz NOT NULL DEFAULT now()')
+            ) AS v (table_name, definition)
+        WHERE to_regclass(format('%I.%I', '@extschema@', v.table_name)) IS NULL
+    LOOP
+        EXECUTE format('CREATE TABLE @extschema@.%I (%s)', wanted.table_name, wanted.definition);
+        EXECUTE format('ALTER TABLE @extschema@.%I OWNER TO %I', wanted.table_name, owner);
+        made := made || wanted.table_name;
+    END LOOP;
+    RETURN made;
+END
+$function$;
+COMMENT ON FUNCTION @extschema@._pems_host_create(text) IS 'Internal: makes the host tables that do not exist';
+
+/*
+ * _pems_host_triggers(): the triggers of the extension on the host tables.
+ */
+CREATE FUNCTION @extschema@._pems_host_triggers() RETURNS TABLE (table_name text, trigger_name text, definition text)
+LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $function$
+    VALUES ('pfa_mirror', 'pems_versions_inserted', 'AFTER INSERT ON %s REFERENCING NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION @extschema@._pems_record_versions()'),
+           ('pfa_mirror', 'pems_versions_updated', 'AFTER UPDATE ON %s REFERENCING NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION @extschema@._pems_record_versions()'),
+           ('pfa_modification', 'pems_guard_delete', 'BEFORE DELETE ON %s FOR EACH ROW EXECUTE FUNCTION @extschema@._pems_guard_modification()'),
+           ('organization', 'pems_guard_truncate', 'BEFORE TRUNCATE ON %s FOR EACH STATEMENT EXECUTE FUNCTION @extschema@._pems_guard_truncate()'),
+           ('pfa_mirror', 'pems_guard_truncate', 'BEFORE TRUNCATE ON %s FOR EACH STATEMENT EXECUTE FUNCTION @extschema@._pems_guard_truncate()'),
+           ('pfa_modification', 'pems_guard_truncate', 'BEFORE TRUNCATE ON %s FOR EACH STATEMENT EXECUTE FUNCTION @extschema@._pems_guard_truncate()')
+$function$;
+COMMENT ON FUNCTION @extschema@._pems_host_triggers() IS 'Internal: triggers of the extension on the host tables';
+
+/*
+ * _pems_host_foreign_keys(): the foreign keys from the extension's tables to the host tables.
+ */
+CREATE FUNCTION @extschema@._pems_host_foreign_keys() RETURNS TABLE (table_name text, constraint_name text, definition text)
+LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $function$
+    SELECT t.table_name, t.table_name || '_' || k.column_name || '_fkey', k.definition
+    FROM (VALUES ('pfa_write_queue'), ('pfa_sync_conflict')) AS t (table_name)
+    CROSS JOIN (VALUES
+        ('modification_id', 'FOREIGN KEY (modification_id) REFERENCES @extschema@.pfa_modification (id) ON DELETE CASCADE'),
+        ('organization_id', 'FOREIGN KEY (organization_id) REFERENCES @extschema@.organization (id)')) AS k (column_name, definition)
+$function$;
+COMMENT ON FUNCTION @extschema@._pems_host_foreign_keys() IS 'Internal: foreign keys from the extension''s tables to the host tables';
+
+/*
+ * _pems_host_extend(): adds what is not there yet: columns, index, triggers, foreign keys,
+ * grants for the worker.
+ */
+CREATE FUNCTION @extschema@._pems_host_extend() RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $function$
+DECLARE
+    item  record;
+BEGIN
+    FOR item IN
+        SELECT format('ALTER TABLE @extschema@.%I ADD COLUMN %I %s', a.table_name, a.column_name, a.definition) AS command
+        FROM @extschema@._pems_host_added() a
+        WHERE NOT EXISTS (SELECT FROM pg_attribute c WHERE c.attname = a.column_name AND NOT c.attisdropped
+                          AND c.attrelid = format('@extschema@.%I', a.table_name)::regclass)
+        UNION ALL
+        SELECT 'CREATE INDEX idx_modification_syncstatus ON @extschema@.pfa_modification (organization_id, sync_status)'
+        WHERE to_regclass('@extschema@.idx_modification_syncstatus') IS NULL
+        UNION ALL
+        SELECT format('CREATE TRIGGER %I ', t.trigger_name) || format(t.definition, format('@extschema@.%I', t.table_name))
+        FROM @extschema@._pems_host_triggers() t
+        WHERE NOT EXISTS (SELECT FROM pg_trigger g WHERE g.tgname = t.trigger_name
+                          AND g.tgrelid = format('@extschema@.%I', t.table_name)::regclass)
+        UNION ALL
+        SELECT format('ALTER TABLE @extschema@.%I ADD CONSTRAINT %I %s', f.table_name, f.constraint_name, f.definition)
+        FROM @extschema@._pems_host_foreign_keys() f
+        WHERE NOT EXISTS (SELECT FROM pg_constraint c WHERE c.conname = f.constraint_name
+                          AND c.conrelid = format('@extschema@.%I', f.table_name)::regclass)
+    LOOP
+        EXECUTE item.command;
+    END LOOP;
+
+    -- DROP EXTENSION then takes the triggers along instead of complaining about them
+    FOR item IN SELECT t.trigger_name, t.table_name FROM @extschema@._pems_host_triggers() t
+    LOOP
+        EXECUTE format('ALTER TRIGGER %I ON @extschema@.%I DEPENDS ON EXTENSION pems_sync', item.trigger_name, item.table_name);
+    END LOOP;
+
+    -- SELECT to read; the rest for tables whose owner is a superuser: the worker writes
+    -- those as itself, because an owner's triggers must not run as a superuser.
+    GRANT SELECT, INSERT, UPDATE ON @extschema@.pfa_mirror, @extschema@.pfa_modification TO pems_sync_worker;
+    GRANT SELECT ON @extschema@.organization TO pems_sync_worker;
+END
+$function$;
+COMMENT ON FUNCTION @extschema@._pems_host_extend() IS 'Internal: adds columns, index, triggers, foreign keys and grants to the host tables';
+
+/*
+ * pems_attach(create_missing)
+ *
+ * Checks the application's tables (organization, pfa_mirror, pfa_modification in the
+ * extension's schema), adds the columns, indexes, triggers and foreign keys that the
+ * extension needs, and takes the first snapshot of the mirror.  May be called again at any time.
+ *
+ * Parameters: create_missing: make tables that do not exist, as ordinary tables of the caller.
+ * Returns: {success, created: [table names], snapshot: number of versions added}
+ * Errors: 55000 with every missing table, column and wrong type in DETAIL.
+ * Tables: host tables; pems_mirror_version, pems_control.
+ */
+CREATE FUNCTION @extschema@.pems_attach(create_missing boolean DEFAULT false) RETURNS jsonb
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $function$
+DECLARE
+    made     text[] := '{}';
+    problems text[];
+    snapshot bigint;
+BEGIN
+    IF create_missing THEN
+        made := @extschema@._pems_host_create(@extschema@._pems_caller());
+    END IF;
+
+    problems := @extschema@._pems_host_problems();
+    IF problems <> '{}' THEN
+        RAISE EXCEPTION 'the tables of the application are not as pems_sync needs them'
+            USING ERRCODE = 'object_not_in_prerequisite_state',
+                  DETAIL = array_to_string(problems, E'\n'),
+                  HINT = 'Add what is missing in schema @extschema@, or, in a new database, run SELECT @extschema@.pems_attach(create_missing => true).';
+    END IF;
+
+    PERFORM @extschema@._pems_host_extend();
+
+    INSERT INTO @extschema@.pems_mirror_version (organization_id, pfa_id, version, data, source, changed_by)
+    SELECT m.organization_id, m.pfa_id, m.version, m.data, 'external', @extschema@._pems_caller()
+    FROM @extschema@.pfa_mirror m
+    WHERE m.organization_id IS NOT NULL AND m.pfa_id IS NOT NULL AND m.version IS NOT NULL AND m.data IS NOT NULL
+    ON CONFLICT (organization_id, pfa_id, version) DO NOTHING;
+    GET DIAGNOSTICS snapshot = ROW_COUNT;
+
+    INSERT INTO @extschema@.pems_control AS c (cluster) VALUES (@extschema@._pems_cluster())
+    ON CONFLICT (singleton) DO UPDATE SET cluster = excluded.cluster, attached_at = now();
+    PERFORM @extschema@._pems_wake(configuration => true);
+
+    RETURN jsonb_build_object('success', true, 'created', to_jsonb(made), 'snapshot', snapshot);
+END
+$function$;
+COMMENT ON FUNCTION @extschema@.pems_attach(boolean) IS 'Checks the application''s tables and adds columns, indexes, triggers and foreign keys; create_missing makes tables that do not exist. Idempotent. Error 55000 lists everything that is missing or of the wrong type.';
+
+/*
+ * pems_detach()
+ *
+ * Takes the triggers and foreign keys off the application's tables again; columns and data
+ * stay.  Nothing is sent until pems_attach() runs.
+ *
+ * Returns: {success}
+ * Tables: host tables; pems_control.
+ */
+CREATE FUNCTION @extschema@.pems_detach() RETURNS jsonb
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $function$
+DECLARE
+    item record;
+BEGIN
+    FOR item IN
+        SELECT format('DROP TRIGGER %I ON %s', g.tgname, g.tgrelid::regclass) AS command
+        FROM @extschema@._pems_host_triggers() t
+        JOIN pg_trigger g ON g.tgname = t.trigger_name
+             AND g.tgrelid = to_regclass(format('%I.%I', '@extschema@', t.table_name))
+        UNION ALL
+        SELECT format('ALTER TABLE %s DROP CONSTRAINT %I', c.conrelid::regclass, c.conname)
+        FROM @extschema@._pems_host_foreign_keys() f
+        JOIN pg_constraint c ON c.conname = f.constraint_name
+             AND c.conrelid = format('@extschema@.%I', f.table_name)::regclass
+    LOOP
+        EXECUTE item.command;
+    END LOOP;
+    DELETE FROM @extschema@.pems_control;
+    PERFORM @extschema@._pems_wake(configuration => true);
+    RETURN jsonb_build_object('success', true);
+END
+$function$;
+COMMENT ON FUNCTION @extschema@.pems_detach() IS 'Takes the triggers and foreign keys off the application''s tables; nothing is sent until pems_attach() runs again';

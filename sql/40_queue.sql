@@ -1,0 +1,523 @@
+/*
+ * 40_queue: what the worker calls.  Everything here runs as pems_sync_worker,
+ * in the worker's two short transactions, and waits for nothing but a row lock.
+ *
+ * Whose turn it is within a record is decided by the worker alone: pems_commit()
+ * marks an item that has a predecessor as waiting for its turn, everybody who
+ * finishes an item leaves a row in pems_recheck, and only the functions below take
+ * the mark off.  So no two sessions can each believe that the other will do it.
+ */
+
+CREATE TYPE @extschema@._pems_outcome AS (
+    item_id         text,
+    claim_token     bigint,
+    attempt         integer,
+    verdict         text,
+    next_request    text,
+    outcome_unknown boolean,
+    delay_ms        bigint,
+    retry_count     integer,
+    rounds          integer,
+    seen_version    integer,
+    pems_version    integer,
+    mirror_data     jsonb,
+    mirror_patch    jsonb,
+    mirror_deleted  boolean,
+    conflict_kind   text,
+    conflict_fields jsonb,
+    error_code      text,
+    error           text,
+    event_type      text,
+    http_method     text,
+    path            text,
+    http_status     integer,
+    latency_ms      double precision,
+    request         jsonb,
+    response        jsonb,
+    pause           boolean
+);
+COMMENT ON TYPE @extschema@._pems_outcome IS 'Internal: what became of one claimed item. verdict: the item''s new status; delay_ms: NULL = at once; pems_version with mirror_data (a record read), mirror_patch (the changes that a write made) or mirror_deleted: what the mirror becomes; seen_version: the mirror''s version when the item was claimed';
+
+/*
+ * _pems_standing(): may the worker send anything from this database?
+ * Returns: ok; not_attached; copy (attached in another cluster or database: a restored dump).
+ */
+CREATE FUNCTION @extschema@._pems_standing() RETURNS text
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $function$
+    SELECT coalesce((SELECT CASE WHEN c.cluster = @extschema@._pems_cluster() THEN 'ok' ELSE 'copy' END
+                     FROM @extschema@.pems_control c), 'not_attached')
+$function$;
+COMMENT ON FUNCTION @extschema@._pems_standing() IS 'Internal: ok, not_attached, or copy (a restored dump)';
+
+/*
+ * _pems_organizations(): organizations that have a credential, for the worker.
+ */
+CREATE FUNCTION @extschema@._pems_organizations(
+    OUT organization_id text, OUT code text, OUT api_url text, OUT endpoint text, OUT sealed_token bytea,
+    OUT key_id text, OUT generation bigint)
+RETURNS SETOF record
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $function$
+    SELECT c.organization_id, o.code, c.api_url, c.endpoint, c.sealed_token, c.key_id, c.generation
+    FROM @extschema@.pems_credential c JOIN @extschema@.organization o ON o.id = c.organization_id
+    ORDER BY c.organization_id
+$function$;
+COMMENT ON FUNCTION @extschema@._pems_organizations() IS 'Internal: organizations with their sealed credentials, for the worker';
+
+/*
+ * _pems_settle(organization_ids, pfa_ids): looks for the first unfinished item of each record
+ * and lets it go, if it was waiting for its turn.
+ */
+CREATE FUNCTION @extschema@._pems_settle(organization_ids text[], pfa_ids text[]) RETURNS void
+LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp AS $function$
+    UPDATE @extschema@.pfa_write_queue q
+    SET waits_for = CASE WHEN q.scheduled_at > clock_timestamp() THEN 'time' END
+    FROM (SELECT DISTINCT r.organization_id, r.pfa_id FROM unnest(organization_ids, pfa_ids) r (organization_id, pfa_id)) r
+    CROSS JOIN LATERAL (
+        SELECT u.id FROM @extschema@.pfa_write_queue u
+        WHERE u.organization_id = r.organization_id AND u.pfa_id = r.pfa_id
+          AND u.status IN ('pending', 'processing', 'conflict', 'failed')
+        ORDER BY u.commit_seq LIMIT 1) head
+    WHERE q.id = head.id AND q.status = 'pending' AND q.waits_for = 'turn'
+$function$;
+COMMENT ON FUNCTION @extschema@._pems_settle(text[], text[]) IS 'Internal: lets the first unfinished item of each record go';
+
+/*
+ * _pems_prepare(): what has to happen before a claim: settles the records that others left in
+ * pems_recheck, and makes items ready whose time has come.
+ * Returns: when the next item's time comes; NULL when none waits for a time.
+ */
+CREATE FUNCTION @extschema@._pems_prepare() RETURNS timestamptz
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $function$
+DECLARE
+    organization_ids text[];
+    pfa_ids          text[];
+BEGIN
+    WITH taken AS (DELETE FROM @extschema@.pems_recheck r RETURNING r.organization_id, r.pfa_id)
+    SELECT array_agg(t.organization_id), array_agg(t.pfa_id) INTO organization_ids, pfa_ids FROM taken t;
+    IF organization_ids IS NOT NULL THEN
+        PERFORM @extschema@._pems_settle(organization_ids, pfa_ids);
+    END IF;
+
+    UPDATE @extschema@.pfa_write_queue q SET waits_for = NULL
+    WHERE q.status = 'pending' AND q.waits_for = 'time' AND q.scheduled_at <= clock_timestamp();
+
+    RETURN (SELECT min(q.scheduled_at) FROM @extschema@.pfa_write_queue q
+            WHERE q.status = 'pending' AND q.waits_for = 'time');
+END
+$function$;
+COMMENT ON FUNCTION @extschema@._pems_prepare() IS 'Internal: settles records and makes items ready whose time has come; returns the next such time';
+
+/*
+ * _pems_claim(organization_ids, slots)
+ *
+ * Claims the best ready items of each organization, at most slots[i] of organization i, at
+ * most one per record, and returns what is needed to decide and send.
+ *
+ * An item may be ready although an earlier one of its record is not finished: two
+ * sessions that committed at the same time did not see each other.  Such an item is sent
+ * back to wait for its turn.
+ *
+ * base_data, own_data and mirror_data are there only when the mirror is not at the version
+ * that the user saw: the common case carries no records around.
+ */
+CREATE FUNCTION @extschema@._pems_claim(organization_ids text[], slots integer[])
+RETURNS TABLE (
+    item_id text, claim_token bigint, organization_id text, pfa_id text, operation text, next_request text,
+    attempt integer, retry_count integer, max_retries integer, rounds integer, outcome_unknown boolean,
+    previous_version integer, payload jsonb, base_version integer, mirror_version integer, mirror_deleted boolean,
+    created_by text, change_reason text, base_data jsonb, own_data jsonb, mirror_data jsonb)
+LANGUAGE sql VOLATILE ROWS 100 SET search_path = pg_catalog, pg_temp AS $function$
+    WITH granted AS (
+        SELECT g.id, g.slots, g.turn FROM unnest(organization_ids, slots) WITH ORDINALITY AS g (id, slots, turn)
+        WHERE NOT EXISTS (SELECT FROM @extschema@.pems_pause p WHERE p.organization_id IN (g.id, '*'))
+    ), head AS MATERIALIZED (
+        SELECT c.*, g.turn FROM granted g CROSS JOIN LATERAL (
+            SELECT q.id, q.organization_id, q.pfa_id, q.commit_seq, q.priority, q.scheduled_at
+            FROM @extschema@.pfa_write_queue q
+            WHERE q.organization_id = g.id AND q.status = 'pending' AND q.waits_for IS NULL
+            ORDER BY q.priority DESC, q.scheduled_at, q.commit_seq
+            LIMIT g.slots FOR NO KEY UPDATE SKIP LOCKED) c
+    ), judged AS MATERIALIZED (
+        SELECT h.*, row_number() OVER (PARTITION BY h.turn ORDER BY h.priority DESC, h.scheduled_at, h.commit_seq) AS place,
+               EXISTS (SELECT FROM @extschema@.pfa_write_queue e
+                       WHERE e.organization_id = h.organization_id AND e.pfa_id = h.pfa_id AND e.id <> h.id
+                         AND e.status IN ('pending', 'processing', 'conflict', 'failed')
+                         AND (e.commit_seq < h.commit_seq OR e.status = 'processing')) AS blocked
+        FROM head h
+    ), sent_back AS (
+        UPDATE @extschema@.pfa_write_queue q SET waits_for = 'turn'
+        FROM judged j WHERE q.id = j.id AND j.blocked
+    ), taken AS (
+        UPDATE @extschema@.pfa_write_queue q
+        SET status = 'processing', claim_token = nextval('@extschema@.pems_claim_order'), attempt = q.attempt + 1,
+            last_attempt_at = clock_timestamp(),
+            sent_version = CASE WHEN q.next_request = 'write' THEN j.version ELSE q.sent_version END
+        FROM (SELECT j.id, j.turn, j.place, m.version, m.deleted_at, m.data, b.sent_version AS previous_version
+              FROM judged j
+              JOIN @extschema@.pfa_write_queue b ON b.id = j.id
+              LEFT JOIN @extschema@.pfa_mirror m ON m.organization_id = j.organization_id AND m.pfa_id = j.pfa_id
+              WHERE NOT j.blocked) j
+        WHERE q.id = j.id
+        RETURNING q.*, j.turn, j.place, j.previous_version, j.version AS mirror_version,
+                  j.deleted_at IS NOT NULL AS mirror_deleted,
+                  CASE WHEN j.version <> q.base_version THEN j.data END AS mirror_data
+    )
+    SELECT t.id, t.claim_token, t.organization_id, t.pfa_id, t.operation, t.next_request, t.attempt, t.retry_count,
+           t.max_retries, t.rounds, t.outcome_unknown, t.previous_version, t.payload, t.base_version, t.mirror_version,
+           t.mirror_deleted, m.created_by, m.change_reason,
+           CASE WHEN t.mirror_version <> t.base_version THEN
+               (SELECT v.data FROM @extschema@.pems_mirror_version v
+                WHERE v.organization_id = t.organization_id AND v.pfa_id = t.pfa_id AND v.version = t.base_version) END,
+           CASE WHEN t.mirror_version <> t.base_version THEN
+               @extschema@._pems_own_changes(t.organization_id, t.pfa_id, t.base_version, t.modification_id, m.created_by) END,
+           t.mirror_data
+    FROM taken t LEFT JOIN @extschema@.pfa_modification m ON m.id = t.modification_id
+    ORDER BY t.place, t.turn
+$function$;
+
+/*
+ * _pems_own_changes(): fields that the author's own earlier modifications of the record wrote
+ * after that version, with the last value each.  In a three-way decision they count as base:
+ * a user's own earlier edit is no conflict with the same user's later one.
+ */
+CREATE FUNCTION @extschema@._pems_own_changes(
+    organization_id text, pfa_id text, base_version integer, modification_id text, author text) RETURNS jsonb
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $function$
+    SELECT jsonb_object_agg(d.key, d.value ORDER BY v.version)
+    FROM @extschema@.pems_mirror_version v
+    JOIN @extschema@.pfa_write_queue q ON q.modification_id = v.modification_id AND q.operation = 'UPDATE'
+    CROSS JOIN LATERAL jsonb_each(q.payload) AS d
+    WHERE v.organization_id = $1 AND v.pfa_id = $2 AND v.version > $3 AND v.source = 'write'
+      AND v.changed_by = $5 AND v.modification_id <> $4
+$function$;
+COMMENT ON FUNCTION @extschema@._pems_own_changes(text, text, integer, text, text) IS 'Internal: what the author''s own earlier modifications wrote after that version';
+COMMENT ON FUNCTION @extschema@._pems_claim(text[], integer[]) IS 'Internal: claims ready items, at most one per record, and returns what is needed to send them';
+
+/*
+ * _pems_adopt(): takes up the items that a worker left in processing when it ended.  Nobody knows
+ * whether their writes arrived: each gets its line in the audit log, and the next request
+ * for it is a read, at least two seconds after the write, because PEMS may still be at it.
+ * Called once, before the first claim: there is one worker per database, so every claim
+ * that is there belongs to a dead one.
+ * Returns: number of items.
+ */
+CREATE FUNCTION @extschema@._pems_adopt() RETURNS integer
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $function$
+DECLARE
+    adopted integer;
+BEGIN
+    WITH orphan AS (
+        SELECT q.id, q.next_request FROM @extschema@.pfa_write_queue q WHERE q.status = 'processing'
+    ), taken AS (
+        UPDATE @extschema@.pfa_write_queue q
+        SET status = 'pending', waits_for = 'time', claim_token = nextval('@extschema@.pems_claim_order'),
+            scheduled_at = greatest(clock_timestamp(), q.last_attempt_at + interval '2 seconds'),
+            outcome_unknown = q.outcome_unknown OR q.next_request = 'write',
+            next_request = CASE q.next_request WHEN 'write' THEN 'read' ELSE q.next_request END,
+            error_code = 'OUTCOME_UNKNOWN', last_error = 'The worker ended before the answer of PEMS was recorded.'
+        FROM orphan o WHERE q.id = o.id
+        RETURNING q.*, o.next_request AS lost_request
+    )
+    INSERT INTO @extschema@.pems_audit_log
+        (event_type, organization_id, pfa_id, modification_id, item_id, job_id, actor, attempt, http_method, error_code, error)
+    SELECT CASE t.lost_request WHEN 'write' THEN 'WRITE_ATTEMPT' ELSE 'READ_ATTEMPT' END, t.organization_id, t.pfa_id,
+           t.modification_id, t.id, t.job_id, 'pems_sync', t.attempt,
+           CASE WHEN t.lost_request <> 'write' THEN 'GET' WHEN t.operation = 'DELETE' THEN 'DELETE' ELSE 'PUT' END,
+           t.error_code, t.last_error
+    FROM taken t;
+    GET DIAGNOSTICS adopted = ROW_COUNT;
+    RETURN adopted;
+END
+$function$;
+COMMENT ON FUNCTION @extschema@._pems_adopt() IS 'Internal: takes up what a dead worker left in processing';
+
+/*
+ * _pems_mark_syncing(item_ids): shows modifications as syncing whose request takes its time.
+ * Only a courtesy to people who look: rows that somebody has locked are left out.
+ */
+CREATE FUNCTION @extschema@._pems_mark_syncing(item_ids text[]) RETURNS void
+LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp AS $function$
+    WITH slow AS (
+        SELECT m.id FROM @extschema@.pfa_modification m
+        WHERE m.id IN (SELECT q.modification_id FROM @extschema@.pfa_write_queue q
+                       WHERE q.id = ANY (item_ids) AND q.status = 'processing')
+          AND m.sync_status = 'queued'
+        FOR NO KEY UPDATE SKIP LOCKED)
+    SELECT @extschema@._pems_host_mark(array_agg(s.id), array_agg('syncing'::text), array_agg(NULL::integer), array_agg(NULL::text))
+    FROM slow s HAVING count(*) > 0
+$function$;
+COMMENT ON FUNCTION @extschema@._pems_mark_syncing(text[]) IS 'Internal: sync_status syncing for requests that take their time';
+
+/*
+ * _pems_notify(outcomes): tells listeners on channel pems_sync what happened, one message per item,
+ * or one for all when more than 20 belong to one organization.
+ */
+CREATE FUNCTION @extschema@._pems_notify(outcomes @extschema@._pems_outcome[]) RETURNS void
+LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp AS $function$
+    WITH event AS (
+        SELECT q.organization_id, q.pfa_id, q.modification_id, q.job_id, o.error,
+               CASE o.verdict WHEN 'completed' THEN 'SYNC_SUCCESS' WHEN 'conflict' THEN 'SYNC_CONFLICT'
+                              WHEN 'failed' THEN 'SYNC_FAILED' ELSE 'SYNC_RETRY' END AS type,
+               (SELECT c.id FROM @extschema@.pfa_sync_conflict c
+                WHERE o.verdict = 'conflict' AND c.item_id = q.id AND c.status = 'unresolved') AS conflict_id
+        FROM unnest(outcomes) o JOIN @extschema@.pfa_write_queue q ON q.id = o.item_id
+        WHERE o.verdict <> 'pending' OR o.delay_ms > 0
+    ), batch AS (
+        SELECT e.organization_id, jsonb_object_agg(e.type, e.n) AS counts, sum(e.n) AS n
+        FROM (SELECT t.organization_id, t.type, count(*) AS n FROM event t GROUP BY t.organization_id, t.type) e
+        GROUP BY e.organization_id
+    ), message AS (
+        SELECT jsonb_build_object('type', 'SYNC_BATCH', 'organizationId', b.organization_id, 'counts', b.counts) AS body
+        FROM batch b WHERE b.n > 20
+        UNION ALL
+        SELECT jsonb_build_object('type', e.type, 'organizationId', e.organization_id, 'pfaId', e.pfa_id,
+                   'modificationId', e.modification_id, 'jobId', e.job_id, 'conflictId', e.conflict_id,
+                   'errorMessage', left(e.error, 1000))
+        FROM event e JOIN batch b ON b.organization_id = e.organization_id AND b.n <= 20
+        UNION ALL
+        SELECT jsonb_build_object('type', 'SYNC_PAUSED', 'organizationId', q.organization_id,
+                   'errorMessage', left(min(o.error), 1000))
+        FROM unnest(outcomes) o JOIN @extschema@.pfa_write_queue q ON q.id = o.item_id
+        WHERE o.pause GROUP BY q.organization_id
+    )
+    SELECT pg_notify('pems_sync', (m.body || jsonb_build_object('at', @extschema@._pems_iso(clock_timestamp())))::text)
+    FROM message m
+$function$;
+
+/*
+ * _pems_iso(at): a time as the JSON of the API writes it, ISO 8601 in UTC with Z.
+ */
+CREATE FUNCTION @extschema@._pems_iso(at timestamptz) RETURNS text
+LANGUAGE sql STABLE STRICT SET search_path = pg_catalog, pg_temp AS $function$
+    SELECT to_char(at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"')
+$function$;
+COMMENT ON FUNCTION @extschema@._pems_iso(timestamptz) IS 'Internal: ISO 8601 in UTC with Z';
+COMMENT ON FUNCTION @extschema@._pems_notify(@extschema@._pems_outcome[]) IS 'Internal: notifications of one batch';
+
+/*
+ * _pems_record_mirrors(outcomes): the mirror as PEMS has it now, with its version history.
+ * A write that PEMS applied on the version that the mirror shows makes the mirror the sum of
+ * both.  A record that was read replaces the mirror, unless somebody (a pull) wrote a newer one
+ * since the item was claimed.
+ */
+CREATE FUNCTION @extschema@._pems_record_mirrors(outcomes @extschema@._pems_outcome[]) RETURNS void
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $function$
+DECLARE
+    organization_ids text[];
+    pfa_ids          text[];
+    versions         integer[];
+    records          jsonb[];
+    deleted          boolean[];
+BEGIN
+    WITH next AS MATERIALIZED (
+        SELECT q.organization_id, q.pfa_id, o.pems_version AS version, coalesce(o.mirror_deleted, false) AS deleted,
+               CASE WHEN o.mirror_patch IS NOT NULL THEN @extschema@._pems_apply_delta(m.data, o.mirror_patch)
+                    ELSE coalesce(o.mirror_data, m.data) END AS data,
+               o.verdict = 'completed' AND (o.event_type = 'WRITE_ATTEMPT' OR q.next_request = 'refresh') AS ours, q.modification_id
+        FROM unnest(outcomes) o
+        JOIN @extschema@.pfa_write_queue q ON q.id = o.item_id
+        LEFT JOIN @extschema@.pfa_mirror m ON m.organization_id = q.organization_id AND m.pfa_id = q.pfa_id
+        WHERE o.pems_version IS NOT NULL
+          AND (o.mirror_patch IS NOT NULL OR o.mirror_data IS NOT NULL OR o.mirror_deleted)
+          AND (m.version IS NOT DISTINCT FROM o.seen_version OR (m.version < o.pems_version AND o.mirror_patch IS NULL))
+    ), history AS (
+        INSERT INTO @extschema@.pems_mirror_version AS v
+            (organization_id, pfa_id, version, data, source, modification_id, changed_by, change_reason)
+        SELECT n.organization_id, n.pfa_id, n.version, n.data, CASE WHEN n.ours THEN 'write' ELSE 'pems' END,
+               CASE WHEN n.ours THEN n.modification_id END, CASE WHEN n.ours THEN d.created_by END,
+               CASE WHEN n.ours THEN d.change_reason END
+        FROM next n LEFT JOIN @extschema@.pfa_modification d ON d.id = n.modification_id
+        WHERE n.data IS NOT NULL
+        ON CONFLICT (organization_id, pfa_id, version) DO UPDATE
+            SET data = excluded.data, source = excluded.source, modification_id = excluded.modification_id,
+                changed_by = excluded.changed_by, change_reason = excluded.change_reason, recorded_at = clock_timestamp()
+            WHERE v.data <> excluded.data
+    )
+    SELECT array_agg(n.organization_id), array_agg(n.pfa_id), array_agg(n.version), array_agg(n.data), array_agg(n.deleted)
+    INTO organization_ids, pfa_ids, versions, records, deleted
+    FROM next n WHERE n.data IS NOT NULL;
+
+    PERFORM @extschema@._pems_host_write_mirror(organization_ids, pfa_ids, versions, records, deleted);
+END
+$function$;
+COMMENT ON FUNCTION @extschema@._pems_record_mirrors(@extschema@._pems_outcome[]) IS 'Internal: mirror and version history after a batch';
+
+/*
+ * _pems_record_items(outcomes): queue, conflicts and audit log after a batch.
+ */
+CREATE FUNCTION @extschema@._pems_record_items(outcomes @extschema@._pems_outcome[]) RETURNS void
+LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp AS $function$
+    WITH changed AS (
+        UPDATE @extschema@.pfa_write_queue q
+        SET status = o.verdict, next_request = o.next_request, outcome_unknown = o.outcome_unknown,
+            waits_for = CASE WHEN o.verdict = 'pending' AND o.delay_ms > 0 THEN 'time' END,
+            scheduled_at = CASE WHEN o.verdict = 'pending' AND o.delay_ms > 0
+                                THEN clock_timestamp() + o.delay_ms * interval '1 millisecond' ELSE q.scheduled_at END,
+            retry_count = o.retry_count, rounds = o.rounds, error_code = o.error_code, last_error = o.error,
+            sent_version = CASE WHEN o.next_request = 'refresh' THEN o.pems_version ELSE q.sent_version END,
+            completed_at = CASE WHEN o.verdict IN ('completed', 'failed') THEN clock_timestamp() END
+        FROM unnest(outcomes) o WHERE q.id = o.item_id
+        RETURNING q.*, o
+    ), found AS (
+        INSERT INTO @extschema@.pfa_sync_conflict
+            (pfa_id, organization_id, modification_id, item_id, local_version, pems_version, base_data, local_data,
+             pems_data, conflict_fields, kind)
+        SELECT c.pfa_id, c.organization_id, c.modification_id, c.id, c.base_version, m.version, b.data, c.payload,
+               CASE WHEN (c.o).conflict_kind <> 'deleted_in_pems' THEN m.data END,
+               coalesce((c.o).conflict_fields, '[]'), (c.o).conflict_kind
+        FROM changed c
+        LEFT JOIN @extschema@.pfa_mirror m ON m.organization_id = c.organization_id AND m.pfa_id = c.pfa_id
+        LEFT JOIN @extschema@.pems_mirror_version b
+             ON b.organization_id = c.organization_id AND b.pfa_id = c.pfa_id AND b.version = c.base_version
+        WHERE c.status = 'conflict'
+        RETURNING *
+    ), line AS (
+        SELECT c.organization_id, c.pfa_id, c.modification_id, c.id, c.job_id, (c.o).*, NULL::text AS conflict_id
+        FROM changed c WHERE (c.o).event_type IS NOT NULL
+        UNION ALL
+        SELECT c.organization_id, c.pfa_id, c.modification_id, c.id, c.job_id, (c.o).*, f.id
+        FROM changed c JOIN found f ON f.item_id = c.id
+    )
+    INSERT INTO @extschema@.pems_audit_log
+        (event_type, organization_id, pfa_id, modification_id, item_id, job_id, conflict_id, actor, attempt, http_method,
+         path, http_status, latency_ms, request, response, error_code, error)
+    SELECT CASE WHEN l.conflict_id IS NULL THEN l.event_type ELSE 'CONFLICT_DETECTED' END, l.organization_id, l.pfa_id,
+           l.modification_id, l.id, l.job_id, l.conflict_id, 'pems_sync',
+           CASE WHEN l.conflict_id IS NULL THEN l.attempt END, CASE WHEN l.conflict_id IS NULL THEN l.http_method END,
+           CASE WHEN l.conflict_id IS NULL THEN l.path END, CASE WHEN l.conflict_id IS NULL THEN l.http_status END,
+           CASE WHEN l.conflict_id IS NULL THEN l.latency_ms END, CASE WHEN l.conflict_id IS NULL THEN l.request END,
+           CASE WHEN l.conflict_id IS NULL THEN l.response END, l.error_code, l.error
+    FROM line l
+$function$;
+COMMENT ON FUNCTION @extschema@._pems_record_items(@extschema@._pems_outcome[]) IS 'Internal: queue, conflicts and audit log after a batch';
+
+/*
+ * _pems_record_pauses(outcomes): PEMS refused the credential of an organization: it is paused,
+ * once, and the log says so once.
+ */
+CREATE FUNCTION @extschema@._pems_record_pauses(outcomes @extschema@._pems_outcome[]) RETURNS void
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $function$
+DECLARE
+    paused record;
+BEGIN
+    FOR paused IN
+        INSERT INTO @extschema@.pems_pause (organization_id, cause, reason, paused_by)
+        SELECT q.organization_id, 'credential', min(o.error), 'pems_sync'
+        FROM unnest(outcomes) o JOIN @extschema@.pfa_write_queue q ON q.id = o.item_id
+        WHERE o.pause GROUP BY q.organization_id
+        ON CONFLICT (organization_id, cause) DO NOTHING
+        RETURNING organization_id, reason
+    LOOP
+        INSERT INTO @extschema@.pems_audit_log (event_type, organization_id, actor, error)
+        VALUES ('PAUSED', paused.organization_id, 'pems_sync', paused.reason);
+        RAISE WARNING 'pems_sync: PEMS refuses the credential of organization "%"', paused.organization_id
+            USING DETAIL = paused.reason, HINT = 'Set a new one with pems-credential set; its edits wait meanwhile.';
+    END LOOP;
+END
+$function$;
+COMMENT ON FUNCTION @extschema@._pems_record_pauses(@extschema@._pems_outcome[]) IS 'Internal: pauses organizations whose credential PEMS refused';
+
+/*
+ * _pems_record(outcomes): records what became of claimed items, in one transaction: mirror and
+ * history, queue, conflicts, audit log, modifications, whose turn it is next, notifications.
+ * An outcome whose claim token is no longer the item's is dropped: somebody else has taken the item
+ * up, and has written the audit line for that attempt.
+ * Returns: number of items recorded.
+ */
+CREATE FUNCTION @extschema@._pems_record(outcomes @extschema@._pems_outcome[]) RETURNS integer
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $function$
+DECLARE
+    mine @extschema@._pems_outcome[];
+BEGIN
+    SELECT array_agg(o) INTO mine
+    FROM unnest(outcomes) o
+    JOIN @extschema@.pfa_write_queue q ON q.id = o.item_id AND q.claim_token = o.claim_token AND q.status = 'processing';
+    IF mine IS NULL THEN
+        RETURN 0;
+    END IF;
+
+    PERFORM @extschema@._pems_record_mirrors(mine);
+    PERFORM @extschema@._pems_record_items(mine);
+    PERFORM @extschema@._pems_record_pauses(mine);
+
+    PERFORM @extschema@._pems_host_mark(array_agg(q.modification_id),
+                array_agg(CASE o.verdict WHEN 'completed' THEN 'synced' WHEN 'pending' THEN 'queued' ELSE o.verdict END),
+                array_agg(CASE WHEN o.verdict = 'completed' THEN o.pems_version END),
+                array_agg(o.error))
+    FROM unnest(mine) o JOIN @extschema@.pfa_write_queue q ON q.id = o.item_id
+    WHERE o.verdict <> 'pending' OR o.delay_ms > 0
+    HAVING count(*) > 0;
+
+    PERFORM @extschema@._pems_settle(array_agg(q.organization_id), array_agg(q.pfa_id))
+    FROM unnest(mine) o JOIN @extschema@.pfa_write_queue q ON q.id = o.item_id
+    WHERE o.verdict = 'completed'
+    HAVING count(*) > 0;
+
+    PERFORM @extschema@._pems_notify(mine);
+    RETURN cardinality(mine);
+END
+$function$;
+COMMENT ON FUNCTION @extschema@._pems_record(@extschema@._pems_outcome[]) IS 'Internal: records what became of claimed items';
+
+/*
+ * _pems_quarantine(item_id, claim_token, outcome, error): the outcome of an item cannot be recorded,
+ * because something in the database (a trigger on the application's table, say) raises an error.
+ * The item becomes a dead letter without touching the application's tables, so that it does
+ * not block the others; the audit log has both what PEMS said and what the database said.
+ */
+CREATE FUNCTION @extschema@._pems_quarantine(outcome @extschema@._pems_outcome, problem text) RETURNS void
+LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp AS $function$
+    WITH changed AS (
+        UPDATE @extschema@.pfa_write_queue q
+        SET status = 'failed', error_code = 'DATABASE_ERROR', completed_at = clock_timestamp(),
+            outcome_unknown = q.next_request = 'write', next_request = CASE q.next_request WHEN 'write' THEN 'read' ELSE q.next_request END,
+            last_error = 'The database could not record the outcome: ' || problem
+        WHERE q.id = outcome.item_id AND q.claim_token = outcome.claim_token AND q.status = 'processing'
+        RETURNING q.*
+    )
+    INSERT INTO @extschema@.pems_audit_log
+        (event_type, organization_id, pfa_id, modification_id, item_id, job_id, actor, attempt, http_method,
+         path, http_status, latency_ms, request, response, error_code, error)
+    SELECT coalesce(outcome.event_type, 'WRITE_ATTEMPT'), c.organization_id, c.pfa_id, c.modification_id, c.id, c.job_id,
+           'pems_sync', c.attempt, outcome.http_method, outcome.path, outcome.http_status, outcome.latency_ms,
+           outcome.request, outcome.response, c.error_code, c.last_error
+    FROM changed c
+$function$;
+COMMENT ON FUNCTION @extschema@._pems_quarantine(@extschema@._pems_outcome, text) IS 'Internal: makes a dead letter of an item whose outcome the database refuses to record';
+
+/*
+ * _pems_maintain(): what the worker does now and then: folds the statistics and makes the audit
+ * partitions of this month and the next.  Runs with the rights of the audit log's owner, because the
+ * worker may only insert there.  A month that already has rows in the default partition stays there.
+ */
+CREATE FUNCTION @extschema@._pems_make_audit_partitions() RETURNS void
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $function$
+DECLARE
+    month     record;
+    partition text;
+BEGIN
+    FOR month IN
+        SELECT m.first, m.first + interval '1 month' AS beyond, 'pems_audit_log_' || to_char(m.first, 'YYYY_MM') AS name
+        FROM (SELECT date_trunc('month', now() AT TIME ZONE 'UTC') + i * interval '1 month' AS first
+              FROM generate_series(0, 1) i) m
+        WHERE to_regclass(format('%I.%I', '@extschema@', 'pems_audit_log_' || to_char(m.first, 'YYYY_MM'))) IS NULL
+          AND NOT EXISTS (SELECT FROM @extschema@.pems_audit_log_default d
+                          WHERE d.at >= m.first AT TIME ZONE 'UTC' AND d.at < (m.first + interval '1 month') AT TIME ZONE 'UTC')
+    LOOP
+        partition := format('@extschema@.%I', month.name);
+        EXECUTE format('CREATE TABLE %s PARTITION OF @extschema@.pems_audit_log FOR VALUES FROM (%L) TO (%L)', partition,
+                       month.first AT TIME ZONE 'UTC', month.beyond AT TIME ZONE 'UTC');
+        EXECUTE format('CREATE INDEX ON %s (item_id)', partition);
+        EXECUTE format('CREATE INDEX ON %s (organization_id, at)', partition);
+        EXECUTE format('GRANT SELECT, INSERT ON %s TO pems_sync_worker', partition);
+    END LOOP;
+END
+$function$;
+COMMENT ON FUNCTION @extschema@._pems_make_audit_partitions() IS 'Internal: makes the audit partitions of this month and the next';
+
+CREATE FUNCTION @extschema@._pems_maintain() RETURNS void
+LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp AS $function$
+    SELECT @extschema@._pems_fold_stats();
+    SELECT @extschema@._pems_make_audit_partitions();
+$function$;
+COMMENT ON FUNCTION @extschema@._pems_maintain() IS 'Internal: what the worker does now and then: statistics, audit partitions';

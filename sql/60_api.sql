@@ -1,0 +1,623 @@
+/*
+ * 60_api: the functions that applications and administrators call.  They run with the
+ * rights of pems_sync_worker (90_grants), check their arguments first, and change nothing when they
+ * raise an error.
+ */
+
+/*
+ * _pems_organization(organization_id): returns it when it exists, else raises P0002.
+ */
+CREATE FUNCTION @extschema@._pems_organization(organization_id text) RETURNS text
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $function$
+BEGIN
+    IF organization_id IS NULL THEN
+        RAISE EXCEPTION 'organization_id must not be null'
+            USING ERRCODE = 'invalid_parameter_value', HINT = 'Pass organization.id of the organization.';
+    END IF;
+    IF NOT EXISTS (SELECT FROM @extschema@.organization o WHERE o.id = organization_id) THEN
+        RAISE EXCEPTION 'organization "%" does not exist', left(organization_id, 100)
+            USING ERRCODE = 'no_data_found', HINT = 'Pass organization.id, not the code or the name.';
+    END IF;
+    RETURN organization_id;
+END
+$function$;
+COMMENT ON FUNCTION @extschema@._pems_organization(text) IS 'Internal: raises P0002 when the organization does not exist';
+
+/*
+ * _pems_attached(): raises 55000 when the host tables are not attached.
+ */
+CREATE FUNCTION @extschema@._pems_attached() RETURNS void
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $function$
+BEGIN
+    IF NOT EXISTS (SELECT FROM @extschema@.pems_control) THEN
+        RAISE EXCEPTION 'pems_sync is not attached to the tables of the application'
+            USING ERRCODE = 'object_not_in_prerequisite_state',
+                  DETAIL = coalesce(nullif(array_to_string(@extschema@._pems_host_problems(), E'\n'), ''), 'pems_attach() has not run.'),
+                  HINT = 'Run SELECT @extschema@.pems_attach().';
+    END IF;
+END
+$function$;
+COMMENT ON FUNCTION @extschema@._pems_attached() IS 'Internal: raises 55000 when the host tables are not attached';
+
+/*
+ * _pems_priority(name): high = 10, normal = 0, low = -10; 22023 for anything else.
+ */
+CREATE FUNCTION @extschema@._pems_priority(name text) RETURNS integer
+LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $function$
+DECLARE
+    priority integer := CASE name WHEN 'high' THEN 10 WHEN 'normal' THEN 0 WHEN 'low' THEN -10 END;
+BEGIN
+    IF priority IS NULL THEN
+        RAISE EXCEPTION 'unknown priority %', coalesce('"' || left(name, 100) || '"', 'NULL')
+            USING ERRCODE = 'invalid_parameter_value', HINT = 'Use high, normal or low.';
+    END IF;
+    RETURN priority;
+END
+$function$;
+COMMENT ON FUNCTION @extschema@._pems_priority(text) IS 'Internal: number of a priority';
+
+/*
+ * _pems_is_admin(): is the caller a member of pems_sync_admin (or a superuser)?
+ */
+CREATE FUNCTION @extschema@._pems_is_admin() RETURNS boolean
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $function$
+    SELECT pg_has_role(@extschema@._pems_caller()::name, 'pems_sync_admin', 'USAGE')
+$function$;
+COMMENT ON FUNCTION @extschema@._pems_is_admin() IS 'Internal: is the caller an administrator of pems_sync?';
+
+/*
+ * _pems_warn_if_idle(): a WARNING when nobody will send what was just queued.
+ */
+CREATE FUNCTION @extschema@._pems_warn_if_idle() RETURNS void
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $function$
+BEGIN
+    IF NOT EXISTS (SELECT FROM @extschema@._pems_worker_state() w WHERE w.pid IS NOT NULL) THEN
+        RAISE WARNING 'the pems_sync worker of database "%" is not running', current_database()
+            USING DETAIL = 'The edits are queued and will be sent when it runs.',
+                  HINT = 'Set shared_preload_libraries = ''pems_sync'' and list the database in pems_sync.databases, then restart the server.';
+    END IF;
+END
+$function$;
+COMMENT ON FUNCTION @extschema@._pems_warn_if_idle() IS 'Internal: WARNING when the worker is not running';
+
+/*
+ * _pems_estimate(organization_id): when what waits now will probably be done: the pending
+ * items at the rate limit, or at 1000 per second without one.
+ */
+CREATE FUNCTION @extschema@._pems_estimate(organization_id text) RETURNS timestamptz
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $function$
+    SELECT clock_timestamp() + make_interval(secs => coalesce(sum(s.pending + s.processing), 0)::double precision
+               / coalesce(nullif(@extschema@._pems_setting('rate_limit')::integer, 0), 1000))
+    FROM @extschema@.pems_sync_stats s WHERE s.organization_id = $1
+$function$;
+COMMENT ON FUNCTION @extschema@._pems_estimate(text) IS 'Internal: when what waits now will probably be done';
+
+/*
+ * _pems_check_draft(): why a modification may not be committed; NULL when it may.
+ * Returns {code, errors}; the codes are those of pems_commit().
+ */
+CREATE FUNCTION @extschema@._pems_check_draft(
+    found boolean, sync_status text, created_by text, committed_by text, pfa_id text, operation text,
+    delta jsonb, mirrored boolean, current_data jsonb) RETURNS jsonb
+LANGUAGE sql STABLE AS $function$
+    SELECT CASE
+        WHEN NOT found THEN
+            '{"code": "NOT_FOUND", "errors": ["Modification not found"]}'::pg_catalog.jsonb
+        WHEN sync_status IS DISTINCT FROM 'draft' THEN pg_catalog.jsonb_build_object('code', 'NOT_DRAFT', 'errors',
+            pg_catalog.jsonb_build_array('Modification is ' || coalesce(sync_status, 'without a status') || ', not a draft'))
+        WHEN committed_by IS NOT NULL AND committed_by IS DISTINCT FROM created_by THEN
+            '{"code": "NOT_OWNER", "errors": ["Modification belongs to another user"]}'
+        WHEN NOT coalesce(@extschema@._pems_valid_pfa_id(pfa_id), false) THEN
+            '{"code": "INVALID_PFA_ID", "errors": ["PFA id must be 1 to 64 letters, digits, dots, underscores or hyphens"]}'
+        WHEN NOT mirrored THEN
+            '{"code": "NO_MIRROR", "errors": ["The record is not mirrored; pull it from PEMS first"]}'
+        WHEN operation = 'DELETE' THEN NULL
+        WHEN operation IS DISTINCT FROM 'UPDATE' THEN
+            '{"code": "VALIDATION_FAILED", "errors": ["operation must be UPDATE or DELETE"]}'
+        ELSE @extschema@._pems_check_delta(delta, current_data) END
+$function$;
+COMMENT ON FUNCTION @extschema@._pems_check_draft(boolean, text, text, text, text, text, jsonb, boolean, jsonb) IS 'Internal: why a modification may not be committed, NULL when it may';
+
+/*
+ * pems_commit(organization_id, modification_ids, committed_by, priority)
+ *
+ * Validates drafts and queues them for PEMS, in the caller's transaction: nothing leaves before
+ * that commits, and nothing at all if it rolls back.
+ *
+ * Parameters:
+ *   organization_id   organization.id
+ *   modification_ids  the drafts; NULL: all of the organization (of committed_by, if given)
+ *   committed_by      the user who commits; must be created_by of each draft unless the caller is a
+ *                     member of pems_sync_admin; NULL: the database role is recorded, no check
+ *   priority          high, normal or low
+ * Returns: {success, jobId, queuedCount, rejected: [{modificationId, code, errors}],
+ *   estimatedCompletionTime}.  A rejected draft stays a draft.  success is false when nothing was
+ *   queued because everything was rejected.
+ * Errors: P0002 unknown organization; 22023 unknown priority; 55000 not attached.
+ *   WARNING when the worker is not running; the edits are queued all the same.
+ * Tables: pfa_modification, pfa_mirror, pfa_write_queue, pems_sync_job, pems_audit_log, pems_recheck.
+ */
+CREATE FUNCTION @extschema@.pems_commit(
+    organization_id text, modification_ids text[] DEFAULT NULL, committed_by text DEFAULT NULL,
+    priority text DEFAULT 'normal')
+RETURNS jsonb
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $function$
+DECLARE
+    organization CONSTANT text := @extschema@._pems_organization(organization_id);
+    rank         CONSTANT integer := @extschema@._pems_priority(priority);
+    actor        CONSTANT text := coalesce(committed_by, @extschema@._pems_caller());
+    owner        CONSTANT text := CASE WHEN NOT @extschema@._pems_is_admin() THEN committed_by END;
+    retries      CONSTANT integer := @extschema@._pems_setting('max_retries')::integer;
+    job          CONSTANT text := @extschema@._pems_uuid();
+    queued_ids   text[];
+    rejections   jsonb;
+BEGIN
+    PERFORM @extschema@._pems_attached();
+
+    WITH wanted AS (
+        SELECT DISTINCT u.id FROM unnest(modification_ids) u (id) WHERE u.id IS NOT NULL
+        UNION ALL
+        SELECT m.id FROM @extschema@.pfa_modification m
+        WHERE modification_ids IS NULL AND m.organization_id = organization AND m.sync_status = 'draft'
+          AND (committed_by IS NULL OR m.created_by = committed_by)
+    ), locked AS MATERIALIZED (
+        -- locked in one order, so that two commits of the same drafts queue up instead of deadlocking
+        SELECT m.id, m.pfa_id, m.operation, m.delta, m.base_version, m.created_by, m.created_at, m.sync_status
+        FROM @extschema@.pfa_modification m
+        WHERE m.id IN (SELECT w.id FROM wanted w) AND m.organization_id = organization
+        ORDER BY m.id FOR NO KEY UPDATE
+    ), checked AS MATERIALIZED (
+        SELECT w.id, l.pfa_id, l.operation, l.delta, l.base_version, l.created_at,
+               @extschema@._pems_check_draft(l.id IS NOT NULL, l.sync_status, l.created_by, owner, l.pfa_id, l.operation,
+                                             l.delta, r.id IS NOT NULL, r.data) AS problem
+        FROM wanted w
+        LEFT JOIN locked l ON l.id = w.id
+        LEFT JOIN @extschema@.pfa_mirror r ON r.organization_id = organization AND r.pfa_id = l.pfa_id
+    ), ordered AS (
+        SELECT c.*, row_number() OVER (PARTITION BY c.pfa_id ORDER BY c.created_at, c.id) > 1 OR EXISTS (
+                   SELECT FROM @extschema@.pfa_write_queue e
+                   WHERE e.organization_id = organization AND e.pfa_id = c.pfa_id
+                     AND e.status IN ('pending', 'processing', 'conflict', 'failed')) AS held
+        FROM checked c WHERE c.problem IS NULL
+        ORDER BY c.created_at, c.id
+    ), queued AS (
+        INSERT INTO @extschema@.pfa_write_queue
+            (commit_seq, modification_id, pfa_id, organization_id, operation, payload, base_version, priority,
+             waits_for, max_retries, job_id)
+        SELECT nextval('@extschema@.pems_commit_order'), o.id, o.pfa_id, organization, o.operation,
+               CASE WHEN o.operation = 'UPDATE' THEN o.delta ELSE '{}' END, o.base_version, rank,
+               CASE WHEN o.held THEN 'turn' END, retries, job
+        FROM ordered o
+        RETURNING id, modification_id, pfa_id, waits_for
+    ), audited AS (
+        INSERT INTO @extschema@.pems_audit_log (event_type, organization_id, pfa_id, modification_id, item_id, job_id, actor)
+        SELECT 'COMMITTED', organization, q.pfa_id, q.modification_id, q.id, job, actor FROM queued q
+    ), recheck AS (
+        INSERT INTO @extschema@.pems_recheck (organization_id, pfa_id)
+        SELECT DISTINCT organization, q.pfa_id FROM queued q WHERE q.waits_for = 'turn'
+    )
+    SELECT (SELECT array_agg(q.modification_id) FROM queued q),
+           (SELECT coalesce(jsonb_agg(jsonb_build_object('modificationId', c.id) || c.problem ORDER BY c.id), '[]')
+            FROM checked c WHERE c.problem IS NOT NULL)
+    INTO queued_ids, rejections;
+
+    IF queued_ids IS NOT NULL THEN
+        INSERT INTO @extschema@.pems_sync_job (id, organization_id, kind, requested_by, queued, rejected)
+        VALUES (job, organization, 'commit', actor, cardinality(queued_ids), jsonb_array_length(rejections));
+        PERFORM @extschema@._pems_host_mark(queued_ids, array_fill('queued'::text, ARRAY[cardinality(queued_ids)]),
+                    array_fill(NULL::integer, ARRAY[cardinality(queued_ids)]), array_fill(NULL::text, ARRAY[cardinality(queued_ids)]));
+        PERFORM @extschema@._pems_wake();
+        PERFORM @extschema@._pems_warn_if_idle();
+    END IF;
+
+    RETURN jsonb_build_object(
+        'success', queued_ids IS NOT NULL OR rejections = '[]',
+        'jobId', CASE WHEN queued_ids IS NOT NULL THEN job END,
+        'queuedCount', coalesce(cardinality(queued_ids), 0),
+        'rejected', rejections,
+        'estimatedCompletionTime', CASE WHEN queued_ids IS NOT NULL
+            THEN @extschema@._pems_iso(@extschema@._pems_estimate(organization)) END);
+END
+$function$;
+COMMENT ON FUNCTION @extschema@.pems_commit(text, text[], text, text) IS 'Validates drafts (NULL: all of the organization, or of committed_by) and queues them for PEMS. Returns {success, jobId, queuedCount, rejected, estimatedCompletionTime}; a rejected draft stays a draft. Errors: P0002, 22023, 55000.';
+
+/*
+ * pems_write_sync(organization_id, modification_ids, priority)
+ *
+ * Makes waiting items due now, with that priority.  Items that wait for their turn keep waiting, but
+ * take the priority with them.  An item whose write may still be under way in PEMS waits out its
+ * two seconds.
+ *
+ * Parameters: organization_id; modification_ids: NULL = all that wait; priority: high, normal, low.
+ * Returns: {success, jobId, queuedCount, estimatedCompletionTime}; queuedCount: the items touched.
+ * Errors: P0002 unknown organization; 22023 unknown priority; 55000 not attached.
+ * Tables: pfa_write_queue, pems_sync_job.
+ */
+CREATE FUNCTION @extschema@.pems_write_sync(
+    organization_id text, modification_ids text[] DEFAULT NULL, priority text DEFAULT 'normal')
+RETURNS jsonb
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $function$
+DECLARE
+    organization CONSTANT text := @extschema@._pems_organization(organization_id);
+    rank         CONSTANT integer := @extschema@._pems_priority(priority);
+    job          CONSTANT text := @extschema@._pems_uuid();
+    touched      integer;
+BEGIN
+    PERFORM @extschema@._pems_attached();
+
+    WITH waiting AS (
+        SELECT q.id, greatest(clock_timestamp(), CASE WHEN q.outcome_unknown THEN q.last_attempt_at + interval '2 seconds' END) AS due
+        FROM @extschema@.pfa_write_queue q
+        WHERE q.organization_id = organization AND q.status = 'pending'
+          AND (modification_ids IS NULL OR q.modification_id = ANY (modification_ids))
+        FOR NO KEY UPDATE
+    )
+    UPDATE @extschema@.pfa_write_queue q
+    SET priority = rank, scheduled_at = w.due,
+        waits_for = CASE WHEN q.waits_for = 'turn' THEN 'turn' WHEN w.due > clock_timestamp() THEN 'time' END
+    FROM waiting w WHERE q.id = w.id;
+    GET DIAGNOSTICS touched = ROW_COUNT;
+
+    IF touched > 0 THEN
+        INSERT INTO @extschema@.pems_sync_job (id, organization_id, kind, requested_by, queued)
+        VALUES (job, organization, 'write_sync', @extschema@._pems_caller(), touched);
+        PERFORM @extschema@._pems_wake();
+        PERFORM @extschema@._pems_warn_if_idle();
+    END IF;
+    RETURN jsonb_build_object(
+        'success', true, 'jobId', CASE WHEN touched > 0 THEN job END, 'queuedCount', touched,
+        'estimatedCompletionTime', @extschema@._pems_iso(@extschema@._pems_estimate(organization)));
+END
+$function$;
+COMMENT ON FUNCTION @extschema@.pems_write_sync(text, text[], text) IS 'Makes waiting items due now, with that priority. Returns {success, jobId, queuedCount, estimatedCompletionTime}. Errors: P0002, 22023, 55000.';
+
+/*
+ * pems_discard(modification_id, discarded_by, organization_id)
+ *
+ * Takes a modification back before it is sent.  A draft is discarded; an item that waits, is in
+ * conflict or is a dead letter is cancelled, and the items behind it go on.
+ *
+ * Returns: {success, modificationId, outcome}: cancelled; in_flight when it is being sent or may
+ *   already have arrived: too late, the result will be recorded.
+ * Errors: P0002 no such modification (or of another organization); 55000 already finished.
+ * Tables: pfa_modification, pfa_write_queue, pfa_sync_conflict, pems_audit_log, pems_recheck.
+ */
+CREATE FUNCTION @extschema@.pems_discard(
+    modification_id text, discarded_by text DEFAULT NULL, organization_id text DEFAULT NULL)
+RETURNS jsonb
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $function$
+DECLARE
+    wanted       CONSTANT text := modification_id;
+    scope        CONSTANT text := organization_id;
+    actor        CONSTANT text := coalesce(discarded_by, @extschema@._pems_caller());
+    modification record;
+    item         record;
+BEGIN
+    PERFORM @extschema@._pems_attached();
+
+    SELECT m.id, m.organization_id, m.pfa_id, m.sync_status INTO modification
+    FROM @extschema@.pfa_modification m
+    WHERE m.id = wanted AND m.organization_id = coalesce(scope, m.organization_id) FOR NO KEY UPDATE;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION 'modification % does not exist', coalesce('"' || left(wanted, 100) || '"', 'NULL')
+            USING ERRCODE = 'no_data_found', HINT = 'Pass pfa_modification.id, and the organization that it belongs to.';
+    END IF;
+
+    SELECT q.id, q.status, q.job_id, q.outcome_unknown OR q.next_request = 'refresh' AS sent INTO item
+    FROM @extschema@.pfa_write_queue q
+    WHERE q.modification_id = wanted ORDER BY q.commit_seq DESC LIMIT 1 FOR NO KEY UPDATE;
+
+    IF item.status = 'processing' OR (item.status = 'pending' AND item.sent) THEN
+        RETURN jsonb_build_object('success', false, 'modificationId', wanted, 'outcome', 'in_flight');
+    END IF;
+    IF coalesce(item.status, modification.sync_status) NOT IN ('draft', 'committed', 'pending', 'conflict', 'failed') THEN
+        RAISE EXCEPTION 'modification "%" is finished', wanted
+            USING ERRCODE = 'object_not_in_prerequisite_state',
+                  DETAIL = format('Its status is %s.', modification.sync_status),
+                  HINT = 'To undo a change that PEMS has, make a new modification.';
+    END IF;
+
+    UPDATE @extschema@.pfa_write_queue q SET status = 'cancelled', waits_for = NULL, completed_at = clock_timestamp()
+    WHERE q.id = item.id;
+    UPDATE @extschema@.pfa_sync_conflict c
+    SET status = 'resolved_manual', resolution = 'use_pems', resolved_by = actor, resolved_at = clock_timestamp()
+    WHERE c.item_id = item.id AND c.status = 'unresolved';
+    INSERT INTO @extschema@.pems_audit_log (event_type, organization_id, pfa_id, modification_id, item_id, job_id, actor)
+    VALUES ('DISCARDED', modification.organization_id, modification.pfa_id, wanted, item.id, item.job_id, actor);
+    INSERT INTO @extschema@.pems_recheck (organization_id, pfa_id)
+    SELECT modification.organization_id, modification.pfa_id WHERE item.id IS NOT NULL;
+    PERFORM @extschema@._pems_host_mark(ARRAY[wanted], ARRAY['discarded'], ARRAY[NULL::integer], ARRAY[NULL::text]);
+    PERFORM @extschema@._pems_wake();
+    RETURN jsonb_build_object('success', true, 'modificationId', wanted, 'outcome', 'cancelled');
+END
+$function$;
+COMMENT ON FUNCTION @extschema@.pems_discard(text, text, text) IS 'Takes a modification back before it is sent. Returns {success, modificationId, outcome}: cancelled, or in_flight (too late; the result will be recorded). Errors: P0002, 55000.';
+
+/*
+ * pems_validate(changes, current)
+ *
+ * Checks changes against the field catalogue and the business rules, on the record as it would
+ * become (current with changes on top).
+ *
+ * Returns: {valid, errors}
+ * Errors: 22023 when changes or current is no JSON object.
+ * Tables: pems_field.
+ */
+CREATE FUNCTION @extschema@.pems_validate(changes jsonb, current jsonb DEFAULT NULL) RETURNS jsonb
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $function$
+DECLARE
+    problem jsonb;
+BEGIN
+    IF jsonb_typeof(changes) IS DISTINCT FROM 'object' THEN
+        RAISE EXCEPTION 'changes must be a JSON object'
+            USING ERRCODE = 'invalid_parameter_value',
+                  DETAIL = format('It is %s.', coalesce(jsonb_typeof(changes), 'NULL')),
+                  HINT = 'Pass the changed fields, for example {"monthlyRate": 5500}.';
+    END IF;
+    IF jsonb_typeof(current) NOT IN ('object', 'null') THEN
+        RAISE EXCEPTION 'current must be a JSON object'
+            USING ERRCODE = 'invalid_parameter_value',
+                  DETAIL = format('It is %s.', jsonb_typeof(current)),
+                  HINT = 'Pass pfa_mirror.data of the record, or leave it out.';
+    END IF;
+    IF changes <> '{}' THEN
+        problem := @extschema@._pems_check_delta(changes, nullif(current, 'null'));
+    END IF;
+    RETURN jsonb_build_object('valid', problem IS NULL, 'errors', coalesce(problem -> 'errors', '[]'));
+END
+$function$;
+COMMENT ON FUNCTION @extschema@.pems_validate(jsonb, jsonb) IS 'Checks changes against the field catalogue and the rules, on current with changes on top. Returns {valid, errors}. Error 22023 when an argument is no object.';
+
+/*
+ * _pems_status_items(organization, wanted): the newest 100 items in that status, for pems_sync_status().
+ */
+CREATE FUNCTION @extschema@._pems_status_items(organization text, wanted text) RETURNS jsonb
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $function$
+    SELECT coalesce(jsonb_agg(jsonb_build_object(
+               'id', i.id, 'modificationId', i.modification_id, 'pfaId', i.pfa_id, 'organizationId', i.organization_id,
+               'operation', i.operation, 'status', i.status, 'priority', i.priority, 'retryCount', i.retry_count,
+               'error', i.last_error, 'errorCode', i.error_code, 'jobId', i.job_id,
+               'createdAt', @extschema@._pems_iso(i.created_at), 'scheduledAt', @extschema@._pems_iso(i.scheduled_at),
+               'completedAt', @extschema@._pems_iso(i.completed_at)) ORDER BY i.commit_seq DESC), '[]')
+    FROM (SELECT q.* FROM @extschema@.pfa_write_queue q
+          WHERE (organization IS NULL OR q.organization_id = organization) AND q.status = wanted
+          ORDER BY q.commit_seq DESC LIMIT 100) i
+$function$;
+COMMENT ON FUNCTION @extschema@._pems_status_items(text, text) IS 'Internal: newest 100 items in a status';
+
+/*
+ * _pems_health_word(): healthy; degraded (something waits for a person, or the oldest edit for more
+ * than five minutes); unhealthy (nothing is being sent).
+ */
+CREATE FUNCTION @extschema@._pems_health_word(
+    paused boolean, failed bigint, conflicts bigint, oldest_seconds double precision) RETURNS text
+LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp AS $function$
+    SELECT CASE WHEN w.pid IS NULL OR w.state <> 'running' THEN 'unhealthy'
+                WHEN paused OR failed > 0 OR conflicts > 0 OR w.open_breakers > 0 OR oldest_seconds > 300 THEN 'degraded'
+                ELSE 'healthy' END
+    FROM (SELECT) one LEFT JOIN @extschema@._pems_worker_state() w ON true
+$function$;
+COMMENT ON FUNCTION @extschema@._pems_health_word(boolean, bigint, bigint, double precision) IS 'Internal: healthy, degraded or unhealthy';
+
+/*
+ * pems_sync_status(organization_id, status, start_date, end_date)
+ *
+ * How things stand, from the rollups, so that its time does not grow with the queue.
+ *
+ * Parameters: organization_id: NULL = all; status: also list the newest 100 items in this status of the
+ *   queue; start_date, end_date: window for completed and avgSyncTime, by the hour; default the last 24 h.
+ * Returns: {totalQueued, processing, completed, failed, conflicts, held, avgSyncTime, lastSyncAt,
+ *   nextSyncAt, health, paused, oldestQueuedSeconds} and, with status, items.  totalQueued: items in
+ *   pending; avgSyncTime: seconds from commit to completion, null when none completed; nextSyncAt:
+ *   when the next item is due, null when none waits.
+ * Errors: P0002 unknown organization; 22023 unknown status, or a window that ends before it starts.
+ * Tables: pems_sync_stats, pems_pause, pfa_write_queue (indexes only).
+ */
+CREATE FUNCTION @extschema@.pems_sync_status(
+    organization_id text DEFAULT NULL, status text DEFAULT NULL, start_date timestamptz DEFAULT NULL,
+    end_date timestamptz DEFAULT NULL)
+RETURNS jsonb
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $function$
+DECLARE
+    organization CONSTANT text := CASE WHEN organization_id IS NOT NULL THEN @extschema@._pems_organization(organization_id) END;
+    wanted       CONSTANT text := status;
+    since        CONSTANT timestamptz := date_trunc('hour', coalesce(start_date, least(end_date, now()) - interval '24 hours'));
+    until        CONSTANT timestamptz := coalesce(end_date, 'infinity');
+    sums         record;
+    oldest       timestamptz;
+    next_at      timestamptz;
+    paused       boolean;
+    age          double precision;
+BEGIN
+    IF wanted IS NOT NULL AND wanted NOT IN ('pending', 'processing', 'completed', 'failed', 'conflict', 'cancelled') THEN
+        RAISE EXCEPTION 'unknown status "%"', left(wanted, 100)
+            USING ERRCODE = 'invalid_parameter_value',
+                  HINT = 'Use pending, processing, completed, failed, conflict or cancelled.';
+    END IF;
+    IF end_date < start_date THEN
+        RAISE EXCEPTION 'end_date is before start_date'
+            USING ERRCODE = 'invalid_parameter_value', HINT = 'Pass the earlier time as start_date.';
+    END IF;
+
+    SELECT coalesce(sum(s.pending), 0) AS pending, coalesce(sum(s.held), 0) AS held,
+           coalesce(sum(s.processing), 0) AS processing, coalesce(sum(s.failed), 0) AS failed,
+           coalesce(sum(s.conflict), 0) AS conflict, max(s.last_completed_at) AS last_at,
+           coalesce(sum(s.completed) FILTER (WHERE s.hour >= since AND s.hour <= until), 0) AS completed,
+           coalesce(sum(s.sync_seconds) FILTER (WHERE s.hour >= since AND s.hour <= until), 0) AS seconds
+    INTO sums
+    FROM @extschema@.pems_sync_stats s WHERE organization IS NULL OR s.organization_id = organization;
+
+    SELECT @extschema@._pems_oldest_pending(organization) INTO oldest WHERE sums.pending > 0;
+    SELECT CASE WHEN sums.pending > 0 THEN coalesce(
+               (SELECT clock_timestamp() WHERE EXISTS (SELECT FROM @extschema@.pfa_write_queue q
+                WHERE q.status = 'pending' AND q.waits_for IS NULL AND (organization IS NULL OR q.organization_id = organization))),
+               (SELECT q.scheduled_at FROM @extschema@.pfa_write_queue q
+                WHERE q.status = 'pending' AND q.waits_for = 'time' AND (organization IS NULL OR q.organization_id = organization)
+                ORDER BY q.scheduled_at LIMIT 1)) END
+    INTO next_at;
+    paused := @extschema@._pems_standing() = 'copy'
+              OR EXISTS (SELECT FROM @extschema@.pems_pause p WHERE p.organization_id IN (organization, '*'))
+              OR (organization IS NULL AND EXISTS (SELECT FROM @extschema@.pems_pause));
+    age := coalesce(extract(epoch FROM clock_timestamp() - oldest), 0);
+
+    RETURN jsonb_build_object(
+        'totalQueued', sums.pending, 'processing', sums.processing, 'completed', sums.completed,
+        'failed', sums.failed, 'conflicts', sums.conflict, 'held', sums.held,
+        'avgSyncTime', round((sums.seconds / nullif(sums.completed, 0)::double precision)::numeric, 3),
+        'lastSyncAt', @extschema@._pems_iso(sums.last_at), 'nextSyncAt', @extschema@._pems_iso(next_at),
+        'health', @extschema@._pems_health_word(paused, sums.failed::bigint, sums.conflict::bigint, age),
+        'paused', paused, 'oldestQueuedSeconds', floor(age))
+        || CASE WHEN wanted IS NULL THEN '{}' ELSE jsonb_build_object('items', @extschema@._pems_status_items(organization, wanted)) END;
+END
+$function$;
+COMMENT ON FUNCTION @extschema@.pems_sync_status(text, text, timestamptz, timestamptz) IS 'How things stand: {totalQueued, processing, completed, failed, conflicts, held, avgSyncTime, lastSyncAt, nextSyncAt, health, paused, oldestQueuedSeconds}, with status also items. Errors: P0002, 22023.';
+
+/*
+ * _pems_oldest_pending(organization): when the item was queued that waits longest.  Jumps from
+ * organization to organization along the index instead of reading all that waits.
+ */
+CREATE FUNCTION @extschema@._pems_oldest_pending(organization text) RETURNS timestamptz
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $function$
+    WITH RECURSIVE oldest AS (
+        (SELECT q.organization_id, q.created_at FROM @extschema@.pfa_write_queue q
+         WHERE q.status = 'pending' AND (organization IS NULL OR q.organization_id = organization)
+         ORDER BY q.organization_id, q.created_at LIMIT 1)
+        UNION ALL
+        SELECT n.organization_id, n.created_at FROM oldest o CROSS JOIN LATERAL (
+            SELECT q.organization_id, q.created_at FROM @extschema@.pfa_write_queue q
+            WHERE q.status = 'pending' AND organization IS NULL AND q.organization_id > o.organization_id
+            ORDER BY q.organization_id, q.created_at LIMIT 1) n
+    )
+    SELECT min(o.created_at) FROM oldest o
+$function$;
+COMMENT ON FUNCTION @extschema@._pems_oldest_pending(text) IS 'Internal: when the item was queued that waits longest';
+
+/*
+ * _pems_lock_credential(organization_id): one administrator at a time sets the credential of an
+ * organization; until the transaction ends.
+ */
+CREATE FUNCTION @extschema@._pems_lock_credential(organization_id text) RETURNS void
+LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp AS $function$
+    SELECT pg_advisory_xact_lock(hashtextextended('pems_credential ' || organization_id, 0))
+$function$;
+COMMENT ON FUNCTION @extschema@._pems_lock_credential(text) IS 'Internal: one administrator at a time sets the credential of an organization';
+
+/*
+ * _pems_credential_target(code): for pems-credential: the organization and the generation that its
+ * next credential gets.  Locks the organization's credential, so that two administrators who set one
+ * at the same time come one after the other.
+ * Errors: P0002 unknown code.
+ */
+CREATE FUNCTION @extschema@._pems_credential_target(code text, OUT organization_id text, OUT generation bigint)
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $function$
+BEGIN
+    PERFORM @extschema@._pems_attached();
+    SELECT o.id INTO organization_id FROM @extschema@.organization o WHERE o.code = $1;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION 'no organization has the code %', coalesce('"' || left($1, 100) || '"', 'NULL')
+            USING ERRCODE = 'no_data_found', HINT = 'See the column code of table organization.';
+    END IF;
+    PERFORM @extschema@._pems_lock_credential(organization_id);
+    SELECT coalesce(max(c.generation), 0) + 1 INTO generation
+    FROM @extschema@.pems_credential c WHERE c.organization_id = _pems_credential_target.organization_id;
+END
+$function$;
+COMMENT ON FUNCTION @extschema@._pems_credential_target(text) IS 'Internal: for pems-credential, organization and next generation';
+
+/*
+ * pems_set_credential(organization_id, api_url, sealed_token, key_id, set_by)
+ *
+ * Stores a sealed credential; the program pems-credential calls it.  A token in the clear never
+ * comes near SQL.  Items of an organization that was paused because PEMS refused its credential go on.
+ *
+ * Parameters: api_url: https://host/path, host in pems_sync.allowed_hosts; sealed_token:
+ *   crypto_box_seal of organization code, URL, generation and token; key_id: key it is sealed to.
+ * Returns: {success, organizationId, generation}
+ * Errors: P0002 unknown organization; 22023 api_url not allowed, or nothing sealed.
+ * Tables: pems_credential, pems_pause, pems_audit_log.
+ */
+CREATE FUNCTION @extschema@.pems_set_credential(
+    organization_id text, api_url text, sealed_token bytea, key_id text, set_by text DEFAULT NULL)
+RETURNS jsonb
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $function$
+DECLARE
+    organization CONSTANT text := @extschema@._pems_organization(organization_id);
+    actor        CONSTANT text := coalesce(set_by, @extschema@._pems_caller());
+    generation   bigint;
+    endpoint     text;
+BEGIN
+    PERFORM @extschema@._pems_attached();
+    IF api_url IS NULL OR coalesce(length(sealed_token), 0) < 48 OR coalesce(key_id, '') !~ '^[0-9a-f]{16}$' THEN
+        RAISE EXCEPTION 'a credential needs api_url, sealed_token and key_id'
+            USING ERRCODE = 'invalid_parameter_value',
+                  HINT = 'Use the program pems-credential; it seals the token and calls this function.';
+    END IF;
+    endpoint := @extschema@._pems_check_api_url(api_url);
+    PERFORM @extschema@._pems_lock_credential(organization);
+
+    INSERT INTO @extschema@.pems_credential AS c (organization_id, api_url, endpoint, sealed_token, key_id, generation, set_by)
+    VALUES (organization, pems_set_credential.api_url, endpoint, pems_set_credential.sealed_token,
+            pems_set_credential.key_id, 1, actor)
+    ON CONFLICT ON CONSTRAINT pems_credential_pkey DO UPDATE
+        SET api_url = excluded.api_url, endpoint = excluded.endpoint, sealed_token = excluded.sealed_token,
+            key_id = excluded.key_id, generation = c.generation + 1, set_by = excluded.set_by, set_at = now()
+    RETURNING c.generation INTO generation;
+    DELETE FROM @extschema@.pems_pause p WHERE p.organization_id = organization AND p.cause = 'credential';
+    INSERT INTO @extschema@.pems_audit_log (event_type, organization_id, actor, path)
+    VALUES ('CREDENTIAL_CHANGED', organization, actor, api_url);
+    PERFORM @extschema@._pems_wake(configuration => true);
+    RETURN jsonb_build_object('success', true, 'organizationId', organization, 'generation', generation);
+END
+$function$;
+COMMENT ON FUNCTION @extschema@.pems_set_credential(text, text, bytea, text, text) IS 'Stores a sealed credential; called by the program pems-credential. Errors: P0002 unknown organization, 22023 api_url not allowed.';
+
+/*
+ * pems_pause(organization_id, reason, paused_by), pems_resume(organization_id, resumed_by)
+ *
+ * Stop and start sending, for one organization or (NULL) all.  Requests in flight finish.  Resume also
+ * lifts a pause that came from a refused credential; resume of all runs pems_attach() first, which is
+ * how a restored copy is put to work.
+ *
+ * Returns: {success, paused}
+ * Errors: P0002 unknown organization; 55000 from pems_attach().
+ * Tables: pems_pause, pems_audit_log.
+ */
+CREATE FUNCTION @extschema@.pems_pause(
+    organization_id text DEFAULT NULL, reason text DEFAULT NULL, paused_by text DEFAULT NULL)
+RETURNS jsonb
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $function$
+DECLARE
+    target CONSTANT text := CASE WHEN organization_id IS NULL THEN '*' ELSE @extschema@._pems_organization(organization_id) END;
+    actor  CONSTANT text := coalesce(paused_by, @extschema@._pems_caller());
+BEGIN
+    INSERT INTO @extschema@.pems_pause (organization_id, cause, reason, paused_by)
+    VALUES (target, 'administrator', pems_pause.reason, actor)
+    ON CONFLICT ON CONSTRAINT pems_pause_pkey DO UPDATE
+        SET reason = excluded.reason, paused_by = excluded.paused_by, paused_at = now();
+    INSERT INTO @extschema@.pems_audit_log (event_type, organization_id, actor, error)
+    VALUES ('PAUSED', pems_pause.organization_id, actor, pems_pause.reason);
+    PERFORM @extschema@._pems_wake(configuration => true);
+    RETURN jsonb_build_object('success', true, 'paused', true);
+END
+$function$;
+COMMENT ON FUNCTION @extschema@.pems_pause(text, text, text) IS 'Stops sending for one organization, or (NULL) for all; requests in flight finish. Error P0002.';
+
+CREATE FUNCTION @extschema@.pems_resume(organization_id text DEFAULT NULL, resumed_by text DEFAULT NULL)
+RETURNS jsonb
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $function$
+DECLARE
+    target CONSTANT text := CASE WHEN organization_id IS NULL THEN '*' ELSE @extschema@._pems_organization(organization_id) END;
+    actor  CONSTANT text := coalesce(resumed_by, @extschema@._pems_caller());
+BEGIN
+    IF target = '*' THEN
+        PERFORM @extschema@.pems_attach();
+    END IF;
+    DELETE FROM @extschema@.pems_pause p WHERE target IN (p.organization_id, '*');
+    INSERT INTO @extschema@.pems_audit_log (event_type, organization_id, actor)
+    VALUES ('RESUMED', pems_resume.organization_id, actor);
+    PERFORM @extschema@._pems_wake(configuration => true);
+    RETURN jsonb_build_object('success', true, 'paused',
+        EXISTS (SELECT FROM @extschema@.pems_pause p WHERE p.organization_id IN (target, '*')));
+END
+$function$;
+COMMENT ON FUNCTION @extschema@.pems_resume(text, text) IS 'Starts sending again, for one organization or (NULL) all; for all, pems_attach() runs first. Errors: P0002, 55000.';

@@ -1,0 +1,66 @@
+/*
+ * 70_views: for people in psql.
+ */
+
+CREATE VIEW @extschema@.pems_queue AS
+    SELECT q.id, q.commit_seq, q.organization_id, q.pfa_id, q.modification_id, q.operation, q.status, q.priority,
+           q.scheduled_at, q.retry_count, q.max_retries, q.outcome_unknown, q.error_code, q.last_error,
+           q.created_at, q.last_attempt_at, q.job_id,
+           CASE WHEN q.status = 'pending' THEN (
+               SELECT e.id FROM @extschema@.pfa_write_queue e
+               WHERE e.organization_id = q.organization_id AND e.pfa_id = q.pfa_id AND e.commit_seq < q.commit_seq
+                 AND e.status IN ('pending', 'processing', 'conflict', 'failed')
+               ORDER BY e.commit_seq DESC LIMIT 1) END AS held_by,
+           q.payload
+    FROM @extschema@.pfa_write_queue q
+    WHERE q.status IN ('pending', 'processing', 'conflict', 'failed');
+COMMENT ON VIEW @extschema@.pems_queue IS 'Unfinished items. held_by: the earlier item of the same PFA record that this one waits for.';
+
+CREATE VIEW @extschema@.pems_dead_letters AS
+    SELECT q.id, q.organization_id, q.pfa_id, q.modification_id, q.operation, q.error_code, q.last_error, q.retry_count,
+           q.attempt, q.created_at, q.last_attempt_at, q.completed_at AS failed_at, q.payload,
+           (SELECT count(*) FROM @extschema@.pfa_write_queue h
+            WHERE h.organization_id = q.organization_id AND h.pfa_id = q.pfa_id AND h.status = 'pending'
+              AND h.commit_seq > q.commit_seq) AS holding
+    FROM @extschema@.pfa_write_queue q
+    WHERE q.status = 'failed';
+COMMENT ON VIEW @extschema@.pems_dead_letters IS 'Items that PEMS rejected or that used up their retries. holding: later items of the record that wait for them.';
+
+CREATE VIEW @extschema@.pems_worker AS
+    SELECT w.database, w.pid, w.state, w.version, w.started_at, w.last_heartbeat, w.in_flight, w.requests,
+           w.open_breakers, w.last_error
+    FROM @extschema@._pems_worker_state() w;
+COMMENT ON VIEW @extschema@.pems_worker IS 'The worker of this database; no row when pems_sync is not preloaded for it';
+
+-- Comments on the columns of a view: what the table says of the column of that name.
+DO $comments$
+DECLARE
+    line record;
+BEGIN
+    FOR line IN
+        SELECT format('COMMENT ON COLUMN @extschema@.%I.%I IS %L', v.relname, a.attname, coalesce(
+                   col_description('@extschema@.pfa_write_queue'::pg_catalog.regclass,
+                       (SELECT t.attnum FROM pg_catalog.pg_attribute t
+                        WHERE t.attrelid = '@extschema@.pfa_write_queue'::pg_catalog.regclass AND t.attname = a.attname)),
+                   CASE a.attname
+                       WHEN 'held_by' THEN 'The earlier item of the same PFA record that this one waits for'
+                       WHEN 'holding' THEN 'Later items of the record that wait for this one'
+                       WHEN 'failed_at' THEN 'When it became a dead letter'
+                       WHEN 'database' THEN 'Database that the worker serves'
+                       WHEN 'pid' THEN 'Process id; NULL: not running'
+                       WHEN 'state' THEN 'starting, waiting (no extension yet), not_attached, copy (a restored dump: paused), no_key, disabled or running'
+                       WHEN 'version' THEN 'Version of the library that the worker runs'
+                       WHEN 'started_at' THEN 'When the process started'
+                       WHEN 'last_heartbeat' THEN 'When it last went round its loop'
+                       WHEN 'in_flight' THEN 'Requests under way'
+                       WHEN 'requests' THEN 'Requests started since the process started'
+                       WHEN 'open_breakers' THEN 'Endpoints whose breaker is open'
+                       ELSE 'Last error of the worker itself' END)) AS command
+        FROM pg_catalog.pg_class v JOIN pg_catalog.pg_attribute a ON a.attrelid = v.oid AND a.attnum > 0
+        WHERE v.relnamespace = '@extschema@'::pg_catalog.regnamespace
+          AND v.relname IN ('pems_queue', 'pems_dead_letters', 'pems_worker')
+    LOOP
+        EXECUTE line.command;
+    END LOOP;
+END
+$comments$;

@@ -1,0 +1,72 @@
+/*
+ * 90_grants: who owns and may use what.  After everything else, because it goes
+ * over all the objects of the extension.
+ */
+
+-- PUBLIC gets nothing.  The functions that run with their owner's rights belong to
+-- pems_sync_worker, never to a superuser: a trigger or policy that the application's role
+-- puts on its tables must not find itself powerful.  Three need more and do nothing but DDL:
+-- pems_attach, pems_detach and _pems_make_audit_partitions.
+DO $grants$
+DECLARE
+    line record;
+BEGIN
+    FOR line IN
+        SELECT format('REVOKE ALL ON ROUTINE %s FROM PUBLIC', p.oid::pg_catalog.regprocedure) AS command, 1 AS step
+        FROM pg_catalog.pg_proc p WHERE p.pronamespace = '@extschema@'::pg_catalog.regnamespace AND p.proname ~ '^_?pems_'
+        UNION ALL
+        SELECT format('ALTER ROUTINE %s OWNER TO pems_sync_worker', p.oid::pg_catalog.regprocedure), 2
+        FROM pg_catalog.pg_proc p WHERE p.pronamespace = '@extschema@'::pg_catalog.regnamespace AND p.proname ~ '^_?pems_'
+             AND p.prosecdef AND p.proname NOT IN ('pems_attach', 'pems_detach', '_pems_make_audit_partitions')
+        UNION ALL
+        SELECT format('GRANT EXECUTE ON ROUTINE %s TO pems_sync_worker', p.oid::pg_catalog.regprocedure), 3
+        FROM pg_catalog.pg_proc p WHERE p.pronamespace = '@extschema@'::pg_catalog.regnamespace AND p.proname ~ '^_?pems_'
+        UNION ALL
+        SELECT format('REVOKE ALL ON %s FROM PUBLIC', c.oid::pg_catalog.regclass), 4
+        FROM pg_catalog.pg_class c JOIN pg_catalog.pg_depend d ON d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass
+             AND d.objid = c.oid AND d.deptype = 'e'
+        JOIN pg_catalog.pg_extension e ON e.oid = d.refobjid AND e.extname = 'pems_sync'
+        WHERE c.relkind IN ('r', 'p', 'v')
+        ORDER BY step
+    LOOP
+        EXECUTE line.command;
+    END LOOP;
+END
+$grants$;
+
+GRANT USAGE ON SCHEMA @extschema@ TO pems_sync_reader, pems_sync_worker;
+
+-- What the worker's functions touch.  The audit log takes INSERT only.
+GRANT SELECT, INSERT, UPDATE, DELETE ON
+    @extschema@.pfa_write_queue, @extschema@.pems_recheck, @extschema@.pfa_sync_conflict, @extschema@.pems_mirror_version,
+    @extschema@.pems_sync_job, @extschema@.pems_sync_stats, @extschema@.pems_credential, @extschema@.pems_pause
+    TO pems_sync_worker;
+GRANT SELECT, INSERT ON @extschema@.pems_audit_log, @extschema@.pems_audit_log_default TO pems_sync_worker;
+GRANT SELECT ON @extschema@.pems_control, @extschema@.pems_field TO pems_sync_worker;
+GRANT USAGE ON SEQUENCE @extschema@.pems_commit_order, @extschema@.pems_claim_order TO pems_sync_worker;
+
+-- The administrators' own table: the field catalogue.
+GRANT SELECT, INSERT, UPDATE, DELETE ON @extschema@.pems_field TO pems_sync_admin;
+
+GRANT EXECUTE ON FUNCTION
+    @extschema@.pems_sync_status(text, text, timestamptz, timestamptz),
+    @extschema@._pems_worker_state()
+    TO pems_sync_reader;
+GRANT SELECT ON @extschema@.pems_queue, @extschema@.pems_dead_letters, @extschema@.pems_worker TO pems_sync_reader;
+
+GRANT EXECUTE ON FUNCTION
+    @extschema@.pems_commit(text, text[], text, text),
+    @extschema@.pems_write_sync(text, text[], text),
+    @extschema@.pems_discard(text, text, text),
+    @extschema@.pems_validate(jsonb, jsonb)
+    TO pems_sync_user;
+
+GRANT EXECUTE ON FUNCTION
+    @extschema@.pems_attach(boolean),
+    @extschema@.pems_detach(),
+    @extschema@.pems_public_key(),
+    @extschema@._pems_credential_target(text),
+    @extschema@.pems_set_credential(text, text, bytea, text, text),
+    @extschema@.pems_pause(text, text, text),
+    @extschema@.pems_resume(text, text)
+    TO pems_sync_admin;

@@ -1,0 +1,34 @@
+/*
+ * 95_dump: what pg_dump keeps, and the first attach.  Last, because attach needs
+ * everything above.
+ */
+
+-- pems_sync_stats is not among them: the triggers of the queue build it again while its rows are
+-- loaded, and both would count twice.
+DO $dump$
+DECLARE
+    name text;
+BEGIN
+    FOREACH name IN ARRAY ARRAY['pfa_write_queue', 'pems_recheck', 'pfa_sync_conflict', 'pems_mirror_version',
+        'pems_audit_log_default', 'pems_sync_job', 'pems_credential', 'pems_pause', 'pems_control',
+        'pems_commit_order', 'pems_claim_order']
+    LOOP
+        PERFORM pg_catalog.pg_extension_config_dump(pg_catalog.format('@extschema@.%I', name)::pg_catalog.regclass, '');
+    END LOOP;
+    PERFORM pg_catalog.pg_extension_config_dump('@extschema@.pems_field'::pg_catalog.regclass, 'WHERE customized');
+END
+$dump$;
+
+DO $attach$
+DECLARE
+    problems text[] := @extschema@._pems_host_problems();
+BEGIN
+    IF problems = '{}' THEN
+        PERFORM @extschema@.pems_attach();
+    ELSE
+        RAISE NOTICE 'pems_sync is installed, but not attached to the tables of an application'
+            USING DETAIL = pg_catalog.array_to_string(problems, E'\n'),
+                  HINT = 'Create them and run SELECT @extschema@.pems_attach(), or run SELECT @extschema@.pems_attach(create_missing => true).';
+    END IF;
+END
+$attach$;

@@ -1,0 +1,441 @@
+/*
+ * api.c
+ *		SQL-callable functions: check the arguments, delegate to a room.
+ *
+ * Process: any backend.  Memory: results are palloc'ed in the caller's context; what the
+ * pure rooms malloc is freed before an ERROR can be raised.
+ */
+#include "postgres.h"
+
+#include <sys/time.h>
+
+#include "access/xlog.h"
+#include "commands/dbcommands.h"
+#include "executor/spi.h"
+#include "fmgr.h"
+#include "funcapi.h"
+#include "miscadmin.h"
+#include "utils/builtins.h"
+#include "utils/guc.h"
+#include "utils/jsonb.h"
+#include "utils/lsyscache.h"
+#include "utils/timestamp.h"
+#include "utils/acl.h"
+
+#include "compat.h"
+#include "credentials.h"
+#include "field.h"
+#include "json.h"
+#include "merge.h"
+#include "pems_client.h"
+#include "protocol.h"
+#include "settings.h"
+#include "shmem.h"
+#include "validate.h"
+
+PG_FUNCTION_INFO_V1(pems_api_uuid);
+PG_FUNCTION_INFO_V1(pems_api_caller);
+PG_FUNCTION_INFO_V1(pems_api_cluster);
+PG_FUNCTION_INFO_V1(pems_api_wake);
+PG_FUNCTION_INFO_V1(pems_api_setting);
+PG_FUNCTION_INFO_V1(pems_api_check_delta);
+PG_FUNCTION_INFO_V1(pems_api_apply_delta);
+PG_FUNCTION_INFO_V1(pems_api_valid_pfa_id);
+PG_FUNCTION_INFO_V1(pems_api_check_api_url);
+PG_FUNCTION_INFO_V1(pems_api_public_key);
+PG_FUNCTION_INFO_V1(pems_api_worker_state);
+
+/* --- identity --- */
+
+/*
+ * The time part of a version 7 UUID (RFC 9562, method 3): milliseconds in 48 bits and the rest
+ * of the microsecond in 12, never going back within a process.
+ */
+static int64
+next_uuid_time(void)
+{
+	static int64 last = 0;
+	struct timeval now;
+	int64 time;
+
+	gettimeofday(&now, NULL);
+	time = ((int64) now.tv_sec * 1000 + now.tv_usec / 1000) * 4096 +
+		   (int64) (now.tv_usec % 1000) * 4096 / 1000;
+	last = Max(time, last + 1);
+	return last;
+}
+
+/*
+ * pems_api_uuid()
+ */
+Datum
+pems_api_uuid(PG_FUNCTION_ARGS)
+{
+	int64 time = next_uuid_time();
+	uint64 random;
+
+	if (!pg_strong_random(&random, sizeof(random)))
+		ereport(ERROR, (errcode(ERRCODE_INTERNAL_ERROR), errmsg("could not generate random bytes"),
+						errhint("Try again.")));
+	PG_RETURN_TEXT_P(cstring_to_text(
+		psprintf("%08x-%04x-7%03x-%04x-%012llx", (uint32) (time >> 28), (uint32) (time >> 12) & 0xFFFF,
+				 (uint32) (time & 0xFFF), (uint32) (0x8000 | (random >> 50)),
+				 (unsigned long long) (random & UINT64CONST(0xFFFFFFFFFFFF)))));
+}
+
+/*
+ * pems_api_caller()
+ *		SET ROLE counts, SECURITY DEFINER does not: that is what "outer user" means.
+ */
+Datum
+pems_api_caller(PG_FUNCTION_ARGS)
+{
+	PG_RETURN_TEXT_P(cstring_to_text(GetUserNameFromId(GetOuterUserId(), false)));
+}
+
+/*
+ * pems_api_cluster()
+ */
+Datum
+pems_api_cluster(PG_FUNCTION_ARGS)
+{
+	PG_RETURN_TEXT_P(cstring_to_text(psprintf(UINT64_FORMAT ":%u", GetSystemIdentifier(), MyDatabaseId)));
+}
+
+/*
+ * pems_api_wake(configuration)
+ */
+Datum
+pems_api_wake(PG_FUNCTION_ARGS)
+{
+	pems_shmem_wake_at_commit(PG_GETARG_BOOL(0) ? PEMS_WAKE_WORK | PEMS_WAKE_CONFIG
+												: PEMS_WAKE_WORK);
+	PG_RETURN_VOID();
+}
+
+/*
+ * pems_api_setting(name)
+ */
+Datum
+pems_api_setting(PG_FUNCTION_ARGS)
+{
+	char *name = psprintf("pems_sync.%s", text_to_cstring(PG_GETARG_TEXT_PP(0)));
+	const char *value = GetConfigOption(name, false, false);
+
+	PG_RETURN_TEXT_P(cstring_to_text(value));
+}
+
+/* --- validation --- */
+
+/* A catalogue that lives as long as the memory context that it was read for. */
+typedef struct CachedCatalogue
+{
+	PemsCatalogue catalogue;
+	MemoryContextCallback callback;
+} CachedCatalogue;
+
+static void
+free_catalogue(void *argument)
+{
+	pems_field_free_catalogue(argument);
+}
+
+static char *
+read_catalogue_text(Oid function)
+{
+	char *text;
+	char *query = psprintf("SELECT %s._pems_catalogue()",
+						   quote_identifier(get_namespace_name(get_func_namespace(function))));
+	MemoryContext caller = CurrentMemoryContext;
+
+	SPI_connect();
+	if (SPI_execute(query, true, 1) != SPI_OK_SELECT || SPI_processed != 1)
+		elog(ERROR, "could not read the field catalogue");
+	text = MemoryContextStrdup(caller,
+							   SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1));
+	SPI_finish();
+	return text;
+}
+
+static const PemsCatalogue *
+catalogue_for(FmgrInfo *function)
+{
+	CachedCatalogue *cached = function->fn_extra;
+	const char *problem;
+	char *text;
+
+	if (cached != NULL)
+		return &cached->catalogue;
+	text = read_catalogue_text(function->fn_oid);
+	cached = MemoryContextAllocZero(function->fn_mcxt, sizeof(*cached));
+	if (!pems_field_read_catalogue(text, strlen(text), &cached->catalogue, &problem))
+		ereport(ERROR, (errcode(ERRCODE_DATA_EXCEPTION),
+						errmsg("the field catalogue cannot be used"), errdetail("%s", problem),
+						errhint("Check the rows of pems_field.")));
+	cached->callback.func = free_catalogue;
+	cached->callback.arg = &cached->catalogue;
+	MemoryContextRegisterResetCallback(function->fn_mcxt, &cached->callback);
+	function->fn_extra = cached;
+	return &cached->catalogue;
+}
+
+/* Parse a jsonb argument; false for SQL NULL.  *text keeps the source alive. */
+static bool
+parse_argument(FunctionCallInfo fcinfo, int number, char **text, JsonDocument *document)
+{
+	const char *problem;
+	Jsonb *value;
+
+	memset(document, 0, sizeof(*document));
+	if (PG_ARGISNULL(number))
+		return false;
+	value = PG_GETARG_JSONB_P(number);
+	*text = JsonbToCString(NULL, &value->root, VARSIZE(value));
+	if (!pems_json_parse(*text, strlen(*text), document, &problem))
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("JSON value cannot be processed"), errdetail("%s.", problem),
+						errhint("Values may be nested %d levels deep.", PEMS_JSON_MAX_DEPTH)));
+	return true;
+}
+
+/* {"code": ..., "errors": [...]} as text in a JsonBuffer */
+static void
+write_findings(const PemsFindings *findings, JsonBuffer *buffer)
+{
+	pems_json_append_text(buffer, "{\"code\":\"");
+	pems_json_append_text(buffer, findings->verdict == PEMS_VERDICT_NOT_AN_OBJECT
+									  ? "VALIDATION_FAILED"
+									  : pems_validate_code(findings->verdict));
+	pems_json_append_text(buffer, "\",\"errors\":[");
+	for (size_t i = 0; i < findings->count; i++)
+	{
+		if (i > 0)
+			pems_json_append_text(buffer, ",");
+		pems_json_append_string(buffer, findings->errors[i], strlen(findings->errors[i]));
+	}
+	pems_json_append_text(buffer, "]}");
+}
+
+/* The buffer's text as jsonb; frees the buffer also when it cannot be. */
+static Datum
+take_jsonb(JsonBuffer *buffer)
+{
+	char *text = buffer->failed ? NULL : pstrdup(buffer->data);
+
+	pems_json_buffer_free(buffer);
+	if (text == NULL)
+		ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory")));
+	return DirectFunctionCall1(jsonb_in, CStringGetDatum(text));
+}
+
+/*
+ * pems_api_check_delta(delta, current)
+ *		NULL when valid, otherwise {code, errors}.
+ */
+Datum
+pems_api_check_delta(PG_FUNCTION_ARGS)
+{
+	const PemsCatalogue *catalogue = catalogue_for(fcinfo->flinfo);
+	char *delta_text = NULL;
+	char *current_text = NULL;
+	JsonDocument delta;
+	JsonDocument current;
+	PemsFindings findings;
+	JsonBuffer buffer = {0};
+	bool valid;
+
+	parse_argument(fcinfo, 0, &delta_text, &delta);
+	PG_TRY();
+	{
+		parse_argument(fcinfo, 1, &current_text, &current);
+	}
+	PG_CATCH();
+	{
+		pems_json_free(&delta);
+		PG_RE_THROW();
+	}
+	PG_END_TRY();
+
+	pems_validate_delta(catalogue, delta.root, current.root, &findings);
+	valid = !findings.failed && findings.verdict == PEMS_VERDICT_VALID;
+	buffer.failed = findings.failed;
+	if (!valid && !findings.failed)
+		write_findings(&findings, &buffer);
+	pems_validate_free(&findings);
+	pems_json_free(&delta);
+	pems_json_free(&current);
+	if (delta_text)
+		pfree(delta_text);
+	if (current_text)
+		pfree(current_text);
+	if (valid)
+		PG_RETURN_NULL();
+	PG_RETURN_DATUM(take_jsonb(&buffer));
+}
+
+/* Has the object a member that is an object itself? */
+static bool
+has_nested_object(Jsonb *object)
+{
+	JsonbIterator *iterator = JsonbIteratorInit(&object->root);
+	JsonbIteratorToken token;
+	JsonbValue value;
+	bool inside = false;
+
+	while ((token = JsonbIteratorNext(&iterator, &value, inside)) != WJB_DONE)
+	{
+		if (token == WJB_VALUE && value.type == jbvBinary &&
+			JsonContainerIsObject(value.val.binary.data))
+			return true;
+		inside = true;
+	}
+	return false;
+}
+
+/*
+ * pems_api_apply_delta(record, delta)
+ */
+Datum
+pems_api_apply_delta(PG_FUNCTION_ARGS)
+{
+	char *record_text;
+	char *delta_text;
+	JsonDocument record;
+	JsonDocument delta;
+	JsonBuffer buffer = {0};
+
+	if (!JB_ROOT_IS_OBJECT(PG_GETARG_JSONB_P(1)) || !has_nested_object(PG_GETARG_JSONB_P(1)))
+		return DirectFunctionCall2(jsonb_concat, PG_GETARG_DATUM(0), PG_GETARG_DATUM(1));
+
+	parse_argument(fcinfo, 0, &record_text, &record);
+	PG_TRY();
+	{
+		parse_argument(fcinfo, 1, &delta_text, &delta);
+	}
+	PG_CATCH();
+	{
+		pems_json_free(&record);
+		PG_RE_THROW();
+	}
+	PG_END_TRY();
+	pems_merge_apply(record.root, delta.root, &buffer);
+	pems_json_free(&record);
+	pems_json_free(&delta);
+	PG_RETURN_DATUM(take_jsonb(&buffer));
+}
+
+/*
+ * pems_api_valid_pfa_id(pfa_id)
+ */
+Datum
+pems_api_valid_pfa_id(PG_FUNCTION_ARGS)
+{
+	PG_RETURN_BOOL(pems_protocol_valid_pfa_id(text_to_cstring(PG_GETARG_TEXT_PP(0))));
+}
+
+/* --- credentials --- */
+
+static char *
+take_string(char *text)
+{
+	char *copy = pstrdup(text ? text : "out of memory");
+
+	free(text);
+	return copy;
+}
+
+/*
+ * pems_api_check_api_url(api_url)
+ *		Returns scheme://host:port.  Errors: 22023 with the reason.
+ */
+Datum
+pems_api_check_api_url(PG_FUNCTION_ARGS)
+{
+	char *url = text_to_cstring(PG_GETARG_TEXT_PP(0));
+	char *problem = NULL;
+	const char *hint = NULL;
+	char *endpoint;
+
+	if (!pems_client_check_api_url(url, pems_allowed_hosts ? pems_allowed_hosts : "",
+								   pems_allow_insecure_loopback, &problem, &hint))
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("api_url may not be used"), errdetail("%s", take_string(problem)),
+						hint ? errhint("%s", hint) : 0));
+	endpoint = pems_client_endpoint(url);
+	if (endpoint == NULL)
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("api_url may not be used"), errdetail("It is not a URL."),
+						errhint("Use https://host/path.")));
+	PG_RETURN_TEXT_P(cstring_to_text(take_string(endpoint)));
+}
+
+/*
+ * pems_api_public_key()
+ *		{keyId, publicKey}.  Errors: 55000 when the key file cannot be used.
+ */
+Datum
+pems_api_public_key(PG_FUNCTION_ARGS)
+{
+	PemsKeyring *keyring = NULL;
+	const char *public_key;
+	const char *key_id;
+	char problem[512];
+	JsonBuffer buffer = {0};
+
+	if (!pems_credentials_initialize())
+		ereport(ERROR,
+				(errcode(ERRCODE_INTERNAL_ERROR), errmsg("could not initialize cryptography")));
+	if (pems_credentials_read_keyring(pems_key_file, &keyring, problem, sizeof(problem)) !=
+		PEMS_KEY_OK)
+		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+						errmsg("the key file cannot be used"), errdetail("%s", problem),
+						errhint("Make one with \"pems-credential keygen FILE\" as the user that runs the server, and set pems_sync.key_file.")));
+	key_id = pems_credentials_current_key(keyring, &public_key);
+	pems_json_append_text(&buffer, "{\"keyId\":");
+	pems_json_append_string(&buffer, key_id, strlen(key_id));
+	pems_json_append_text(&buffer, ",\"publicKey\":");
+	pems_json_append_string(&buffer, public_key, strlen(public_key));
+	pems_json_append_text(&buffer, "}");
+	pems_credentials_free_keyring(keyring);
+	PG_RETURN_DATUM(take_jsonb(&buffer));
+}
+
+/* --- worker --- */
+
+static Datum
+timestamp_or_null(TimestampTz at, bool *isnull)
+{
+	*isnull = at == 0;
+	return TimestampTzGetDatum(at);
+}
+
+/*
+ * pems_api_worker_state()
+ *		At most one row: the slot of this database.
+ */
+Datum
+pems_api_worker_state(PG_FUNCTION_ARGS)
+{
+	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
+	PemsWorkerSlot slot;
+	Datum values[10];
+	bool nulls[10] = {false};
+
+	pems_begin_set(fcinfo);
+	if (!pems_shmem_read_slot(MyDatabaseId, get_database_name(MyDatabaseId), &slot))
+		return (Datum) 0;
+	values[0] = CStringGetTextDatum(slot.database);
+	values[1] = Int32GetDatum(slot.pid);
+	nulls[1] = slot.pid == 0;
+	values[2] = CStringGetTextDatum(pems_shmem_status_name(slot.status));
+	values[3] = CStringGetTextDatum(PEMS_SYNC_VERSION);
+	values[4] = timestamp_or_null(slot.started_at, &nulls[4]);
+	values[5] = timestamp_or_null(slot.heartbeat, &nulls[5]);
+	values[6] = Int32GetDatum(slot.in_flight);
+	values[7] = Int64GetDatum(slot.requests);
+	values[8] = Int32GetDatum(slot.open_breakers);
+	nulls[9] = slot.last_error[0] == '\0';
+	values[9] = nulls[9] ? (Datum) 0 : CStringGetTextDatum(slot.last_error);
+	tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
+	return (Datum) 0;
+}

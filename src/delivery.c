@@ -1,0 +1,415 @@
+/*
+ * delivery.c
+ *		One claimed item on its way: decide, send, judge the answer.
+ *
+ * Process: the background worker, outside any transaction.  Joins the pure rooms: merge
+ * decides, protocol speaks PEMS, transition says what becomes of the item.
+ * Memory: everything that outlives a call is in the delivery's batch context; what the pure rooms
+ * malloc is copied there and freed at once.
+ */
+#include "postgres.h"
+
+#include <time.h>
+
+#include "utils/memutils.h"
+
+#include "compat.h"
+#include "delivery.h"
+#include "json.h"
+#include "merge.h"
+#include "settings.h"
+#include "transition.h"
+
+/* What the audit log keeps of an answer that is no JSON. */
+#define RESPONSE_TEXT_LIMIT 2000
+
+static char *
+keep(PemsDelivery *delivery, const char *text)
+{
+	return text ? MemoryContextStrdup(delivery->memory, text) : NULL;
+}
+
+/* --- decide --- */
+
+static void
+begin_result(PemsDelivery *delivery, PemsVerdictStatus status)
+{
+	PemsResult *result = &delivery->result;
+
+	memset(result, 0, sizeof(*result));
+	result->item = &delivery->item;
+	result->pems_version = PEMS_NO_VERSION;
+	result->transition.status = status;
+	result->transition.next = delivery->item.step;
+	result->transition.retry_count = delivery->item.retry_count;
+	result->transition.rounds = delivery->item.rounds;
+	result->transition.outcome_unknown = delivery->item.outcome_unknown;
+}
+
+/* PEMS has it already: the item is done without a request, and the audit log says so. */
+static void
+finish_without_request(PemsDelivery *delivery)
+{
+	PemsResult *result = &delivery->result;
+
+	begin_result(delivery, PEMS_ITEM_COMPLETED);
+	result->transition.outcome_unknown = false;
+	result->pems_version = delivery->item.mirror_version;
+	result->event_type = "SYNCED_WITHOUT_REQUEST";
+}
+
+static char *
+fields_as_json(PemsDelivery *delivery, char *const *fields, size_t count)
+{
+	JsonBuffer buffer = {0};
+	char *json;
+
+	pems_json_append_text(&buffer, "[");
+	for (size_t i = 0; i < count; i++)
+	{
+		if (i > 0)
+			pems_json_append_text(&buffer, ",");
+		pems_json_append_string(&buffer, fields[i], strlen(fields[i]));
+	}
+	pems_json_append_text(&buffer, "]");
+	json = keep(delivery, buffer.failed ? "[]" : buffer.data);
+	pems_json_buffer_free(&buffer);
+	return json;
+}
+
+static void
+enter_conflict(PemsDelivery *delivery, const PemsDecision *decision)
+{
+	PemsResult *result = &delivery->result;
+
+	begin_result(delivery, PEMS_ITEM_CONFLICT);
+	result->conflict_kind = pems_merge_kind_name(decision->kind);
+	result->conflict_fields = fields_as_json(delivery, decision->fields, decision->field_count);
+	result->error_code = "CONFLICT";
+	result->error = decision->error_count > 0
+						? keep(delivery, decision->errors[0])
+						: "The record was changed in PEMS meanwhile; somebody must decide.";
+}
+
+/* Out of memory while deciding: like any transient failure, but nobody's fault at PEMS. */
+static void
+postpone(PemsDelivery *delivery)
+{
+	begin_result(delivery, PEMS_ITEM_PENDING);
+	delivery->result.transition.delay_ms = pems_retry_delay;
+	delivery->result.error_code = "OUT_OF_MEMORY";
+	delivery->result.error = "The worker was out of memory while it compared the record.";
+}
+
+static PemsPlan
+plan_write(PemsDelivery *delivery, const char *changes, int64 version)
+{
+	delivery->step = PEMS_STEP_WRITE;
+	delivery->changes = keep(delivery, changes);
+	delivery->version = version;
+	return PEMS_PLAN_SEND;
+}
+
+static PemsPlan
+follow(PemsDelivery *delivery, const PemsDecision *decision)
+{
+	if (decision->failed)
+	{
+		postpone(delivery);
+		return PEMS_PLAN_RECORD;
+	}
+	switch (decision->action)
+	{
+		case PEMS_MERGE_SEND:
+			return plan_write(delivery, decision->changes, delivery->item.mirror_version);
+		case PEMS_MERGE_NOTHING:
+			finish_without_request(delivery);
+			return PEMS_PLAN_RECORD;
+		case PEMS_MERGE_CONFLICT:
+			enter_conflict(delivery, decision);
+			return PEMS_PLAN_RECORD;
+	}
+	return PEMS_PLAN_RECORD;
+}
+
+static bool
+parse(const char *text, JsonDocument *document)
+{
+	memset(document, 0, sizeof(*document));
+	return text == NULL || pems_json_parse(text, strlen(text), document, NULL);
+}
+
+/* The mirror is not at the version that the user saw: compare all three sides. */
+static PemsPlan
+compare(PemsDelivery *delivery, const PemsCatalogue *catalogue)
+{
+	const PemsItem *item = &delivery->item;
+	JsonDocument delta, base, own, remote;
+	PemsDecision decision = {.failed = true};
+	PemsPlan plan;
+	bool parsed = parse(item->payload, &delta);
+
+	parsed = parse(item->base_data, &base) && parsed;
+	parsed = parse(item->own_data, &own) && parsed;
+	parsed = parse(item->mirror_deleted ? NULL : item->mirror_data, &remote) && parsed;
+	if (parsed)
+	{
+		PemsMergeInput input = {.catalogue = catalogue,
+								.is_delete = item->is_delete,
+								.delta = delta.root,
+								.base = base.root,
+								.own = own.root,
+								.remote = remote.root,
+								.base_version = item->base_version,
+								.remote_version = item->mirror_version};
+
+		pems_merge_decide(&input, &decision);
+	}
+	plan = follow(delivery, &decision);
+	if (parsed)
+		pems_merge_free(&decision);
+	pems_json_free(&delta);
+	pems_json_free(&base);
+	pems_json_free(&own);
+	pems_json_free(&remote);
+	return plan;
+}
+
+PemsPlan
+pems_delivery_decide(PemsDelivery *delivery, const PemsCatalogue *catalogue)
+{
+	const PemsItem *item = &delivery->item;
+
+	delivery->step = item->step;
+	if (item->step != PEMS_STEP_WRITE)
+		return PEMS_PLAN_SEND;
+	if (item->mirror_version == PEMS_NO_VERSION)
+	{
+		/* the application deleted the mirror: PEMS is asked what it has */
+		delivery->step = PEMS_STEP_READ;
+		return PEMS_PLAN_SEND;
+	}
+	if (item->mirror_version == item->base_version && !item->mirror_deleted)
+		return plan_write(delivery, item->is_delete ? NULL : item->payload, item->base_version);
+	return compare(delivery, catalogue);
+}
+
+/* --- send --- */
+
+static PemsCall
+call_of(const PemsDelivery *delivery)
+{
+	if (delivery->step != PEMS_STEP_WRITE)
+		return PEMS_CALL_READ;
+	return delivery->item.is_delete ? PEMS_CALL_DELETE : PEMS_CALL_UPDATE;
+}
+
+/* Copy a malloc'ed text to the delivery's memory and free it. */
+static char *
+take(PemsDelivery *delivery, char *text)
+{
+	char *kept = keep(delivery, text);
+
+	free(text);
+	return kept;
+}
+
+static bool
+compose(PemsDelivery *delivery, PemsClientRequest *request)
+{
+	const PemsItem *item = &delivery->item;
+	const PemsOrganization *organization = delivery->organization;
+
+	request->call = call_of(delivery);
+	request->api_url = organization->api_url;
+	request->token = organization->token;
+	request->owner = delivery;
+	delivery->path =
+		take(delivery, pems_protocol_path(request->call, item->pfa_id, organization->code));
+	if (delivery->path == NULL)
+		return false;
+	request->url = take(delivery, pems_protocol_url(organization->api_url, delivery->path));
+	request->request_id = take(delivery, pems_protocol_request_id(item->id, item->attempt));
+	if (request->call != PEMS_CALL_READ)
+	{
+		PemsWrite write = {item->pfa_id,	  organization->code, delivery->changes,
+						   delivery->version, item->created_by,	  item->change_reason};
+
+		delivery->body = take(delivery, pems_protocol_write_body(request->call, &write));
+		request->body = delivery->body;
+		request->idempotency_key =
+			take(delivery, pems_protocol_idempotency_key(item->id, delivery->version));
+	}
+	return request->url != NULL && request->request_id != NULL &&
+		   (request->call == PEMS_CALL_READ || request->body != NULL);
+}
+
+bool
+pems_delivery_start(PemsDelivery *delivery, PemsClient *client, int64 now)
+{
+	PemsClientRequest request = {0};
+	PemsEndpoint *endpoint = delivery->organization->endpoint;
+
+	if (!compose(delivery, &request) || !pems_client_start(client, &request))
+		return false;
+	delivery->ticket = pems_limiter_start(endpoint->limiter, now);
+	delivery->started_at = now;
+	return true;
+}
+
+/* --- judge --- */
+
+/* A hostile PEMS may send our token back; it must not reach the audit log. */
+static void
+redact(char *body, size_t length, const char *token)
+{
+	size_t token_length = token ? strlen(token) : 0;
+	char *found;
+
+	if (body == NULL || token_length == 0)
+		return;
+	while ((found = memmem(body, length, token, token_length)) != NULL)
+		memset(found, '*', token_length);
+}
+
+/* The answer as JSON for the audit log: itself, or its text inside an object. */
+static char *
+response_json(PemsDelivery *delivery, const PemsAnswer *answer)
+{
+	JsonDocument document;
+	JsonBuffer buffer = {0};
+	char *json;
+
+	if (answer->body == NULL || answer->body_length == 0)
+		return NULL;
+	if (pems_json_parse(answer->body, answer->body_length, &document, NULL))
+	{
+		pems_json_free(&document);
+		return keep(delivery, answer->body);
+	}
+	pems_json_append_text(&buffer, "{\"text\":\"");
+	for (size_t i = 0; i < Min(answer->body_length, RESPONSE_TEXT_LIMIT); i++)
+	{
+		unsigned char c = (unsigned char) answer->body[i];
+
+		/* what is no plain character is shown as a question mark: this is a note, not a copy */
+		if (c == '"' || c == '\\')
+			pems_json_append_text(&buffer, "\\");
+		pems_json_append(&buffer, c >= ' ' && c < 127 ? (char *) &c : "?", 1);
+	}
+	pems_json_append_text(&buffer, "\"}");
+	json = buffer.failed ? NULL : keep(delivery, buffer.data);
+	pems_json_buffer_free(&buffer);
+	return json;
+}
+
+static int64
+wall_clock_seconds(void)
+{
+	return (int64) time(NULL);
+}
+
+static void
+tell_limiter(PemsDelivery *delivery, const PemsAnswer *answer, const PemsOutcome *outcome,
+			 int64 now)
+{
+	PemsLimiter *limiter = delivery->organization->endpoint->limiter;
+	PemsLimiterOutcome ended = PEMS_LIMITER_ANSWERED;
+
+	if (outcome->endpoint_fault)
+		ended = PEMS_LIMITER_FAULT;
+	else if (answer->status == 0)
+		ended = PEMS_LIMITER_ABANDONED;
+	pems_limiter_end(limiter, delivery->ticket, ended, now);
+	if (outcome->class == PEMS_OUTCOME_THROTTLED)
+		pems_limiter_throttle(limiter, now + outcome->retry_after_ms * 1000);
+}
+
+static void
+move_on(PemsDelivery *delivery, const PemsOutcome *outcome, bool breaker_open)
+{
+	const PemsItem *item = &delivery->item;
+	PemsTransitionInput input = {
+		.step = delivery->step,
+		.is_delete = item->is_delete,
+		.record_known = item->mirror_version != PEMS_NO_VERSION,
+		.outcome_unknown = item->outcome_unknown,
+		.retry_count = item->retry_count,
+		.max_retries = item->max_retries,
+		.rounds = item->rounds,
+		.sent_version = delivery->version,
+		.breaker_open = breaker_open,
+		.refresh_always = pems_refresh_after_write == PEMS_REFRESH_ALWAYS,
+		.retry_delay_ms = pems_retry_delay,
+		.jitter = pems_random_fraction(),
+	};
+
+	begin_result(delivery, PEMS_ITEM_PENDING);
+	pems_transition_after(&input, outcome, &delivery->result.transition);
+}
+
+/* The delta's fields, for a conflict that concerns the record as a whole. */
+static char *
+delta_fields(PemsDelivery *delivery)
+{
+	JsonDocument delta;
+	char *fields[256];
+	size_t count = 0;
+	char *json;
+
+	if (!parse(delivery->item.payload, &delta) || delta.root == NULL)
+		return "[]";
+	for (const JsonNode *n = delta.root->first; n != NULL && count < lengthof(fields); n = n->next)
+		fields[count++] = (char *) n->key;
+	json = fields_as_json(delivery, fields, count);
+	pems_json_free(&delta);
+	return json;
+}
+
+static void
+describe(PemsDelivery *delivery, const PemsAnswer *answer, const PemsOutcome *outcome)
+{
+	PemsResult *result = &delivery->result;
+	PemsTransition *t = &result->transition;
+
+	if (outcome->class == PEMS_OUTCOME_DONE)
+		result->pems_version = outcome->new_version;
+	else if (outcome->class == PEMS_OUTCOME_RECORD)
+		result->pems_version = outcome->version;
+	else if (t->status == PEMS_ITEM_COMPLETED || t->mirror_is_deleted)
+		result->pems_version = Max(delivery->item.mirror_version, delivery->item.previous_version);
+	if (t->mirror_is_record)
+		result->mirror_data = keep(delivery, outcome->data);
+	if (t->mirror_adds_changes)
+		result->mirror_patch = delivery->changes;
+	if (t->status == PEMS_ITEM_CONFLICT)
+	{
+		result->conflict_kind = pems_merge_kind_name(PEMS_CONFLICT_DELETED_IN_PEMS);
+		result->conflict_fields = delta_fields(delivery);
+	}
+	result->error_code = outcome->error_code;
+	result->error = keep(delivery, outcome->error);
+	result->event_type = delivery->step == PEMS_STEP_WRITE ? "WRITE_ATTEMPT" : "READ_ATTEMPT";
+	result->http_method = pems_protocol_method(call_of(delivery));
+	result->path = delivery->path;
+	result->http_status = answer->status;
+	result->latency_ms = answer->latency_us / 1000.0;
+	result->request = delivery->body;
+	result->response = response_json(delivery, answer);
+}
+
+void
+pems_delivery_finish(PemsDelivery *delivery, PemsAnswer *answer, int64 now)
+{
+	PemsLimiter *limiter = delivery->organization->endpoint->limiter;
+	bool breaker_open = pems_limiter_breaker(limiter, now) != PEMS_BREAKER_CLOSED;
+	PemsOutcome outcome;
+
+	redact(answer->body, answer->body_length, delivery->organization->token);
+	pems_protocol_judge(call_of(delivery), delivery->item.pfa_id, answer, wall_clock_seconds(),
+						&outcome);
+	tell_limiter(delivery, answer, &outcome, now);
+	move_on(delivery, &outcome, breaker_open);
+	describe(delivery, answer, &outcome);
+	pems_protocol_free_outcome(&outcome);
+}

@@ -1,0 +1,46 @@
+/*
+ * delivery.h
+ *		One claimed item on its way: decide, send, judge the answer.
+ *
+ * Process: the background worker, outside any transaction.
+ */
+#ifndef PEMS_DELIVERY_H
+#define PEMS_DELIVERY_H
+
+#include "postgres.h"
+
+#include "field.h"
+#include "pems_client.h"
+#include "queue.h"
+#include "roster.h"
+
+typedef struct PemsDelivery
+{
+	PemsItem item;
+	PemsOrganization *organization;
+	PemsStep step;				/* what the request is for; the item's, or READ where there is no mirror */
+	char *changes;				/* JSON that the write sends; NULL: none */
+	int64 version;				/* version that the write is based on */
+	char *path;
+	char *body;
+	uint64 ticket;				/* from the endpoint's limiter */
+	int64 started_at;			/* monotonic microseconds; 0: not started */
+	bool shown_as_syncing;
+	PemsResult result;
+	MemoryContext memory;		/* of the batch that the item was claimed in */
+} PemsDelivery;
+
+typedef enum PemsPlan
+{
+	PEMS_PLAN_SEND,				/* a request is to be made */
+	PEMS_PLAN_RECORD			/* the result is there already: nothing to send, or a conflict */
+} PemsPlan;
+
+/* Decide what to do with a claimed item; allocates in delivery->memory. */
+extern PemsPlan pems_delivery_decide(PemsDelivery *delivery, const PemsCatalogue *catalogue);
+/* Start its request.  False: out of memory, try again. */
+extern bool pems_delivery_start(PemsDelivery *delivery, PemsClient *client, int64 now);
+/* Its answer is there: judge it, fill in the result; tells limiter and breaker.  Frees nothing of answer. */
+extern void pems_delivery_finish(PemsDelivery *delivery, PemsAnswer *answer, int64 now);
+
+#endif /* PEMS_DELIVERY_H */

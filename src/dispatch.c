@@ -1,0 +1,869 @@
+/*
+ * dispatch.c
+ *		One turn of the worker.
+ *
+ * Process: the background worker.
+ *
+ * A turn: drive the HTTP transfers, judge the answers that are there, then, in one
+ * transaction, record those outcomes and claim as many new items as may start now, then
+ * start them.  While that transaction runs, further answers come in; so the faster
+ * PEMS is, the larger the batches, without anybody waiting for a batch to fill.
+ *
+ * How many may be claimed: what the endpoint's limiter and breaker let start, what is
+ * free of its share of max_in_flight, and a small stock for the next moment: as many as the
+ * endpoint finished in the last turn.  So nothing lies claimed in front of an endpoint that
+ * hangs, and an endpoint that hangs never has all the slots.
+ *
+ * Memory: each claim has a context of its own, which lives until its last item is recorded.
+ */
+#include "postgres.h"
+
+#include <time.h>
+
+#include "miscadmin.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+
+#include "credentials.h"
+#include "delivery.h"
+#include "dispatch.h"
+#include "pems_client.h"
+#include "queue.h"
+#include "roster.h"
+#include "settings.h"
+
+/* After a transaction failed: wait before the next try; milliseconds. */
+#define RETRY_PAUSE_MS 1000
+/* While the extension or its attachment is missing: how often to look. */
+#define LOOK_AGAIN_MS  1000
+/* A request that takes longer shows its modification as syncing. */
+#define SLOW_US		   250000
+#define MAINTENANCE_US (INT64_C(60) * 1000000)
+
+/* The items of one claim share a memory context. */
+typedef struct Batch
+{
+	MemoryContext memory;
+	int left;					/* deliveries that are not recorded */
+} Batch;
+
+typedef struct Parcel
+{
+	PemsDelivery delivery;		/* first, so that the client's owner pointer is both */
+	Batch *batch;
+	struct Parcel *next;
+} Parcel;
+
+/* First in, first out. */
+typedef struct ParcelList
+{
+	Parcel *head;
+	Parcel **tail;
+	int count;
+} ParcelList;
+
+static PemsClient *client = NULL;
+static uint32 client_number = 0; /* counts the clients made: a new one has a new descriptor */
+static MemoryContext turn_context = NULL;
+static ParcelList waiting;		/* claimed, request not started */
+static ParcelList flying;		/* request under way, oldest first */
+static ParcelList finished;		/* result there, not recorded */
+
+static PemsWorkerStatus status = PEMS_WORKER_STARTING;
+static bool opened = false;		/* the extension was found and orphans adopted */
+static bool setup_wanted = true;
+static bool catalogue_loaded = false;
+static PemsCatalogue catalogue;
+
+static TimestampTz next_due = DT_NOEND;
+static int64 next_poll_us = 0;	/* monotonic */
+static int64 next_maintenance_us = 0;
+static int64 not_before_us = 0; /* after a failed transaction */
+static int64 request_count = 0;
+static char last_error[PEMS_WORKER_ERROR_SIZE];
+
+static int64
+monotonic_us(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (int64) now.tv_sec * 1000000 + now.tv_nsec / 1000;
+}
+
+/* --- lists --- */
+
+static void
+list_clear(ParcelList *list)
+{
+	list->head = NULL;
+	list->tail = &list->head;
+	list->count = 0;
+}
+
+static void
+list_add(ParcelList *list, Parcel *parcel)
+{
+	parcel->next = NULL;
+	*list->tail = parcel;
+	list->tail = &parcel->next;
+	list->count++;
+}
+
+static void
+list_remove(ParcelList *list, Parcel *parcel)
+{
+	Parcel **link = &list->head;
+
+	while (*link != parcel)
+		link = &(*link)->next;
+	*link = parcel->next;
+	if (list->tail == &parcel->next)
+		list->tail = link;
+	list->count--;
+}
+
+/* --- problems --- */
+
+/* The same problem again and again is logged once. */
+static void
+report_problem(const char *what, const char *problem)
+{
+	char text[PEMS_WORKER_ERROR_SIZE];
+
+	snprintf(text, sizeof(text), "%s: %s", what, problem ? problem : "unknown");
+	if (strcmp(text, last_error) != 0)
+		ereport(WARNING, (errmsg("pems_sync: %s", what), errdetail("%s", problem ? problem : "unknown"),
+						  errhint("The worker goes on and tries again; see the view pems_worker.")));
+	strlcpy(last_error, text, sizeof(last_error));
+}
+
+static void
+pause_after_failure(void)
+{
+	not_before_us = monotonic_us() + RETRY_PAUSE_MS * 1000;
+}
+
+static void
+release_parcel(Parcel *parcel)
+{
+	Batch *batch = parcel->batch;
+
+	parcel->delivery.organization->endpoint->in_hand--;
+	if (--batch->left == 0)
+		MemoryContextDelete(batch->memory);
+}
+
+/* --- client --- */
+
+static PemsClientOptions
+client_options(void)
+{
+	return (PemsClientOptions) {.max_in_flight = pems_max_in_flight,
+								.connect_timeout_ms = pems_connect_timeout,
+								.request_timeout_ms = pems_request_timeout,
+								.max_response_size = (size_t) pems_max_response_size * 1024,
+								.ca_file = pems_ca_file,
+								.allow_loopback = pems_allow_insecure_loopback,
+								.user_agent = "pems_sync/" PEMS_SYNC_VERSION};
+}
+
+static void
+make_client(void)
+{
+	PemsClientOptions options = client_options();
+
+	client_number++;
+	client = pems_client_create(&options);
+	if (client == NULL)
+		ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY),
+						errmsg("could not create the HTTP client of pems_sync")));
+}
+
+void
+pems_dispatch_initialize(void)
+{
+	const char *problem = NULL;
+
+	if (!pems_credentials_initialize())
+		ereport(ERROR,
+				(errcode(ERRCODE_INTERNAL_ERROR), errmsg("could not initialize cryptography")));
+	if (!pems_client_initialize(&problem))
+		ereport(ERROR, (errcode(ERRCODE_INTERNAL_ERROR),
+						errmsg("could not initialize the HTTP library"), errdetail("%s", problem)));
+	turn_context =
+		AllocSetContextCreate(TopMemoryContext, "pems_sync turn", ALLOCSET_DEFAULT_SIZES);
+	list_clear(&waiting);
+	list_clear(&flying);
+	list_clear(&finished);
+	make_client();
+}
+
+int
+pems_dispatch_descriptor(uint32 *number)
+{
+	*number = client_number;
+	return pems_client_descriptor(client);
+}
+
+void
+pems_dispatch_reconfigure(void)
+{
+	PemsClientOptions options = client_options();
+
+	if (!pems_client_configure(client, &options))
+		report_problem("the settings could not be applied", "out of memory");
+	pems_roster_configure(monotonic_us());
+	setup_wanted = true;
+}
+
+/* --- the extension comes and goes --- */
+
+static void
+free_batches(ParcelList *list)
+{
+	Parcel *next;
+
+	for (Parcel *parcel = list->head; parcel != NULL; parcel = next)
+	{
+		next = parcel->next;
+		release_parcel(parcel);
+	}
+	list_clear(list);
+}
+
+/* DROP EXTENSION: there is nothing left to record anything in. */
+static void
+forget_everything(void)
+{
+	bool busy = flying.count > 0;
+
+	free_batches(&waiting);
+	free_batches(&flying);
+	free_batches(&finished);
+	pems_roster_clear();
+	if (catalogue_loaded)
+		pems_field_free_catalogue(&catalogue);
+	catalogue_loaded = false;
+	opened = false;
+	setup_wanted = true;
+	next_due = DT_NOEND;
+	status = PEMS_WORKER_WAITING;
+	if (busy)
+	{
+		/* drops the requests under way; nobody is left to hear their answers */
+		pems_client_destroy(client);
+		make_client();
+	}
+}
+
+/* What the queue said about a transaction; true when it went well. */
+static bool
+went_well(PemsQueueStatus result, const char *what, const char *problem)
+{
+	if (result == PEMS_QUEUE_OK)
+		return true;
+	if (result == PEMS_QUEUE_GONE)
+		forget_everything();
+	else
+	{
+		report_problem(what, problem);
+		pause_after_failure();
+	}
+	return false;
+}
+
+static bool
+open_extension(void)
+{
+	char *problem;
+
+	if (opened)
+		return true;
+	status = PEMS_WORKER_WAITING;
+	if (!went_well(pems_queue_open(&problem), "could not look for the extension", problem))
+		return false;
+	opened = true;
+	setup_wanted = true;
+	next_maintenance_us = 0;
+	return true;
+}
+
+static bool
+load_catalogue(const char *json)
+{
+	const char *problem;
+
+	if (catalogue_loaded)
+		pems_field_free_catalogue(&catalogue);
+	catalogue_loaded = pems_field_read_catalogue(json, strlen(json), &catalogue, &problem);
+	if (!catalogue_loaded)
+		report_problem("the field catalogue cannot be used", problem);
+	return catalogue_loaded;
+}
+
+static PemsWorkerStatus
+status_for(const PemsQueueSetup *setup)
+{
+	const char *problem = NULL;
+
+	if (setup->standing == PEMS_STANDING_NOT_ATTACHED)
+		return PEMS_WORKER_NOT_ATTACHED;
+	if (setup->standing == PEMS_STANDING_COPY)
+	{
+		report_problem("this database is a copy and sends nothing",
+					   "It was attached in another cluster or database; run SELECT pems_resume() if it is to write to PEMS.");
+		return PEMS_WORKER_COPY;
+	}
+	if (!pems_roster_update(setup, monotonic_us(), &problem))
+	{
+		report_problem("the key file cannot be used", problem);
+		return PEMS_WORKER_NO_KEY;
+	}
+	return pems_enabled ? PEMS_WORKER_RUNNING : PEMS_WORKER_DISABLED;
+}
+
+/* Items that a predecessor left can be taken up as soon as the tables are attached. */
+static bool
+adopt_orphans(void)
+{
+	static bool adopted = false;
+	int count = 0;
+	char *problem;
+
+	if (adopted)
+		return true;
+	if (!went_well(pems_queue_adopt(&count, &problem), "could not take up unfinished items",
+				   problem))
+		return false;
+	if (count > 0)
+		ereport(LOG, (errmsg("pems_sync: took up %d items that the last worker left", count)));
+	adopted = true;
+	return true;
+}
+
+static bool
+read_setup(void)
+{
+	PemsQueueSetup setup;
+	char *problem;
+
+	if (!setup_wanted)
+		return true;
+	if (!went_well(pems_queue_read_setup(&setup, &problem), "could not read the configuration",
+				   problem))
+		return false;
+	if (!load_catalogue(setup.catalogue))
+	{
+		pause_after_failure();
+		return false;
+	}
+	status = status_for(&setup);
+	if (status == PEMS_WORKER_RUNNING && !adopt_orphans())
+		return false;
+	if (status == PEMS_WORKER_RUNNING)
+		last_error[0] = '\0';
+	setup_wanted = false;
+	pems_roster_expect_work();
+	return true;
+}
+
+/* --- answers --- */
+
+static void
+collect(void)
+{
+	void *owner;
+	PemsAnswer answer;
+	int64 now;
+
+	for (PemsEndpoint *endpoint = pems_roster_endpoints(); endpoint; endpoint = endpoint->next)
+		endpoint->finished = 0;
+	pems_client_drive(client);
+	while (pems_client_next(client, &owner, &answer))
+	{
+		Parcel *parcel = owner;
+
+		now = monotonic_us();
+		pems_delivery_finish(&parcel->delivery, &answer, now);
+		pems_protocol_free_answer(&answer);
+		parcel->delivery.organization->endpoint->finished++;
+		list_remove(&flying, parcel);
+		list_add(&finished, parcel);
+	}
+}
+
+static void
+log_breakers(int64 now)
+{
+	for (PemsEndpoint *endpoint = pems_roster_endpoints(); endpoint; endpoint = endpoint->next)
+	{
+		bool open = pems_limiter_breaker(endpoint->limiter, now) != PEMS_BREAKER_CLOSED;
+
+		if (open && !endpoint->breaker_was_open)
+			ereport(WARNING, (errmsg("pems_sync: PEMS at %s does not answer", endpoint->name),
+							  errdetail("%d requests in a row failed.",
+										pems_limiter_faults(endpoint->limiter)),
+							  errhint("Edits wait, and no retry is lost; a probe goes out every 5 to 60 seconds.")));
+		else if (!open && endpoint->breaker_was_open)
+			ereport(LOG, (errmsg("pems_sync: PEMS at %s answers again", endpoint->name)));
+		endpoint->breaker_was_open = open;
+	}
+}
+
+/* --- how much may be claimed --- */
+
+/* An endpoint that hangs must leave slots for the others. */
+static int
+slots_of(const PemsEndpoint *endpoint)
+{
+	int share = pems_roster_endpoint_count() > 1 ? Max(1, pems_max_in_flight * 3 / 4)
+												 : pems_max_in_flight;
+
+	return share + Min(endpoint->finished, pems_batch_size) - endpoint->in_hand;
+}
+
+static int
+capacity_of(const PemsEndpoint *endpoint, int64 now)
+{
+	int startable = pems_limiter_capacity(endpoint->limiter, now);
+
+	if (startable != INT_MAX)
+		startable -= endpoint->backlog;
+	return Max(0, Min(startable, slots_of(endpoint)));
+}
+
+static bool
+can_claim_for(const PemsOrganization *organization, const PemsEndpoint *endpoint)
+{
+	return organization->endpoint == endpoint && organization->listed &&
+		   organization->token != NULL && organization->maybe_ready;
+}
+
+/* Divide what the endpoint can take among its organizations, in turn. */
+static int
+grant_for_endpoint(PemsEndpoint *endpoint, int capacity, PemsGrant *grants)
+{
+	PemsOrganization *o;
+	int count = 0;
+	int given = 0;
+	int *wanted;
+	int *shares;
+
+	for (o = pems_roster_organizations(); o != NULL; o = o->next)
+		if (can_claim_for(o, endpoint))
+			grants[count++].organization_id = o->id;
+	if (count == 0)
+		return 0;
+	wanted = palloc(sizeof(int) * count);
+	shares = palloc0(sizeof(int) * count);
+	for (int i = 0; i < count; i++)
+		wanted[i] = pems_batch_size;
+	pems_limiter_share(capacity, count, wanted, &endpoint->cursor, shares);
+	for (int i = 0; i < count; i++)
+		if (shares[i] > 0)
+			grants[given++] = (PemsGrant) {grants[i].organization_id, shares[i]};
+	return given;
+}
+
+static int
+make_grants(PemsGrant **grants, int64 now)
+{
+	int organizations = 0;
+	int room = pems_batch_size;
+	int count = 0;
+
+	for (PemsOrganization *o = pems_roster_organizations(); o != NULL; o = o->next)
+		organizations++;
+	*grants = palloc(sizeof(PemsGrant) * Max(organizations, 1));
+	if (status != PEMS_WORKER_RUNNING)
+		return 0;
+	for (PemsEndpoint *e = pems_roster_endpoints(); e != NULL && room > 0; e = e->next)
+	{
+		int capacity = Min(room, capacity_of(e, now));
+		int given = capacity > 0 ? grant_for_endpoint(e, capacity, *grants + count) : 0;
+
+		for (int i = 0; i < given; i++)
+			room -= (*grants)[count + i].slots;
+		count += given;
+	}
+	return count;
+}
+
+/* An organization that used less than it was granted has nothing more to send for now. */
+static void
+note_emptied(const PemsGrant *grants, int grant_count, const PemsItem *items, int item_count)
+{
+	for (int i = 0; i < grant_count; i++)
+	{
+		int used = 0;
+
+		for (int j = 0; j < item_count; j++)
+			if (strcmp(items[j].organization_id, grants[i].organization_id) == 0)
+				used++;
+		if (used < grants[i].slots)
+			pems_roster_find(grants[i].organization_id)->maybe_ready = false;
+	}
+}
+
+/* --- exchange --- */
+
+static void
+take_in(MemoryContext memory, PemsItem *items, int count)
+{
+	Batch *batch;
+
+	if (count == 0)
+	{
+		MemoryContextDelete(memory);
+		return;
+	}
+	batch = MemoryContextAlloc(memory, sizeof(Batch));
+	batch->memory = memory;
+	batch->left = count;
+	for (int i = 0; i < count; i++)
+	{
+		Parcel *parcel = MemoryContextAllocZero(memory, sizeof(Parcel));
+
+		parcel->batch = batch;
+		parcel->delivery.item = items[i];
+		parcel->delivery.memory = memory;
+		parcel->delivery.organization = pems_roster_find(items[i].organization_id);
+		parcel->delivery.organization->endpoint->in_hand++;
+		if (pems_delivery_decide(&parcel->delivery, &catalogue) == PEMS_PLAN_SEND)
+		{
+			parcel->delivery.organization->endpoint->backlog++;
+			list_add(&waiting, parcel);
+		}
+		else
+			list_add(&finished, parcel);
+	}
+}
+
+static void
+log_dead_letter(const PemsResult *result)
+{
+	if (result->transition.status == PEMS_ITEM_FAILED)
+		ereport(WARNING, (errmsg("pems_sync: an edit of PFA record \"%s\" failed for good",
+								 result->item->pfa_id),
+						  errdetail("Item %s: %s", result->item->id,
+									result->error ? result->error : "no reason given"),
+						  errhint("See the view pems_dead_letters.")));
+}
+
+/* Results in the order in which they came. */
+static PemsResult **
+results_of(const ParcelList *list)
+{
+	PemsResult **results = palloc(sizeof(PemsResult *) * Max(list->count, 1));
+	int count = 0;
+
+	for (Parcel *parcel = list->head; parcel != NULL; parcel = parcel->next)
+		results[count++] = &parcel->delivery.result;
+	return results;
+}
+
+static void
+release_recorded(void)
+{
+	Parcel *next;
+
+	for (Parcel *parcel = finished.head; parcel != NULL; parcel = next)
+	{
+		next = parcel->next;
+		log_dead_letter(&parcel->delivery.result);
+		/* what goes on at once, or made room for a successor, may be claimed again */
+		parcel->delivery.organization->maybe_ready = true;
+		release_parcel(parcel);
+	}
+	list_clear(&finished);
+}
+
+/* One result by itself: recorded, set aside, or (false) to be tried again later. */
+static bool
+record_alone(Parcel *parcel)
+{
+	PemsResult *result = &parcel->delivery.result;
+	PemsItem *items;
+	int item_count;
+	TimestampTz due;
+	char *problem;
+	PemsQueueStatus done =
+		pems_queue_exchange(&result, 1, NULL, 0, &items, &item_count, &due, &problem);
+
+	if (done == PEMS_QUEUE_OK)
+		return true;
+	report_problem("an outcome could not be recorded", problem);
+	if (done == PEMS_QUEUE_ERROR)
+		done = pems_queue_quarantine(result, pstrdup(problem), &problem);
+	if (done == PEMS_QUEUE_GONE)
+		opened = false;
+	return done == PEMS_QUEUE_OK;
+}
+
+/* The batch failed as a whole.  Find out which of its results is at fault, so that it fails alone. */
+static void
+record_one_by_one(void)
+{
+	ParcelList batch = finished;
+	Parcel *next;
+
+	if (batch.tail == &finished.head)
+		batch.tail = &batch.head;
+	list_clear(&finished);
+	for (Parcel *parcel = batch.head; parcel != NULL; parcel = next)
+	{
+		next = parcel->next;
+		CHECK_FOR_INTERRUPTS();
+		if (record_alone(parcel))
+		{
+			parcel->delivery.organization->maybe_ready = true;
+			release_parcel(parcel);
+		}
+		else
+			list_add(&finished, parcel);
+	}
+	if (!opened)
+		forget_everything();
+	else if (finished.count > 0)
+		pause_after_failure();
+}
+
+static bool
+something_is_due(void)
+{
+	return next_due != DT_NOEND && next_due <= GetCurrentTimestamp();
+}
+
+/* Record what is finished and claim what may start, in one transaction. */
+static void
+exchange(bool look, int64 now)
+{
+	PemsGrant *grants;
+	int grant_count = make_grants(&grants, now);
+	bool nothing_to_do = finished.count == 0 && (status != PEMS_WORKER_RUNNING || (grant_count == 0 && !look));
+	MemoryContext memory;
+	MemoryContext turn;
+	PemsItem *items;
+	int item_count;
+	char *problem;
+	PemsQueueStatus done;
+
+	if (nothing_to_do)
+		return;
+	memory = AllocSetContextCreate(TopMemoryContext, "pems_sync batch", ALLOCSET_DEFAULT_SIZES);
+	turn = MemoryContextSwitchTo(memory);
+	done = pems_queue_exchange(results_of(&finished), finished.count, grants, grant_count, &items,
+							   &item_count, &next_due, &problem);
+	MemoryContextSwitchTo(turn);
+	if (done == PEMS_QUEUE_OK)
+	{
+		release_recorded();
+		note_emptied(grants, grant_count, items, item_count);
+		take_in(memory, items, item_count);
+		return;
+	}
+	if (finished.count > 0 && done != PEMS_QUEUE_GONE)
+		record_one_by_one();
+	else
+		went_well(done, "could not claim items", problem);
+	MemoryContextDelete(memory);
+}
+
+/* --- start --- */
+
+static void
+start_requests(int64 now)
+{
+	Parcel *next;
+
+	for (Parcel *parcel = waiting.head; parcel != NULL; parcel = next)
+	{
+		PemsEndpoint *endpoint = parcel->delivery.organization->endpoint;
+
+		next = parcel->next;
+		if (flying.count >= pems_max_in_flight)
+			break;
+		if (pems_limiter_capacity(endpoint->limiter, now) == 0)
+			continue;
+		if (!pems_delivery_start(&parcel->delivery, client, now))
+		{
+			report_problem("a request could not be started", "out of memory");
+			pause_after_failure();
+			break;
+		}
+		request_count++;
+		endpoint->backlog--;
+		list_remove(&waiting, parcel);
+		list_add(&flying, parcel);
+	}
+	pems_client_drive(client);
+}
+
+/* Requests that take their time show their modification as syncing. */
+static void
+show_slow_requests(int64 now)
+{
+	const char **ids = palloc(sizeof(char *) * Max(flying.count, 1));
+	int count = 0;
+	char *problem;
+
+	for (Parcel *p = flying.head; p != NULL && p->delivery.started_at + SLOW_US <= now; p = p->next)
+		if (!p->delivery.shown_as_syncing && p->delivery.step == PEMS_STEP_WRITE)
+		{
+			ids[count++] = p->delivery.item.id;
+			p->delivery.shown_as_syncing = true;
+		}
+	if (count > 0)
+		went_well(pems_queue_mark_syncing(ids, count, &problem),
+				  "could not show modifications as syncing", problem);
+}
+
+/* --- the turn --- */
+
+static void
+maintain(int64 now)
+{
+	char *problem;
+
+	if (now < next_maintenance_us || status == PEMS_WORKER_WAITING)
+		return;
+	next_maintenance_us = now + MAINTENANCE_US;
+	went_well(pems_queue_maintain(&problem), "could not maintain statistics and audit log", problem);
+}
+
+/* Is a look at the queue due even if nothing happened? */
+static bool
+take_poll(int64 now)
+{
+	if (now < next_poll_us)
+		return false;
+	next_poll_us = now + (int64) pems_poll_interval * 1000;
+	if (status == PEMS_WORKER_NO_KEY)
+		setup_wanted = true;
+	return true;
+}
+
+static void
+work(uint32 reasons)
+{
+	int64 now = monotonic_us();
+	bool look = reasons != 0;
+
+	if (reasons & PEMS_WAKE_CONFIG)
+		setup_wanted = true;
+	if (now < not_before_us || !open_extension())
+		return;
+	look = take_poll(now) || something_is_due() || look || setup_wanted;
+	if (!read_setup())
+		return;
+	if (look)
+		pems_roster_expect_work();
+	log_breakers(now);
+	exchange(look, now);
+	if (opened)
+	{
+		start_requests(monotonic_us());
+		show_slow_requests(monotonic_us());
+		maintain(now);
+	}
+}
+
+void
+pems_dispatch_turn(uint32 reasons)
+{
+	static uint32 pending_reasons = 0;
+	MemoryContext caller = MemoryContextSwitchTo(turn_context);
+
+	/* what a turn that was cut short did not look at is looked at in the next */
+	pending_reasons |= reasons;
+	collect();
+	if (monotonic_us() >= not_before_us)
+	{
+		reasons = pending_reasons;
+		pending_reasons = 0;
+		work(reasons);
+	}
+	MemoryContextSwitchTo(caller);
+	MemoryContextReset(turn_context);
+}
+
+/* --- how long to wait --- */
+
+static int64
+earliest(int64 a, int64 b)
+{
+	return a < b ? a : b;
+}
+
+static int64
+next_start_us(int64 now)
+{
+	int64 next = INT64_MAX;
+
+	for (PemsOrganization *o = pems_roster_organizations(); o != NULL; o = o->next)
+	{
+		PemsEndpoint *endpoint = o->endpoint;
+
+		if (!can_claim_for(o, endpoint) && endpoint->backlog == 0)
+			continue;
+		if (slots_of(endpoint) > 0 || endpoint->backlog > 0)
+			next = earliest(next, pems_limiter_next(endpoint->limiter, now));
+	}
+	return next;
+}
+
+static int64
+next_slow_us(void)
+{
+	for (Parcel *p = flying.head; p != NULL; p = p->next)
+		if (!p->delivery.shown_as_syncing && p->delivery.step == PEMS_STEP_WRITE)
+			return p->delivery.started_at + SLOW_US;
+	return INT64_MAX;
+}
+
+static int64
+due_us(int64 now)
+{
+	if (next_due == DT_NOEND)
+		return INT64_MAX;
+	return now + Max(next_due - GetCurrentTimestamp(), 0);
+}
+
+long
+pems_dispatch_timeout_ms(void)
+{
+	int64 now = monotonic_us();
+	int64 until = now + LOOK_AGAIN_MS * 1000;
+	long client_ms = pems_client_timeout_ms(client);
+
+	if (opened && status == PEMS_WORKER_RUNNING)
+	{
+		until = earliest(next_poll_us, due_us(now));
+		until = earliest(until, next_start_us(now));
+		until = earliest(until, next_slow_us());
+		until = earliest(until, next_maintenance_us);
+	}
+	if (finished.count > 0)
+		until = now;
+	until = Max(until, not_before_us);
+	if (client_ms >= 0)
+		until = earliest(until, now + client_ms * 1000);
+	/* round up, or the last millisecond is spent spinning */
+	return until <= now ? 0 : (long) Min((until - now + 999) / 1000, 3600000);
+}
+
+void
+pems_dispatch_state(PemsDispatchState *state)
+{
+	int64 now = monotonic_us();
+
+	state->status = status;
+	state->in_flight = flying.count;
+	state->requests = request_count;
+	state->last_error = last_error[0] ? last_error : NULL;
+	state->open_breakers = 0;
+	for (PemsEndpoint *endpoint = pems_roster_endpoints(); endpoint; endpoint = endpoint->next)
+		if (pems_limiter_breaker(endpoint->limiter, now) != PEMS_BREAKER_CLOSED)
+			state->open_breakers++;
+}

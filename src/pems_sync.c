@@ -1,0 +1,25 @@
+/*
+ * pems_sync.c
+ *		Module magic and _PG_init.
+ *
+ * src/README.md tells how the rooms hang together.
+ */
+#include "postgres.h"
+
+#include "fmgr.h"
+
+#include "settings.h"
+#include "shmem.h"
+#include "worker.h"
+
+PG_MODULE_MAGIC;
+
+void _PG_init(void);
+
+void
+_PG_init(void)
+{
+	pems_settings_define();
+	pems_shmem_install_hooks();
+	pems_worker_register();
+}

@@ -1,0 +1,670 @@
+/*
+ * queue.c
+ *		The worker's transactions.
+ *
+ * Process: the background worker.  Transactions are short and hold nothing while
+ * the network is waited for.  Each begins by locking the extension itself against DROP EXTENSION,
+ * which takes that lock first, too: so the two never deadlock half-way, and after the lock it is
+ * clear whether the extension is still there.
+ *
+ * Rights: the process was connected as the bootstrap superuser, which is needed to start
+ * without a login role; from pems_queue_open() on, every statement runs as pems_sync_worker in a
+ * security-restricted operation, so that nothing that an application's role hangs on its
+ * own tables can become more than that.
+ *
+ * Memory: statements work in SPI's context; what is returned is copied to the
+ * context that was current when the function was called.
+ */
+#include "postgres.h"
+
+#include "access/htup_details.h"
+#include "access/xact.h"
+#include "catalog/namespace.h"
+#include "catalog/pg_extension.h"
+#include "catalog/pg_type.h"
+#include "commands/extension.h"
+#include "executor/spi.h"
+#include "funcapi.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "storage/lmgr.h"
+#include "utils/acl.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/jsonb.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+#include "utils/syscache.h"
+#include "utils/timestamp.h"
+#include "utils/typcache.h"
+
+#include "compat.h"
+#include "queue.h"
+
+#define EXTENSION_NAME "pems_sync"
+#define WORKER_ROLE	   "pems_sync_worker"
+
+/* The extension that was found by pems_queue_open(). */
+static Oid extension_oid = InvalidOid;
+static char extension_schema[NAMEDATALEN];
+static Oid outcome_type = InvalidOid;
+
+/* The statements, as plans that are made once.  %s is the schema, quoted. */
+typedef enum Statement
+{
+	STATEMENT_STANDING,
+	STATEMENT_ORGANIZATIONS,
+	STATEMENT_CATALOGUE,
+	STATEMENT_ADOPT,
+	STATEMENT_RECORD,
+	STATEMENT_PREPARE,
+	STATEMENT_CLAIM,
+	STATEMENT_QUARANTINE,
+	STATEMENT_MARK_SYNCING,
+	STATEMENT_MAINTAIN,
+	STATEMENT_COUNT
+} Statement;
+
+static const char *const statement_texts[STATEMENT_COUNT] = {
+	[STATEMENT_STANDING] = "SELECT %s._pems_standing()",
+	[STATEMENT_ORGANIZATIONS] = "SELECT * FROM %s._pems_organizations()",
+	[STATEMENT_CATALOGUE] = "SELECT %s._pems_catalogue()",
+	[STATEMENT_ADOPT] = "SELECT %s._pems_adopt()",
+	[STATEMENT_RECORD] = "SELECT %s._pems_record($1)",
+	[STATEMENT_PREPARE] = "SELECT %s._pems_prepare()",
+	[STATEMENT_CLAIM] = "SELECT * FROM %s._pems_claim($1, $2)",
+	[STATEMENT_QUARANTINE] = "SELECT %s._pems_quarantine($1, $2)",
+	[STATEMENT_MARK_SYNCING] = "SELECT %s._pems_mark_syncing($1)",
+	[STATEMENT_MAINTAIN] = "SELECT %s._pems_maintain()",
+};
+
+static SPIPlanPtr plans[STATEMENT_COUNT];
+
+/* A piece of work inside a transaction. */
+typedef void (*Work)(void *argument);
+
+static void
+forget_plans(void)
+{
+	for (int i = 0; i < STATEMENT_COUNT; i++)
+	{
+		if (plans[i] != NULL)
+			SPI_freeplan(plans[i]);
+		plans[i] = NULL;
+	}
+}
+
+static void
+begin(const char *activity)
+{
+	SetCurrentStatementStartTimestamp();
+	StartTransactionCommand();
+	pgstat_report_activity(STATE_RUNNING, activity);
+}
+
+static void
+commit(void)
+{
+	CommitTransactionCommand();
+	pgstat_report_stat(true);
+	pgstat_report_activity(STATE_IDLE, NULL);
+}
+
+/* Is the extension that was opened still the one that is installed?  Holds its lock if so. */
+static bool
+lock_extension(void)
+{
+	if (!OidIsValid(extension_oid))
+		return false;
+	LockDatabaseObject(ExtensionRelationId, extension_oid, 0, AccessShareLock);
+	return get_extension_oid(EXTENSION_NAME, true) == extension_oid;
+}
+
+static bool
+worth_repeating(int sqlstate)
+{
+	return sqlstate == ERRCODE_LOCK_NOT_AVAILABLE || sqlstate == ERRCODE_T_R_DEADLOCK_DETECTED ||
+		   sqlstate == ERRCODE_T_R_SERIALIZATION_FAILURE || sqlstate == ERRCODE_QUERY_CANCELED ||
+		   ERRCODE_TO_CATEGORY(sqlstate) == ERRCODE_INSUFFICIENT_RESOURCES;
+}
+
+/* In PG_CATCH: copies the error to the caller's context, and leaves the transaction behind. */
+static PemsQueueStatus
+abandon(MemoryContext caller, char **error)
+{
+	ErrorData *data;
+	PemsQueueStatus status;
+
+	MemoryContextSwitchTo(caller);
+	data = CopyErrorData();
+	HOLD_INTERRUPTS();
+	AbortCurrentTransaction();
+	FlushErrorState();
+	RESUME_INTERRUPTS();
+	MemoryContextSwitchTo(caller);
+	pgstat_report_stat(true);
+	pgstat_report_activity(STATE_IDLE, NULL);
+
+	*error = psprintf("%s%s%s", data->message, data->detail ? " " : "",
+					  data->detail ? data->detail : "");
+	status = worth_repeating(data->sqlerrcode) ? PEMS_QUEUE_BUSY : PEMS_QUEUE_ERROR;
+	FreeErrorData(data);
+	return status;
+}
+
+/* Run work in a transaction of its own. */
+static PemsQueueStatus
+in_transaction(const char *activity, Work work, void *argument, char **error)
+{
+	MemoryContext caller = CurrentMemoryContext;
+	volatile PemsQueueStatus status = PEMS_QUEUE_OK;
+
+	*error = NULL;
+	PG_TRY();
+	{
+		begin(activity);
+		if (lock_extension())
+		{
+			SPI_connect();
+			PushActiveSnapshot(GetTransactionSnapshot());
+			work(argument);
+			PopActiveSnapshot();
+			SPI_finish();
+		}
+		else
+			status = PEMS_QUEUE_GONE;
+		commit();
+	}
+	PG_CATCH();
+	{
+		status = abandon(caller, error);
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(caller);
+	return status;
+}
+
+/* --- statements --- */
+
+static void
+run(Statement statement, int argument_count, Oid *types, Datum *values, const char *nulls)
+{
+	int code;
+
+	if (plans[statement] == NULL)
+	{
+		char *text = psprintf(statement_texts[statement], quote_identifier(extension_schema));
+		SPIPlanPtr plan = SPI_prepare(text, argument_count, types);
+
+		if (plan == NULL)
+			elog(ERROR, "could not prepare \"%s\": %s", text, SPI_result_code_string(SPI_result));
+		SPI_keepplan(plan);
+		plans[statement] = plan;
+	}
+	code = SPI_execute_plan(plans[statement], values, nulls, false, 0);
+	if (code != SPI_OK_SELECT)
+		elog(ERROR, "statement %d of the queue failed: %s", statement,
+			 SPI_result_code_string(code));
+}
+
+/* Column of a result row, by position from 1. */
+static Datum
+value_at(uint64 row, int column, bool *isnull)
+{
+	return SPI_getbinval(SPI_tuptable->vals[row], SPI_tuptable->tupdesc, column, isnull);
+}
+
+static int64
+integer_at(uint64 row, int column, int64 if_null)
+{
+	bool isnull;
+	Datum value = value_at(row, column, &isnull);
+
+	if (isnull)
+		return if_null;
+	return SPI_gettypeid(SPI_tuptable->tupdesc, column) == INT8OID ? DatumGetInt64(value)
+																	: DatumGetInt32(value);
+}
+
+static bool
+boolean_at(uint64 row, int column)
+{
+	bool isnull;
+	Datum value = value_at(row, column, &isnull);
+
+	return !isnull && DatumGetBool(value);
+}
+
+/* A text or jsonb column as a C string in that context; NULL for SQL's NULL. */
+static char *
+text_at(MemoryContext context, uint64 row, int column)
+{
+	char *text = SPI_getvalue(SPI_tuptable->vals[row], SPI_tuptable->tupdesc, column);
+
+	return text ? MemoryContextStrdup(context, text) : NULL;
+}
+
+static ArrayType *
+text_array(const char *const *texts, int count)
+{
+	Datum *values = palloc(sizeof(Datum) * Max(count, 1));
+
+	for (int i = 0; i < count; i++)
+		values[i] = CStringGetTextDatum(texts[i]);
+	return construct_array(values, count, TEXTOID, -1, false, TYPALIGN_INT);
+}
+
+/* --- open --- */
+
+static void
+enter_worker_role(void)
+{
+	Oid role = get_role_oid(WORKER_ROLE, false);
+
+	SetUserIdAndSecContext(role, SECURITY_LOCAL_USERID_CHANGE | SECURITY_RESTRICTED_OPERATION);
+}
+
+static void
+find_extension(void)
+{
+	Oid oid = get_extension_oid(EXTENSION_NAME, true);
+	Oid schema;
+
+	extension_oid = InvalidOid;
+	forget_plans();
+	if (!OidIsValid(oid))
+		return;
+	schema = pems_extension_schema(oid);
+	strlcpy(extension_schema, get_namespace_name(schema), NAMEDATALEN);
+	outcome_type = GetSysCacheOid2(TYPENAMENSP, Anum_pg_type_oid, CStringGetDatum("_pems_outcome"),
+								   ObjectIdGetDatum(schema));
+	if (!OidIsValid(outcome_type))
+		elog(ERROR, "extension " EXTENSION_NAME " has no type _pems_outcome");
+	enter_worker_role();
+	extension_oid = oid;
+}
+
+PemsQueueStatus
+pems_queue_open(char **error)
+{
+	MemoryContext caller = CurrentMemoryContext;
+	volatile PemsQueueStatus status = PEMS_QUEUE_OK;
+
+	*error = NULL;
+	PG_TRY();
+	{
+		begin("looking for the extension");
+		find_extension();
+		status = OidIsValid(extension_oid) ? PEMS_QUEUE_OK : PEMS_QUEUE_GONE;
+		commit();
+	}
+	PG_CATCH();
+	{
+		status = abandon(caller, error);
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(caller);
+	return status;
+}
+
+/* --- setup --- */
+
+typedef struct SetupWork
+{
+	MemoryContext context;
+	PemsQueueSetup *setup;
+} SetupWork;
+
+static PemsStanding
+read_standing(void)
+{
+	char *word;
+
+	run(STATEMENT_STANDING, 0, NULL, NULL, NULL);
+	word = SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1);
+	if (strcmp(word, "ok") == 0)
+		return PEMS_STANDING_OK;
+	return strcmp(word, "copy") == 0 ? PEMS_STANDING_COPY : PEMS_STANDING_NOT_ATTACHED;
+}
+
+static void
+read_organization(MemoryContext context, uint64 row, PemsQueueOrganization *organization)
+{
+	bool isnull;
+	bytea *sealed;
+
+	organization->id = text_at(context, row, 1);
+	organization->code = text_at(context, row, 2);
+	organization->api_url = text_at(context, row, 3);
+	organization->endpoint = text_at(context, row, 4);
+	sealed = DatumGetByteaPP(value_at(row, 5, &isnull));
+	organization->sealed_length = VARSIZE_ANY_EXHDR(sealed);
+	organization->sealed = MemoryContextAlloc(context, organization->sealed_length + 1);
+	memcpy(organization->sealed, VARDATA_ANY(sealed), organization->sealed_length);
+	organization->key_id = text_at(context, row, 6);
+	organization->generation = integer_at(row, 7, 0);
+}
+
+static void
+read_setup(void *argument)
+{
+	SetupWork *work = argument;
+	PemsQueueSetup *setup = work->setup;
+
+	setup->standing = read_standing();
+	run(STATEMENT_CATALOGUE, 0, NULL, NULL, NULL);
+	setup->catalogue = text_at(work->context, 0, 1);
+	setup->organization_count = 0;
+	setup->organizations = NULL;
+	if (setup->standing != PEMS_STANDING_OK)
+		return;					/* the table organization may not even exist */
+	run(STATEMENT_ORGANIZATIONS, 0, NULL, NULL, NULL);
+	setup->organizations =
+		MemoryContextAlloc(work->context, sizeof(PemsQueueOrganization) * Max(SPI_processed, 1));
+	for (uint64 row = 0; row < SPI_processed; row++)
+		read_organization(work->context, row, &setup->organizations[setup->organization_count++]);
+}
+
+PemsQueueStatus
+pems_queue_read_setup(PemsQueueSetup *setup, char **error)
+{
+	SetupWork work = {CurrentMemoryContext, setup};
+
+	return in_transaction("reading credentials and the field catalogue", read_setup, &work, error);
+}
+
+/* --- adopt, maintain, mark --- */
+
+static void
+adopt(void *argument)
+{
+	run(STATEMENT_ADOPT, 0, NULL, NULL, NULL);
+	*(int *) argument = (int) integer_at(0, 1, 0);
+}
+
+PemsQueueStatus
+pems_queue_adopt(int *adopted, char **error)
+{
+	return in_transaction("taking up what the last worker left", adopt, adopted, error);
+}
+
+static void
+maintain(void *argument)
+{
+	run(STATEMENT_MAINTAIN, 0, NULL, NULL, NULL);
+}
+
+PemsQueueStatus
+pems_queue_maintain(char **error)
+{
+	return in_transaction("maintaining statistics and the audit log", maintain, NULL, error);
+}
+
+typedef struct MarkWork
+{
+	const char *const *item_ids;
+	int count;
+} MarkWork;
+
+static void
+mark_syncing(void *argument)
+{
+	MarkWork *work = argument;
+	Oid types[] = {TEXTARRAYOID};
+	Datum values[] = {PointerGetDatum(text_array(work->item_ids, work->count))};
+
+	run(STATEMENT_MARK_SYNCING, 1, types, values, NULL);
+}
+
+PemsQueueStatus
+pems_queue_mark_syncing(const char *const *item_ids, int count, char **error)
+{
+	MarkWork work = {item_ids, count};
+
+	return in_transaction("marking slow requests", mark_syncing, &work, error);
+}
+
+/* --- record --- */
+
+/* A row of _pems_outcome under construction; the order of the calls is the type's. */
+typedef struct OutcomeRow
+{
+	int next;
+	Datum values[26];
+	bool nulls[26];
+} OutcomeRow;
+
+static void
+add_datum(OutcomeRow *row, Datum value, bool isnull)
+{
+	row->values[row->next] = value;
+	row->nulls[row->next] = isnull;
+	row->next++;
+}
+
+static void
+add_text(OutcomeRow *row, const char *text)
+{
+	add_datum(row, text ? CStringGetTextDatum(text) : (Datum) 0, text == NULL);
+}
+
+static void
+add_json(OutcomeRow *row, const char *json)
+{
+	add_datum(row, json ? DirectFunctionCall1(jsonb_in, CStringGetDatum(json)) : (Datum) 0,
+			  json == NULL);
+}
+
+static void
+add_integer(OutcomeRow *row, int64 value, bool isnull)
+{
+	add_datum(row, Int32GetDatum((int32) value), isnull);
+}
+
+static void
+add_item_state(OutcomeRow *row, const PemsResult *result)
+{
+	const PemsItem *item = result->item;
+	const PemsTransition *t = &result->transition;
+
+	add_text(row, item->id);
+	add_datum(row, Int64GetDatum(item->claim_token), false);
+	add_integer(row, item->attempt, false);
+	add_text(row, pems_transition_status_name(t->status));
+	add_text(row, pems_transition_step_name(t->next));
+	add_datum(row, BoolGetDatum(t->outcome_unknown), false);
+	add_datum(row, Int64GetDatum(t->delay_ms), t->delay_ms == 0);
+	add_integer(row, t->retry_count, false);
+	add_integer(row, t->rounds, false);
+	add_integer(row, item->mirror_version, item->mirror_version == PEMS_NO_VERSION);
+	add_integer(row, result->pems_version, result->pems_version == PEMS_NO_VERSION);
+	add_json(row, result->mirror_data);
+	add_json(row, result->mirror_patch);
+	add_datum(row, BoolGetDatum(t->mirror_is_deleted), false);
+}
+
+static void
+add_audit_line(OutcomeRow *row, const PemsResult *result)
+{
+	add_text(row, result->event_type);
+	add_text(row, result->http_method);
+	add_text(row, result->path);
+	add_integer(row, result->http_status, result->http_status == 0);
+	add_datum(row, Float8GetDatum(result->latency_ms), result->http_method == NULL);
+	add_json(row, result->request);
+	add_json(row, result->response);
+}
+
+static Datum
+outcome_datum(TupleDesc descriptor, const PemsResult *result)
+{
+	OutcomeRow row = {0};
+
+	add_item_state(&row, result);
+	add_text(&row, result->conflict_kind);
+	add_json(&row, result->conflict_fields);
+	add_text(&row, result->error_code);
+	add_text(&row, result->error);
+	add_audit_line(&row, result);
+	add_datum(&row, BoolGetDatum(result->transition.pause_organization), false);
+	if (row.next != descriptor->natts)
+		elog(ERROR, "type _pems_outcome has %d attributes, not %d", descriptor->natts, row.next);
+	return HeapTupleGetDatum(heap_form_tuple(descriptor, row.values, row.nulls));
+}
+
+static void
+record(PemsResult *const *results, int count)
+{
+	TupleDesc descriptor = BlessTupleDesc(lookup_rowtype_tupdesc_copy(outcome_type, -1));
+	Datum *outcomes = palloc(sizeof(Datum) * count);
+	Oid types[1];
+	Datum values[1];
+
+	for (int i = 0; i < count; i++)
+		outcomes[i] = outcome_datum(descriptor, results[i]);
+	types[0] = get_array_type(outcome_type);
+	values[0] =
+		PointerGetDatum(construct_array(outcomes, count, outcome_type, -1, false, TYPALIGN_DOUBLE));
+	run(STATEMENT_RECORD, 1, types, values, NULL);
+}
+
+typedef struct QuarantineWork
+{
+	const PemsResult *result;
+	const char *problem;
+} QuarantineWork;
+
+static void
+quarantine(void *argument)
+{
+	QuarantineWork *work = argument;
+	TupleDesc descriptor = BlessTupleDesc(lookup_rowtype_tupdesc_copy(outcome_type, -1));
+	Oid types[] = {outcome_type, TEXTOID};
+	PemsResult bare = *work->result;
+	Datum values[2];
+
+	/* what the database refused may be one of these, so they are left out */
+	bare.mirror_data = bare.mirror_patch = bare.response = NULL;
+	values[0] = outcome_datum(descriptor, &bare);
+	values[1] = CStringGetTextDatum(work->problem);
+	run(STATEMENT_QUARANTINE, 2, types, values, NULL);
+}
+
+PemsQueueStatus
+pems_queue_quarantine(const PemsResult *result, const char *problem, char **error)
+{
+	QuarantineWork work = {result, problem};
+
+	return in_transaction("setting an item aside", quarantine, &work, error);
+}
+
+/* --- claim --- */
+
+typedef struct ExchangeWork
+{
+	MemoryContext context;
+	PemsResult *const *results;
+	int result_count;
+	const PemsGrant *grants;
+	int grant_count;
+	PemsItem *items;
+	int item_count;
+	TimestampTz next_due;
+} ExchangeWork;
+
+static void
+read_item(MemoryContext context, uint64 row, PemsItem *item)
+{
+	char *step = SPI_getvalue(SPI_tuptable->vals[row], SPI_tuptable->tupdesc, 6);
+	char *operation = SPI_getvalue(SPI_tuptable->vals[row], SPI_tuptable->tupdesc, 5);
+
+	item->id = text_at(context, row, 1);
+	item->claim_token = integer_at(row, 2, 0);
+	item->organization_id = text_at(context, row, 3);
+	item->pfa_id = text_at(context, row, 4);
+	item->is_delete = strcmp(operation, "DELETE") == 0;
+	item->step = pems_transition_step(step);
+	item->attempt = (int) integer_at(row, 7, 0);
+	item->retry_count = (int) integer_at(row, 8, 0);
+	item->max_retries = (int) integer_at(row, 9, 0);
+	item->rounds = (int) integer_at(row, 10, 0);
+	item->outcome_unknown = boolean_at(row, 11);
+	item->previous_version = integer_at(row, 12, PEMS_NO_VERSION);
+	item->payload = text_at(context, row, 13);
+	item->base_version = integer_at(row, 14, PEMS_NO_VERSION);
+	item->mirror_version = integer_at(row, 15, PEMS_NO_VERSION);
+	item->mirror_deleted = boolean_at(row, 16);
+	item->created_by = text_at(context, row, 17);
+	item->change_reason = text_at(context, row, 18);
+	item->base_data = text_at(context, row, 19);
+	item->own_data = text_at(context, row, 20);
+	item->mirror_data = text_at(context, row, 21);
+}
+
+static void
+claim(ExchangeWork *work)
+{
+	Oid types[] = {TEXTARRAYOID, INT4ARRAYOID};
+	const char **ids = palloc(sizeof(char *) * work->grant_count);
+	Datum *slots = palloc(sizeof(Datum) * work->grant_count);
+	Datum values[2];
+
+	for (int i = 0; i < work->grant_count; i++)
+	{
+		ids[i] = work->grants[i].organization_id;
+		slots[i] = Int32GetDatum(work->grants[i].slots);
+	}
+	values[0] = PointerGetDatum(text_array(ids, work->grant_count));
+	values[1] = PointerGetDatum(
+		construct_array(slots, work->grant_count, INT4OID, sizeof(int32), true, TYPALIGN_INT));
+	run(STATEMENT_CLAIM, 2, types, values, NULL);
+
+	work->items = MemoryContextAlloc(work->context, sizeof(PemsItem) * Max(SPI_processed, 1));
+	for (uint64 row = 0; row < SPI_processed; row++)
+		read_item(work->context, row, &work->items[row]);
+	work->item_count = (int) SPI_processed;
+}
+
+static void
+prepare(ExchangeWork *work)
+{
+	bool isnull;
+	Datum next;
+
+	run(STATEMENT_PREPARE, 0, NULL, NULL, NULL);
+	next = value_at(0, 1, &isnull);
+	work->next_due = isnull ? DT_NOEND : DatumGetTimestampTz(next);
+}
+
+static void
+exchange(void *argument)
+{
+	ExchangeWork *work = argument;
+
+	if (work->result_count > 0)
+		record(work->results, work->result_count);
+	prepare(work);
+	if (work->grant_count > 0)
+		claim(work);
+}
+
+PemsQueueStatus
+pems_queue_exchange(PemsResult *const *results, int result_count, const PemsGrant *grants,
+					int grant_count, PemsItem **items, int *item_count, TimestampTz *next_due,
+					char **error)
+{
+	ExchangeWork work = {.context = CurrentMemoryContext,
+						 .results = results,
+						 .result_count = result_count,
+						 .grants = grants,
+						 .grant_count = grant_count};
+	PemsQueueStatus status =
+		in_transaction("recording outcomes and claiming items", exchange, &work, error);
+
+	*items = work.items;
+	*item_count = status == PEMS_QUEUE_OK ? work.item_count : 0;
+	if (status == PEMS_QUEUE_OK)
+		*next_due = work.next_due;
+	return status;
+}

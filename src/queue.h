@@ -1,0 +1,133 @@
+/*
+ * queue.h
+ *		The only room that talks SPI for items; it gives and takes plain structs.
+ *
+ * Process: the background worker.  Each function below is one transaction of its own, run as
+ * pems_sync_worker; none may be called inside a transaction.  An ERROR in it aborts
+ * that transaction only and comes back as PEMS_QUEUE_ERROR with the message in *error.
+ */
+#ifndef PEMS_QUEUE_H
+#define PEMS_QUEUE_H
+
+#include "postgres.h"
+
+#include "datatype/timestamp.h"
+#include "transition.h"
+
+typedef enum PemsQueueStatus
+{
+	PEMS_QUEUE_OK,
+	PEMS_QUEUE_GONE,			/* the extension is not there (any more): forget everything */
+	PEMS_QUEUE_BUSY,			/* a row was locked, a deadlock: the same call may succeed later */
+	PEMS_QUEUE_ERROR
+} PemsQueueStatus;
+
+typedef enum PemsStanding
+{
+	PEMS_STANDING_OK,
+	PEMS_STANDING_NOT_ATTACHED,
+	PEMS_STANDING_COPY
+} PemsStanding;
+
+/* An organization with its sealed credential. */
+typedef struct PemsQueueOrganization
+{
+	char *id;
+	char *code;
+	char *api_url;
+	char *endpoint;
+	unsigned char *sealed;
+	size_t sealed_length;
+	char *key_id;
+	int64 generation;
+} PemsQueueOrganization;
+
+/* What the worker knows of the database; read anew when something in it changed. */
+typedef struct PemsQueueSetup
+{
+	PemsStanding standing;
+	PemsQueueOrganization *organizations;
+	int organization_count;
+	char *catalogue;			/* field catalogue, JSON */
+} PemsQueueSetup;
+
+#define PEMS_NO_VERSION (-1)
+
+/* A claimed item with all that is needed to decide and send. */
+typedef struct PemsItem
+{
+	char *id;
+	int64 claim_token;
+	char *organization_id;
+	char *pfa_id;
+	bool is_delete;
+	PemsStep step;
+	int attempt;
+	int retry_count;
+	int max_retries;
+	int rounds;
+	bool outcome_unknown;
+	int64 previous_version;		/* version that the item's last write was based on */
+	char *payload;				/* JSON */
+	int64 base_version;
+	int64 mirror_version;		/* PEMS_NO_VERSION: no mirror */
+	bool mirror_deleted;
+	char *created_by;
+	char *change_reason;
+	char *base_data;			/* JSON, or NULL; these three only when mirror_version differs from base_version */
+	char *own_data;
+	char *mirror_data;
+} PemsItem;
+
+/* What became of it.  Texts may be NULL. */
+typedef struct PemsResult
+{
+	const PemsItem *item;
+	PemsTransition transition;
+	int64 pems_version;			/* PEMS_NO_VERSION: not known */
+	const char *mirror_data;	/* JSON: the record that was read */
+	const char *mirror_patch;	/* JSON: the changes that PEMS applied */
+	const char *conflict_kind;
+	const char *conflict_fields;	/* JSON array */
+	const char *error_code;
+	const char *error;
+	const char *event_type;		/* NULL: no request was made, and no audit line either */
+	const char *http_method;
+	const char *path;
+	int http_status;			/* 0: none */
+	double latency_ms;
+	const char *request;		/* JSON */
+	const char *response;		/* JSON */
+} PemsResult;
+
+/* How many items of an organization may be claimed. */
+typedef struct PemsGrant
+{
+	const char *organization_id;
+	int slots;
+} PemsGrant;
+
+/* Find the extension; PEMS_QUEUE_GONE when it is not installed.  Call again after PEMS_QUEUE_GONE. */
+extern PemsQueueStatus pems_queue_open(char **error);
+/* *setup is allocated in the current memory context. */
+extern PemsQueueStatus pems_queue_read_setup(PemsQueueSetup *setup, char **error);
+/* Take up what a dead predecessor left. */
+extern PemsQueueStatus pems_queue_adopt(int *adopted, char **error);
+/*
+ * One transaction: record results, then claim by grants.  *items and its contents are allocated in
+ * the current memory context.  *next_due: when the next waiting item's time comes, or DT_NOEND.
+ */
+extern PemsQueueStatus pems_queue_exchange(PemsResult *const *results, int result_count,
+										   const PemsGrant *grants, int grant_count,
+										   PemsItem **items, int *item_count,
+										   TimestampTz *next_due, char **error);
+/* Make a dead letter of an item whose result the database refuses to record. */
+extern PemsQueueStatus pems_queue_quarantine(const PemsResult *result, const char *problem,
+											 char **error);
+/* Show modifications of slow requests as syncing. */
+extern PemsQueueStatus pems_queue_mark_syncing(const char *const *item_ids, int count,
+											   char **error);
+/* Statistics and audit partitions; now and then. */
+extern PemsQueueStatus pems_queue_maintain(char **error);
+
+#endif /* PEMS_QUEUE_H */

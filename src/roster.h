@@ -1,0 +1,60 @@
+/*
+ * roster.h
+ *		Organizations with their opened credentials, and the endpoints that they share.
+ *
+ * Process: the background worker.  Organizations and endpoints are never freed while
+ * the worker serves one installation of the extension, because requests under way
+ * point to them; pems_roster_clear() ends that.
+ */
+#ifndef PEMS_ROSTER_H
+#define PEMS_ROSTER_H
+
+#include "postgres.h"
+
+#include "limiter.h"
+#include "queue.h"
+
+/* One PEMS base URL: rate limit and breaker belong to it. */
+typedef struct PemsEndpoint
+{
+	char *name;					/* scheme://host:port */
+	PemsLimiter *limiter;
+	size_t cursor;				/* whose turn it was last */
+	int in_hand;				/* items claimed for it and not finished */
+	int backlog;				/* those of them whose request has not started */
+	int finished;				/* requests that ended in the last turn: how fast it takes them */
+	bool breaker_was_open;		/* for the log */
+	struct PemsEndpoint *next;
+} PemsEndpoint;
+
+typedef struct PemsOrganization
+{
+	char *id;
+	char *code;
+	char *api_url;
+	char *token;				/* sodium memory; NULL: nothing can be sent, see trouble */
+	int64 generation;
+	PemsEndpoint *endpoint;
+	bool listed;				/* false: its credential is gone */
+	bool maybe_ready;			/* a claim may find something */
+	char trouble[256];			/* why there is no token */
+	struct PemsOrganization *next;
+} PemsOrganization;
+
+extern PemsOrganization *pems_roster_organizations(void);
+extern PemsEndpoint *pems_roster_endpoints(void);
+extern int pems_roster_endpoint_count(void);
+extern PemsOrganization *pems_roster_find(const char *id);
+
+/*
+ * Take over what the database says.  Opens credentials with the key file of the settings.  Returns
+ * false when the key file cannot be used; *problem (static) then says why.
+ */
+extern bool pems_roster_update(const PemsQueueSetup *setup, int64 now, const char **problem);
+/* New settings: rate limit. */
+extern void pems_roster_configure(int64 now);
+/* Something may be ready in every organization. */
+extern void pems_roster_expect_work(void);
+extern void pems_roster_clear(void);
+
+#endif /* PEMS_ROSTER_H */

@@ -1,0 +1,19 @@
+/*
+ * cursor.h
+ *		The cursor of read many: a position in the order of the records, as opaque text.
+ *
+ * Ordinary base64, on purpose: '+', '/' and '=' punish a client that does not
+ * escape what it puts into a URL.
+ */
+#ifndef MOCK_CURSOR_H
+#define MOCK_CURSOR_H
+
+#include "index.h"
+#include "json.h"
+
+/* Append the cursor as a JSON string. */
+extern void mock_cursor_append(JsonBuffer *out, const MockPosition *position);
+/* position->pfa_id points to *storage, to be freed.  False: this was never a cursor. */
+extern bool mock_cursor_parse(const char *text, MockPosition *position, char **storage);
+
+#endif /* MOCK_CURSOR_H */
