@@ -33,7 +33,9 @@ CREATE FUNCTION @extschema@._pems_add_stats(
     flows boolean, signs integer[], organization_ids text[], statuses text[], waits text[],
     created timestamptz[], completed timestamptz[])
 RETURNS void
-LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp AS $function$
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $function$
+#variable_conflict use_column
+BEGIN
     INSERT INTO @extschema@.pems_sync_stats
         (organization_id, hour, pending, held, processing, failed, conflict,
          queued, completed, cancelled, dead_lettered, conflicted, sync_seconds, latency_counts, last_completed_at)
@@ -62,7 +64,8 @@ LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp AS $function$
                                         '{0.1, 0.5, 1, 5, 15, 30, 60, 120, 300}'::double precision[]) END AS bucket
           FROM unnest(signs, organization_ids, statuses, waits, created, completed)
                AS r (sign, organization_id, status, waits_for, created_at, completed_at)) i
-    GROUP BY i.organization_id
+    GROUP BY i.organization_id;
+END
 $function$;
 COMMENT ON FUNCTION @extschema@._pems_add_stats(boolean, integer[], text[], text[], text[], timestamptz[], timestamptz[]) IS 'Internal: counts items that came (+1) and went (-1) into pems_sync_stats';
 

@@ -68,7 +68,8 @@ COMMENT ON FUNCTION @extschema@._pems_organizations() IS 'Internal: organization
  * and lets it go, if it was waiting for its turn.
  */
 CREATE FUNCTION @extschema@._pems_settle(organization_ids text[], pfa_ids text[]) RETURNS void
-LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp AS $function$
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $function$
+BEGIN
     UPDATE @extschema@.pfa_write_queue q
     SET waits_for = CASE WHEN q.scheduled_at > clock_timestamp() THEN 'time' END
     FROM (SELECT DISTINCT r.organization_id, r.pfa_id FROM unnest(organization_ids, pfa_ids) r (organization_id, pfa_id)) r
@@ -77,7 +78,8 @@ LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp AS $function$
         WHERE u.organization_id = r.organization_id AND u.pfa_id = r.pfa_id
           AND u.status IN ('pending', 'processing', 'conflict', 'failed')
         ORDER BY u.commit_seq LIMIT 1) head
-    WHERE q.id = head.id AND q.status = 'pending' AND q.waits_for = 'turn'
+    WHERE q.id = head.id AND q.status = 'pending' AND q.waits_for = 'turn';
+END
 $function$;
 COMMENT ON FUNCTION @extschema@._pems_settle(text[], text[]) IS 'Internal: lets the first unfinished item of each record go';
 
@@ -126,7 +128,10 @@ RETURNS TABLE (
     attempt integer, retry_count integer, max_retries integer, rounds integer, outcome_unknown boolean,
     previous_version integer, payload jsonb, base_version integer, mirror_version integer, mirror_deleted boolean,
     created_by text, change_reason text, base_data jsonb, own_data jsonb, mirror_data jsonb)
-LANGUAGE sql VOLATILE ROWS 100 SET search_path = pg_catalog, pg_temp AS $function$
+LANGUAGE plpgsql VOLATILE ROWS 100 SET search_path = pg_catalog, pg_temp AS $function$
+#variable_conflict use_column
+BEGIN
+    RETURN QUERY
     WITH granted AS (
         SELECT g.id, g.slots, g.turn FROM unnest(organization_ids, slots) WITH ORDINALITY AS g (id, slots, turn)
         WHERE NOT EXISTS (SELECT FROM @extschema@.pems_pause p WHERE p.organization_id IN (g.id, '*'))
@@ -172,7 +177,8 @@ LANGUAGE sql VOLATILE ROWS 100 SET search_path = pg_catalog, pg_temp AS $functio
                @extschema@._pems_own_changes(t.organization_id, t.pfa_id, t.base_version, t.modification_id, m.created_by) END,
            t.mirror_data
     FROM taken t LEFT JOIN @extschema@.pfa_modification m ON m.id = t.modification_id
-    ORDER BY t.place, t.turn
+    ORDER BY t.place, t.turn;
+END
 $function$;
 
 /*
@@ -182,13 +188,16 @@ $function$;
  */
 CREATE FUNCTION @extschema@._pems_own_changes(
     organization_id text, pfa_id text, base_version integer, modification_id text, author text) RETURNS jsonb
-LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $function$
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $function$
+BEGIN
+    RETURN (
     SELECT jsonb_object_agg(d.key, d.value ORDER BY v.version)
     FROM @extschema@.pems_mirror_version v
     JOIN @extschema@.pfa_write_queue q ON q.modification_id = v.modification_id AND q.operation = 'UPDATE'
     CROSS JOIN LATERAL jsonb_each(q.payload) AS d
     WHERE v.organization_id = $1 AND v.pfa_id = $2 AND v.version > $3 AND v.source = 'write'
-      AND v.changed_by = $5 AND v.modification_id <> $4
+      AND v.changed_by = $5 AND v.modification_id <> $4);
+END
 $function$;
 COMMENT ON FUNCTION @extschema@._pems_own_changes(text, text, integer, text, text) IS 'Internal: what the author''s own earlier modifications wrote after that version';
 COMMENT ON FUNCTION @extschema@._pems_claim(text[], integer[]) IS 'Internal: claims ready items, at most one per record, and returns what is needed to send them';
@@ -236,15 +245,19 @@ COMMENT ON FUNCTION @extschema@._pems_adopt() IS 'Internal: takes up what a dead
  * Only a courtesy to people who look: rows that somebody has locked are left out.
  */
 CREATE FUNCTION @extschema@._pems_mark_syncing(item_ids text[]) RETURNS void
-LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp AS $function$
-    WITH slow AS (
-        SELECT m.id FROM @extschema@.pfa_modification m
-        WHERE m.id IN (SELECT q.modification_id FROM @extschema@.pfa_write_queue q
-                       WHERE q.id = ANY (item_ids) AND q.status = 'processing')
-          AND m.sync_status = 'queued'
-        FOR NO KEY UPDATE SKIP LOCKED)
-    SELECT @extschema@._pems_host_mark(array_agg(s.id), array_agg('syncing'::text), array_agg(NULL::integer), array_agg(NULL::text))
-    FROM slow s HAVING count(*) > 0
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $function$
+DECLARE
+    slow text[];
+BEGIN
+    SELECT array_agg(f.id) INTO slow
+    FROM (SELECT m.id FROM @extschema@.pfa_modification m
+          WHERE m.id IN (SELECT q.modification_id FROM @extschema@.pfa_write_queue q
+                         WHERE q.id = ANY (item_ids) AND q.status = 'processing')
+            AND m.sync_status = 'queued'
+          FOR NO KEY UPDATE SKIP LOCKED) f;
+    PERFORM @extschema@._pems_host_mark(slow, array_fill('syncing'::text, ARRAY[cardinality(slow)]),
+                array_fill(NULL::integer, ARRAY[cardinality(slow)]), array_fill(NULL::text, ARRAY[cardinality(slow)]));
+END
 $function$;
 COMMENT ON FUNCTION @extschema@._pems_mark_syncing(text[]) IS 'Internal: sync_status syncing for requests that take their time';
 
@@ -253,7 +266,10 @@ COMMENT ON FUNCTION @extschema@._pems_mark_syncing(text[]) IS 'Internal: sync_st
  * or one for all when more than 20 belong to one organization.
  */
 CREATE FUNCTION @extschema@._pems_notify(outcomes @extschema@._pems_outcome[]) RETURNS void
-LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp AS $function$
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $function$
+BEGIN
+    PERFORM pg_notify('pems_sync', (m.body || jsonb_build_object('at', @extschema@._pems_iso(clock_timestamp())))::text)
+    FROM (
     WITH event AS (
         SELECT q.organization_id, q.pfa_id, q.modification_id, q.job_id, o.error,
                CASE o.verdict WHEN 'completed' THEN 'SYNC_SUCCESS' WHEN 'conflict' THEN 'SYNC_CONFLICT'
@@ -280,8 +296,8 @@ LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp AS $function$
         FROM unnest(outcomes) o JOIN @extschema@.pfa_write_queue q ON q.id = o.item_id
         WHERE o.pause GROUP BY q.organization_id
     )
-    SELECT pg_notify('pems_sync', (m.body || jsonb_build_object('at', @extschema@._pems_iso(clock_timestamp())))::text)
-    FROM message m
+    SELECT e.body FROM message e) m;
+END
 $function$;
 
 /*
@@ -346,7 +362,8 @@ COMMENT ON FUNCTION @extschema@._pems_record_mirrors(@extschema@._pems_outcome[]
  * _pems_record_items(outcomes): queue, conflicts and audit log after a batch.
  */
 CREATE FUNCTION @extschema@._pems_record_items(outcomes @extschema@._pems_outcome[]) RETURNS void
-LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp AS $function$
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $function$
+BEGIN
     WITH changed AS (
         UPDATE @extschema@.pfa_write_queue q
         SET status = o.verdict, next_request = o.next_request, outcome_unknown = o.outcome_unknown,
@@ -387,7 +404,8 @@ LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp AS $function$
            CASE WHEN l.conflict_id IS NULL THEN l.path END, CASE WHEN l.conflict_id IS NULL THEN l.http_status END,
            CASE WHEN l.conflict_id IS NULL THEN l.latency_ms END, CASE WHEN l.conflict_id IS NULL THEN l.request END,
            CASE WHEN l.conflict_id IS NULL THEN l.response END, l.error_code, l.error
-    FROM line l
+    FROM line l;
+END
 $function$;
 COMMENT ON FUNCTION @extschema@._pems_record_items(@extschema@._pems_outcome[]) IS 'Internal: queue, conflicts and audit log after a batch';
 
@@ -466,7 +484,8 @@ COMMENT ON FUNCTION @extschema@._pems_record(@extschema@._pems_outcome[]) IS 'In
  * not block the others; the audit log has both what PEMS said and what the database said.
  */
 CREATE FUNCTION @extschema@._pems_quarantine(outcome @extschema@._pems_outcome, problem text) RETURNS void
-LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp AS $function$
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $function$
+BEGIN
     WITH changed AS (
         UPDATE @extschema@.pfa_write_queue q
         SET status = 'failed', error_code = 'DATABASE_ERROR', completed_at = clock_timestamp(),
@@ -481,7 +500,8 @@ LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp AS $function$
     SELECT coalesce(outcome.event_type, 'WRITE_ATTEMPT'), c.organization_id, c.pfa_id, c.modification_id, c.id, c.job_id,
            'pems_sync', c.attempt, outcome.http_method, outcome.path, outcome.http_status, outcome.latency_ms,
            outcome.request, outcome.response, c.error_code, c.last_error
-    FROM changed c
+    FROM changed c;
+END
 $function$;
 COMMENT ON FUNCTION @extschema@._pems_quarantine(@extschema@._pems_outcome, text) IS 'Internal: makes a dead letter of an item whose outcome the database refuses to record';
 

@@ -3,36 +3,49 @@
  *		Sliding window, circuit breaker and fair shares of one endpoint.
  *
  * Process: any; pure, without PostgreSQL, I/O or a clock of its own.
- * Memory: malloc.  A limiter is one block plus two rings that grow with the rate
- * that is really used, so a thousand quiet endpoints cost next to nothing.
+ * Memory: malloc.  A limiter is one block plus three rings that grow with the
+ * rate that is really used, so a thousand quiet endpoints cost next to nothing.
  *
  * The window.  Each request that started takes a slot until one second after it
  * arrived.  When that was is known only within bounds: not after its answer, and
- * not later than PEMS_LIMITER_ARRIVAL_US after its start.  Take `rate` + 1
+ * not later than PEMS_LIMITER_ARRIVAL_US after it was sent.  Take `rate` + 1
  * requests and call the one that started last L.  When L started, a slot was free,
  * so one of the others had its latest possible arrival a full second before: no
  * 1-second window can hold them all, in whatever order they arrived or ended.
  *
- * Slots lie in two rings, because each of them is sorted by itself: `flying`
- * holds the requests without an answer in the order of their starts, `answered`
- * those with an early answer in the order of the answers.  Every operation then
- * looks at heads and tails only.
+ * A slot's life: unsent, then sent or answered, then free.  `slots` holds the
+ * states by ticket.  `sent` holds the times at which requests without an answer
+ * become free, in the order in which they were sent, `answered` those of requests
+ * with an early answer, in the order of the answers.  So each of these two is
+ * sorted by itself, and every operation looks at heads and tails only.
  */
 #include "limiter.h"
 
 #include <limits.h>
 #include <stdlib.h>
 
-/* Mark of a flying slot that moved to the other ring. */
-#define SLOT_MOVED INT64_MIN
+/* The longest time for which a request that was sent keeps its slot. */
+#define SENT_LIFE_US (PEMS_LIMITER_WINDOW_US + PEMS_LIMITER_ARRIVAL_US)
 
-/* The longest time for which a start can keep its slot. */
-#define SLOT_LIFE_US (PEMS_LIMITER_WINDOW_US + PEMS_LIMITER_ARRIVAL_US)
+typedef enum SlotState
+{
+	SLOT_UNSENT,
+	SLOT_SENT,     /* in the ring `sent` */
+	SLOT_ANSWERED, /* in the ring `answered`; if it is still in `sent`, that one counts no more */
+	SLOT_FREE
+} SlotState;
 
-/* Times at which slots become free again. */
+/* One entry of a ring; each ring uses what it needs. */
+typedef struct Entry
+{
+	uint64_t ticket; /* sent */
+	int64_t release; /* when the slot becomes free; not of an unsent one */
+	SlotState state; /* slots */
+} Entry;
+
 typedef struct Ring
 {
-	int64_t *release;
+	Entry *entries;
 	size_t head;
 	size_t count;
 	size_t capacity; /* a power of two, or 0 */
@@ -40,11 +53,12 @@ typedef struct Ring
 
 typedef struct Window
 {
-	Ring flying;
+	Ring slots;
+	Ring sent;
 	Ring answered;
-	uint64_t flying_ticket; /* ticket of the head of flying */
-	int flying_live;        /* slots of flying that did not move */
-	int64_t closed_until;   /* stands for starts that are in no ring */
+	uint64_t first_ticket; /* ticket of the head of slots */
+	int used;              /* slots that are not free */
+	int64_t closed_until;  /* stands for starts that are in no ring */
 } Window;
 
 typedef struct Breaker
@@ -68,31 +82,31 @@ struct PemsLimiter
 
 /* ---------- rings ---------- */
 
-static int64_t *
+static Entry *
 ring_at(const Ring *ring, size_t index)
 {
-	return &ring->release[(ring->head + index) & (ring->capacity - 1)];
+	return &ring->entries[(ring->head + index) & (ring->capacity - 1)];
 }
 
 static bool
-ring_push(Ring *ring, int64_t release)
+ring_push(Ring *ring, Entry entry)
 {
 	if (ring->count == ring->capacity)
 	{
 		size_t capacity = ring->capacity == 0 ? 16 : ring->capacity * 2;
-		int64_t *grown = malloc(capacity * sizeof(int64_t));
+		Entry *grown = malloc(capacity * sizeof(Entry));
 
 		if (grown == NULL)
 			return false;
 		for (size_t i = 0; i < ring->count; i++)
 			grown[i] = *ring_at(ring, i);
-		free(ring->release);
-		ring->release = grown;
+		free(ring->entries);
+		ring->entries = grown;
 		ring->capacity = capacity;
 		ring->head = 0;
 	}
 	ring->count++;
-	*ring_at(ring, ring->count - 1) = release;
+	*ring_at(ring, ring->count - 1) = entry;
 	return true;
 }
 
@@ -106,11 +120,37 @@ ring_pop(Ring *ring)
 static void
 ring_clear(Ring *ring)
 {
-	free(ring->release);
+	free(ring->entries);
 	*ring = (Ring){0};
 }
 
 /* ---------- window ---------- */
+
+/* The slot of a ticket, or NULL when it is free or was never kept. */
+static Entry *
+window_slot(const Window *window, uint64_t ticket)
+{
+	if (ticket < window->first_ticket || ticket - window->first_ticket >= window->slots.count)
+		return NULL;
+	return ring_at(&window->slots, ticket - window->first_ticket);
+}
+
+static bool
+is_sent(const Window *window, uint64_t ticket)
+{
+	const Entry *slot = window_slot(window, ticket);
+
+	return slot != NULL && slot->state == SLOT_SENT;
+}
+
+static void
+window_clear(Window *window)
+{
+	ring_clear(&window->slots);
+	ring_clear(&window->sent);
+	ring_clear(&window->answered);
+	window->used = 0;
+}
 
 /*
  * Replace all slots by one date at which the last of them is free.  This is how
@@ -120,94 +160,118 @@ ring_clear(Ring *ring)
 static void
 window_close(Window *window, int64_t now)
 {
-	ring_clear(&window->flying);
-	ring_clear(&window->answered);
-	window->flying_live = 0;
-	window->closed_until = now + SLOT_LIFE_US;
+	window_clear(window);
+	window->closed_until = now + SENT_LIFE_US;
 }
 
 static void
 window_expire(Window *window, int64_t now)
 {
-	while (window->answered.count > 0 && *ring_at(&window->answered, 0) <= now)
-		ring_pop(&window->answered);
-
-	while (window->flying.count > 0 && *ring_at(&window->flying, 0) <= now)
+	while (window->answered.count > 0 && ring_at(&window->answered, 0)->release <= now)
 	{
-		if (*ring_at(&window->flying, 0) != SLOT_MOVED)
-			window->flying_live--;
-		ring_pop(&window->flying);
-		window->flying_ticket++;
+		ring_pop(&window->answered);
+		window->used--;
+	}
+	/* Those that were answered meanwhile go at once, so that the head is one that counts. */
+	while (window->sent.count > 0)
+	{
+		const Entry *head = ring_at(&window->sent, 0);
+
+		if (is_sent(window, head->ticket))
+		{
+			if (head->release > now)
+				break;
+			window_slot(window, head->ticket)->state = SLOT_FREE;
+			window->used--;
+		}
+		ring_pop(&window->sent);
+	}
+	/* An answered slot has no more use for its state: its release stands in the ring. */
+	while (window->slots.count > 0 && ring_at(&window->slots, 0)->state >= SLOT_ANSWERED)
+	{
+		ring_pop(&window->slots);
+		window->first_ticket++;
 	}
 }
 
-/* Slots taken; expire first. */
-static int
-window_used(const Window *window)
-{
-	return window->flying_live + (int) window->answered.count;
-}
-
 static void
-window_take(Window *window, uint64_t ticket, int64_t now)
+window_start(Window *window, uint64_t ticket, int64_t now)
 {
 	window_expire(window, now);
-	if (window->flying.count == 0)
-		window->flying_ticket = ticket;
-	if (ring_push(&window->flying, now + SLOT_LIFE_US))
-		window->flying_live++;
+	if (window->slots.count == 0)
+		window->first_ticket = ticket;
+	if (ring_push(&window->slots, (Entry){.state = SLOT_UNSENT}))
+		window->used++;
 	else
 		window_close(window, now);
 }
 
-/* The request of this ticket has been answered, so it arrived by now. */
+/* The request leaves now, or ended without an answer and may have left. */
+static void
+window_sent(Window *window, uint64_t ticket, int64_t now)
+{
+	Entry *slot = window_slot(window, ticket);
+
+	if (slot == NULL || slot->state != SLOT_UNSENT)
+		return;
+	slot->state = SLOT_SENT;
+	slot->release = now + SENT_LIFE_US;
+	if (!ring_push(&window->sent, (Entry){.ticket = ticket, .release = slot->release}))
+		window_close(window, now);
+}
+
+/* The request has been answered, so it arrived by now. */
 static void
 window_answered(Window *window, uint64_t ticket, int64_t now)
 {
-	int64_t release = now + PEMS_LIMITER_WINDOW_US;
-	int64_t *slot;
+	Entry *slot;
 
 	window_expire(window, now);
-	if (ticket < window->flying_ticket || ticket - window->flying_ticket >= window->flying.count)
+	slot = window_slot(window, ticket);
+	if (slot == NULL || slot->state >= SLOT_ANSWERED)
 		return;
-	slot = ring_at(&window->flying, ticket - window->flying_ticket);
-	if (*slot <= release)
+	/* A late answer must not keep the slot for longer than the bound did. */
+	if (slot->state == SLOT_SENT && slot->release <= now + PEMS_LIMITER_WINDOW_US)
 		return;
-	*slot = SLOT_MOVED;
-	window->flying_live--;
-	if (!ring_push(&window->answered, release))
+	slot->state = SLOT_ANSWERED;
+	if (!ring_push(&window->answered, (Entry){.release = now + PEMS_LIMITER_WINDOW_US}))
 		window_close(window, now);
 }
 
 /*
- * When slot number `nth` (1 = the first) is free, with at least nth slots taken.
- * One step while the rate stays; more only while the starts under an older,
- * higher rate still count.
+ * When slot number `nth` (1 = the first) is free.  One step while the rate stays;
+ * more only while the starts under an older, higher rate still count.
  */
 static int64_t
 window_release(const Window *window, int nth)
 {
-	size_t flying = 0;
+	size_t sent = 0;
 	size_t answered = 0;
-	int64_t release = 0;
+	int64_t release = PEMS_LIMITER_NEVER;
 
 	while (nth > 0)
 	{
-		bool has_flying = flying < window->flying.count;
-		bool has_answered = answered < window->answered.count;
+		const Entry *early =
+			answered < window->answered.count ? ring_at(&window->answered, answered) : NULL;
+		const Entry *late = sent < window->sent.count ? ring_at(&window->sent, sent) : NULL;
 
-		if (has_flying && *ring_at(&window->flying, flying) == SLOT_MOVED)
+		if (late != NULL && !is_sent(window, late->ticket))
 		{
-			flying++;
+			sent++;
 			continue;
 		}
-		if (has_flying && (!has_answered || *ring_at(&window->flying, flying) <=
-												*ring_at(&window->answered, answered)))
-			release = *ring_at(&window->flying, flying++);
-		else if (has_answered)
-			release = *ring_at(&window->answered, answered++);
+		if (early == NULL && late == NULL)
+			return PEMS_LIMITER_NEVER; /* what is left was not sent yet */
+		if (late == NULL || (early != NULL && early->release <= late->release))
+		{
+			release = early->release;
+			answered++;
+		}
 		else
-			break;
+		{
+			release = late->release;
+			sent++;
+		}
 		nth--;
 	}
 	return release;
@@ -217,11 +281,8 @@ window_release(const Window *window, int nth)
 static int
 window_capacity(Window *window, int rate, int64_t now)
 {
-	int used;
-
 	window_expire(window, now);
-	used = window_used(window);
-	return window->closed_until > now || used >= rate ? 0 : rate - used;
+	return window->closed_until > now || window->used >= rate ? 0 : rate - window->used;
 }
 
 /* When a slot is free under a limit. */
@@ -229,12 +290,10 @@ static int64_t
 window_next(Window *window, int rate, int64_t now)
 {
 	int64_t next = now;
-	int used;
 
 	window_expire(window, now);
-	used = window_used(window);
-	if (used >= rate)
-		next = window_release(window, used - rate + 1);
+	if (window->used >= rate)
+		next = window_release(window, window->used - rate + 1);
 	return next > window->closed_until ? next : window->closed_until;
 }
 
@@ -320,8 +379,7 @@ pems_limiter_destroy(PemsLimiter *limiter)
 {
 	if (limiter == NULL)
 		return;
-	ring_clear(&limiter->window->flying);
-	ring_clear(&limiter->window->answered);
+	window_clear(limiter->window);
 	free(limiter->window);
 	free(limiter);
 }
@@ -334,7 +392,7 @@ pems_limiter_set_rate(PemsLimiter *limiter, int rate, int64_t now)
 	{
 		/* Without a limit nothing fills or drops slots; keep what they mean. */
 		window_expire(limiter->window, now);
-		if (window_used(limiter->window) > 0)
+		if (limiter->window->used > 0)
 			window_close(limiter->window, now);
 	}
 	limiter->rate = rate;
@@ -378,12 +436,21 @@ pems_limiter_start(PemsLimiter *limiter, int64_t now)
 	uint64_t ticket = limiter->next_ticket++;
 
 	if (limiter->rate > 0)
-		window_take(limiter->window, ticket, now);
+		window_start(limiter->window, ticket, now);
 	else
-		limiter->window->closed_until = now + SLOT_LIFE_US;
+		limiter->window->closed_until = now + SENT_LIFE_US;
 	if (limiter->breaker.open && limiter->breaker.probe == 0)
 		limiter->breaker.probe = ticket;
 	return ticket;
+}
+
+void
+pems_limiter_sent(PemsLimiter *limiter, uint64_t ticket, int64_t now)
+{
+	if (limiter->rate > 0)
+		window_sent(limiter->window, ticket, now);
+	else
+		limiter->window->closed_until = now + SENT_LIFE_US;
 }
 
 void
@@ -397,9 +464,11 @@ pems_limiter_end(PemsLimiter *limiter, uint64_t ticket, PemsLimiterOutcome outco
 			break;
 		case PEMS_LIMITER_FAULT:
 			/* No answer: when it arrived, or whether it still will, is not known. */
+			window_sent(limiter->window, ticket, now);
 			breaker_fault(&limiter->breaker, ticket, limiter->next_ticket, now);
 			break;
 		case PEMS_LIMITER_ABANDONED:
+			window_sent(limiter->window, ticket, now);
 			if (ticket == limiter->breaker.probe)
 				limiter->breaker.probe = 0;
 			break;

@@ -7,7 +7,11 @@
  * Rate.  No 1-second window that the *server* sees may hold more than `rate`
  * requests.  A request that we start now may arrive late, so its slot is not
  * free one second after the start, but one second after we know that it arrived:
- * its answer, or PEMS_LIMITER_ARRIVAL_US after the start, whichever comes first.
+ * its answer, or PEMS_LIMITER_ARRIVAL_US after it was sent, whichever comes first.
+ * Sent is not started: a connection may have to be made before, which takes three
+ * round trips or more, so that ten requests on new connections may arrive together
+ * with ten later ones on connections that stand.  Until the limiter is told that
+ * a request was sent, or that it ended, its slot stays taken.
  * Unused capacity is available at once: there is no bucket to fill.
  *
  * A limiter that starts knows nothing of the second before (its predecessor may
@@ -38,10 +42,19 @@ extern void pems_limiter_set_rate(PemsLimiter *limiter, int rate, int64_t now);
 
 /* How many requests may start now (INT_MAX without limit; 0 while throttled or the breaker is open; 1 when a probe is due). */
 extern int pems_limiter_capacity(const PemsLimiter *limiter, int64_t now);
-/* The earliest time at which capacity may be above 0: now, a later time, or NEVER (a probe is under way). */
+/*
+ * The earliest time at which capacity may be above 0: now, a later time, or NEVER
+ * (only pems_limiter_sent() or pems_limiter_end() can change it: a probe is under
+ * way, or every slot belongs to a request that has not been sent).
+ */
 extern int64_t pems_limiter_next(const PemsLimiter *limiter, int64_t now);
 /* A request starts.  The ticket is handed back with its end. */
 extern uint64_t pems_limiter_start(PemsLimiter *limiter, int64_t now);
+/*
+ * Its connection stands, and its first byte leaves now.  Whoever does not know may
+ * leave this out: the slot is then free one second after the answer.
+ */
+extern void pems_limiter_sent(PemsLimiter *limiter, uint64_t ticket, int64_t now);
 
 typedef enum PemsLimiterOutcome
 {

@@ -18,6 +18,7 @@
 #include "postgres.h"
 
 #include "access/htup_details.h"
+#include "access/relation.h"
 #include "access/xact.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_extension.h"
@@ -27,6 +28,7 @@
 #include "funcapi.h"
 #include "miscadmin.h"
 #include "pgstat.h"
+#include "storage/bufmgr.h"
 #include "storage/lmgr.h"
 #include "utils/acl.h"
 #include "utils/array.h"
@@ -34,6 +36,8 @@
 #include "utils/jsonb.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
+#include "utils/plancache.h"
+#include "utils/rel.h"
 #include "utils/snapmgr.h"
 #include "utils/syscache.h"
 #include "utils/timestamp.h"
@@ -253,6 +257,43 @@ text_array(const char *const *texts, int count)
 	for (int i = 0; i < count; i++)
 		values[i] = CStringGetTextDatum(texts[i]);
 	return construct_array(values, count, TEXTOID, -1, false, TYPALIGN_INT);
+}
+
+/* --- plans and table sizes --- */
+
+/* The tables that the worker's statements join; a plan is only as good as their sizes when it was made. */
+static const char *const sized_tables[] = {"pfa_write_queue", "pfa_modification", "pfa_mirror",
+										   "pems_mirror_version"};
+
+/*
+ * Plans are kept for the life of the process, and one that was made while a table was
+ * empty may read all of some index later on.  So all plans are made anew when a table has
+ * doubled, or shrunk to a quarter, since.
+ */
+static void
+renew_plans_if_sizes_changed(void)
+{
+	static BlockNumber planned[lengthof(sized_tables)];
+	Oid schema = get_namespace_oid(extension_schema, true);
+	bool changed = false;
+
+	for (int i = 0; i < (int) lengthof(sized_tables); i++)
+	{
+		Oid oid = get_relname_relid(sized_tables[i], schema);
+		Relation relation = OidIsValid(oid) ? try_relation_open(oid, AccessShareLock) : NULL;
+		BlockNumber blocks;
+
+		if (relation == NULL)
+			continue;
+		blocks = RelationGetNumberOfBlocks(relation);
+		relation_close(relation, NoLock);
+		if (blocks <= planned[i] * 2 && blocks >= planned[i] / 4)
+			continue;
+		planned[i] = blocks;
+		changed = true;
+	}
+	if (changed)
+		ResetPlanCache();
 }
 
 /* --- open --- */
@@ -642,6 +683,7 @@ exchange(void *argument)
 {
 	ExchangeWork *work = argument;
 
+	renew_plans_if_sizes_changed();
 	if (work->result_count > 0)
 		record(work->results, work->result_count);
 	prepare(work);

@@ -61,6 +61,14 @@ static const char *const session_settings[][2] = {
 	{"session_replication_role", "origin"},
 	{"row_security", "on"},
 	{"jit", "off"},
+	/*
+	 * Every statement of ours goes from a handful of items to their rows by key.  A plan that
+	 * reads a whole table, because the table was small when it was planned, would be kept.
+	 */
+	{"enable_seqscan", "off"},
+	{"enable_hashjoin", "off"},
+	{"enable_mergejoin", "off"},
+	{"plan_cache_mode", "force_generic_plan"},
 	{"client_min_messages", "error"},
 };
 

@@ -287,23 +287,20 @@ set_options(MockServer *server, struct sockaddr_in *address, struct MHD_OptionIt
 	return count;
 }
 
-/* Certificate and key stay in memory as long as the daemon. */
 static bool
-set_tls_options(const MockOptions *options, struct MHD_OptionItem *items, size_t *count,
-				char *error)
+set_tls_options(MockServer *server, struct MHD_OptionItem *items, size_t *count, char *error)
 {
-	char *cert = read_pem(options->tls_cert_file, error);
-	char *key = cert != NULL ? read_pem(options->tls_key_file, error) : NULL;
+	const MockOptions *options = server->options;
+	void *priorities = (void *) (uintptr_t) options->tls_priorities;
 
-	if (key == NULL)
-	{
-		free(cert);
+	server->tls_cert = read_pem(options->tls_cert_file, error);
+	if (server->tls_cert != NULL)
+		server->tls_key = read_pem(options->tls_key_file, error);
+	if (server->tls_key == NULL)
 		return false;
-	}
-	items[(*count)++] = (struct MHD_OptionItem){MHD_OPTION_HTTPS_MEM_CERT, 0, cert};
-	items[(*count)++] = (struct MHD_OptionItem){MHD_OPTION_HTTPS_MEM_KEY, 0, key};
-	items[(*count)++] = (struct MHD_OptionItem){MHD_OPTION_HTTPS_PRIORITIES, 0,
-												(void *) (uintptr_t) options->tls_priorities};
+	items[(*count)++] = (struct MHD_OptionItem){MHD_OPTION_HTTPS_MEM_CERT, 0, server->tls_cert};
+	items[(*count)++] = (struct MHD_OptionItem){MHD_OPTION_HTTPS_MEM_KEY, 0, server->tls_key};
+	items[(*count)++] = (struct MHD_OptionItem){MHD_OPTION_HTTPS_PRIORITIES, 0, priorities};
 	return true;
 }
 
@@ -320,7 +317,7 @@ mock_handler_start(MockServer *server, char *error)
 	if (options->tls_cert_file != NULL)
 	{
 		flags |= MHD_USE_TLS;
-		if (!set_tls_options(options, items, &count, error))
+		if (!set_tls_options(server, items, &count, error))
 			return false;
 	}
 	items[count] = (struct MHD_OptionItem){MHD_OPTION_END, 0, NULL};
@@ -350,4 +347,6 @@ mock_handler_stop(MockServer *server)
 	mock_timer_stop(&server->timer);
 	mock_timer_cancel(&server->timer, mock_handler_cancel);
 	MHD_stop_daemon(server->daemon);
+	free(server->tls_cert);
+	free(server->tls_key);
 }

@@ -202,7 +202,7 @@ take_array(Scanner *scanner, bool records)
 static bool
 take_member(Scanner *scanner)
 {
-	const char *key = scanner->at;
+	const char *key;
 	size_t length;
 
 	if (peek(scanner) != '"')

@@ -40,14 +40,12 @@ append_value(JsonBuffer *out, const JsonNode *value, bool round_numbers)
 {
 	char digits[400]; /* the largest double has 309 */
 
-	if (!round_numbers)
-		pems_json_append_node(out, value);
-	else if (value->kind == JSON_KIND_NUMBER)
+	if (round_numbers && value->kind == JSON_KIND_NUMBER)
 	{
 		snprintf(digits, sizeof(digits), "%.0f", strtod(value->text, NULL));
 		pems_json_append_text(out, digits);
 	}
-	else if (value->kind == JSON_KIND_OBJECT || value->kind == JSON_KIND_ARRAY)
+	else if (round_numbers && (value->kind == JSON_KIND_OBJECT || value->kind == JSON_KIND_ARRAY))
 		append_children(out, value, round_numbers);
 	else
 		pems_json_append_node(out, value);

@@ -65,7 +65,7 @@ hex_digit(char c)
 	return c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
 }
 
-/* Undo percent escapes; one that is none stays as it stands. */
+/* Undo percent escapes; one that is none stays as it stands.  NUL bytes become blanks. */
 static char *
 unescape(const char *text, size_t length)
 {
@@ -79,7 +79,7 @@ unescape(const char *text, size_t length)
 
 		if (low >= 0)
 		{
-			*out++ = (char) (high * 16 + low);
+			*out++ = high * 16 + low > 0 ? (char) (high * 16 + low) : ' ';
 			i += 2;
 		}
 		else

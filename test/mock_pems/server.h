@@ -20,6 +20,8 @@ typedef struct MockServer
 {
 	const MockOptions *options;
 	struct MHD_Daemon *daemon;
+	char *tls_cert; /* PEM; as long as the daemon lives */
+	char *tls_key;
 	MockLoader loader;
 	MockStore store;
 	MockAnswers answers;

@@ -1,0 +1,139 @@
+/*
+ * protocol_fuzz.c
+ *		libFuzzer target: any answer of PEMS gets an outcome that keeps its promises.
+ *
+ * Input: eight bytes of circumstances, then up to three texts that end with a
+ * NUL (Retry-After, Date, the library's detail), then the body.
+ */
+#include "../../src/protocol.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "../../src/json.h"
+#include "../../src/retry.h"
+
+extern int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+static void
+promise(bool kept)
+{
+	if (!kept)
+		abort();
+}
+
+/* The text up to the next NUL, malloc'ed; NULL when there is no NUL any more. */
+static char *
+take_text(const uint8_t **data, size_t *size)
+{
+	const uint8_t *end = memchr(*data, '\0', *size);
+	char *text;
+
+	if (end == NULL)
+		return NULL;
+	text = strdup((const char *) *data);
+	*size -= (size_t) (end + 1 - *data);
+	*data = end + 1;
+	return text;
+}
+
+static void
+take_body(PemsAnswer *answer, const uint8_t *data, size_t size)
+{
+	if (size == 0)
+		return;
+	answer->body = malloc(size + 1);
+	memcpy(answer->body, data, size);
+	answer->body[size] = '\0';
+	answer->body_length = size;
+}
+
+/* Valid UTF-8 without control characters: then it is a JSON string but for two characters. */
+static void
+check_sentence(const char *error)
+{
+	size_t length = strlen(error);
+	char quoted[1100];
+	JsonDocument document;
+
+	promise(length > 0 && length <= 1000);
+	snprintf(quoted, sizeof(quoted), "\"%s\"", error);
+	for (size_t i = 1; i <= length; i++)
+	{
+		if (quoted[i] == '"' || quoted[i] == '\\')
+			quoted[i] = '.';
+		promise((unsigned char) quoted[i] >= 0x20 && quoted[i] != 0x7f);
+	}
+	promise(pems_json_parse(quoted, length + 2, &document, NULL));
+	pems_json_free(&document);
+}
+
+static void
+check_record(const PemsOutcome *outcome)
+{
+	JsonDocument document;
+
+	promise(outcome->version >= 0 && outcome->version <= INT32_MAX);
+	promise(pems_json_parse(outcome->data, strlen(outcome->data), &document, NULL));
+	promise(document.root->kind == JSON_KIND_OBJECT);
+	pems_json_free(&document);
+}
+
+static void
+check_outcome(PemsCall call, const PemsAnswer *answer, const PemsOutcome *outcome)
+{
+	bool write = call == PEMS_CALL_UPDATE || call == PEMS_CALL_DELETE;
+
+	promise((outcome->error == NULL) == (outcome->error_code == NULL));
+	promise(!outcome->unknown || write);
+	promise(outcome->unknown || outcome->class != PEMS_OUTCOME_UNKNOWN);
+	promise(!outcome->endpoint_fault || outcome->class == PEMS_OUTCOME_TRANSIENT);
+	if (outcome->class == PEMS_OUTCOME_TRANSIENT && write)
+		promise(outcome->unknown == (answer->maybe_sent || answer->status != 0));
+	if (outcome->class == PEMS_OUTCOME_DONE)
+		promise(write && outcome->new_version > 0 && outcome->new_version <= INT32_MAX);
+	else
+		promise(outcome->new_version == 0);
+	if (outcome->class == PEMS_OUTCOME_RECORD && call == PEMS_CALL_READ)
+		check_record(outcome);
+	else
+		promise(outcome->data == NULL);
+	if (outcome->class == PEMS_OUTCOME_THROTTLED)
+		promise(outcome->retry_after_ms >= PEMS_RETRY_AFTER_MINIMUM_MS &&
+				outcome->retry_after_ms <= PEMS_RETRY_AFTER_MAXIMUM_MS);
+	if (outcome->error != NULL)
+		check_sentence(outcome->error);
+}
+
+int
+LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+	PemsAnswer answer = {0};
+	PemsOutcome outcome;
+	PemsCall call;
+	char *detail;
+
+	if (size < 8)
+		return 0;
+	call = (PemsCall) (data[0] % 4);
+	answer.transport = (PemsTransport) (data[1] % (PEMS_TRANSPORT_INTERNAL + 1));
+	answer.status = (data[2] % 10) * 100 + data[3] % 32;
+	answer.maybe_sent = (data[4] & 1) != 0;
+	data += 8;
+	size -= 8;
+	answer.retry_after = take_text(&data, &size);
+	answer.date = take_text(&data, &size);
+	detail = take_text(&data, &size);
+	if (detail != NULL)
+		strncpy(answer.detail, detail, sizeof(answer.detail) - 1);
+	free(detail);
+	take_body(&answer, data, size);
+
+	pems_protocol_judge(call, call == PEMS_CALL_HEALTH ? NULL : "PFA-1", &answer, 784111777,
+						&outcome);
+	check_outcome(call, &answer, &outcome);
+	pems_protocol_free_outcome(&outcome);
+	pems_protocol_free_answer(&answer);
+	return 0;
+}

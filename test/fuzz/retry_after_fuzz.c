@@ -1,0 +1,51 @@
+/*
+ * retry_after_fuzz.c
+ *		libFuzzer target: no Retry-After, with no Date, waits outside of the bounds.
+ *
+ * Input: eight bytes for our clock, Retry-After up to a NUL, then Date.
+ */
+#include "../../src/retry.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+extern int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+static void
+check_wait(int64_t wait)
+{
+	if (wait < PEMS_RETRY_AFTER_MINIMUM_MS || wait > PEMS_RETRY_AFTER_MAXIMUM_MS)
+		abort();
+}
+
+int
+LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+	uint64_t clock;
+	int64_t now;
+	char *value;
+	const char *date;
+	int64_t seconds;
+
+	if (size < sizeof(clock))
+		return 0;
+	memcpy(&clock, data, sizeof(clock));
+	/* any clock within a million years of 1970 */
+	now = (int64_t) (clock % UINT64_C(60000000000000)) - INT64_C(30000000000000);
+	value = malloc(size - sizeof(clock) + 1);
+	memcpy(value, data + sizeof(clock), size - sizeof(clock));
+	value[size - sizeof(clock)] = '\0';
+	date = value + strlen(value);
+	if (date < value + size - sizeof(clock))
+		date++;
+
+	check_wait(pems_retry_after_ms(value, date, now));
+	check_wait(pems_retry_after_ms(value, NULL, now));
+	check_wait(pems_retry_after_ms(NULL, date, now));
+	/* years 1 to 9999 */
+	if (pems_retry_read_http_date(value, &seconds) &&
+		(seconds < INT64_C(-62135596800) || seconds > INT64_C(253402300800)))
+		abort();
+	free(value);
+	return 0;
+}

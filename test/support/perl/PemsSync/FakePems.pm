@@ -1,0 +1,150 @@
+# A fake PEMS as a process of this test, and its control calls.
+#
+# The environment variable MOCK_PEMS names the program.  It ends with this process, whatever
+# happens to it: it watches its parent, and what still runs in END is killed there.
+package PemsSync::FakePems;
+
+use strict;
+use warnings;
+
+use Carp qw(croak);
+use HTTP::Tiny;
+use JSON::PP;
+use POSIX ();
+
+my %running;    # pid => 1
+
+END
+{
+    my $status = $?;
+    kill 'KILL', keys %running;
+    waitpid $_, 0 for keys %running;
+    $? = $status;
+}
+
+my $json = JSON::PP->new->canonical->allow_nonref;
+
+# new(log => FILE, port => N, options => [...]): starts one without records.  The log file is appended to.
+sub new
+{
+    my ($class, %options) = @_;
+    my $program = $ENV{MOCK_PEMS} or die "MOCK_PEMS does not name the program\n";
+    my $self    = bless { log_file => $options{log}, options => $options{options} // [] }, $class;
+    $self->_start($program, $options{port} // 0);
+    return $self;
+}
+
+sub _start
+{
+    my ($self, $program, $port) = @_;
+
+    pipe my $out, my $in or die "pipe: $!";
+    my $pid = fork // die "fork: $!";
+    if ($pid == 0)
+    {
+        open STDOUT, '>&', $in or POSIX::_exit(127);
+        exec $program, $port, '-', '--die-with-parent', '--log', $self->{log_file}, @{ $self->{options} }
+          or POSIX::_exit(127);
+    }
+    close $in;
+    $running{$pid} = 1;
+    my $line = readline $out;
+    croak "the fake PEMS did not start" if !defined $line || $line !~ /ready on \S+:(\d+)$/;
+    @$self{qw(pid port out http)} = ($pid, $1, $out, HTTP::Tiny->new(timeout => 30, keep_alive => 1));
+    return;
+}
+
+sub port { return $_[0]{port} }
+sub url  { return "http://127.0.0.1:$_[0]{port}/api" }
+sub log_file { return $_[0]{log_file} }
+
+# The endpoint as pems_sync names it.
+sub endpoint { return "http://127.0.0.1:$_[0]{port}" }
+
+# End the process, so that its port refuses connections.
+sub stop
+{
+    my ($self) = @_;
+    return if !$self->{pid};
+    kill 'KILL', $self->{pid};
+    waitpid $self->{pid}, 0;
+    delete $running{ $self->{pid} };
+    delete $self->{pid};
+    return;
+}
+
+# One control call; dies unless it succeeds.
+sub control
+{
+    my ($self, $method, $call, $content) = @_;
+    my %request = defined $content ? (content => $json->encode($content)) : ();
+    my $answer =
+      $self->{http}->request($method, "http://127.0.0.1:$self->{port}/_control/$call", \%request);
+    croak "$method $call: $answer->{status} $answer->{content}" if !$answer->{success};
+    return $json->decode($answer->{content});
+}
+
+sub add_organization
+{
+    my ($self, $code, $token) = @_;
+    return $self->control('POST', 'organizations', { code => $code, token => $token });
+}
+
+# Add fault rules, each a hash; returns their ids.
+sub fault
+{
+    my ($self, @faults) = @_;
+    return @{ $self->control('POST', 'faults', \@faults)->{ids} };
+}
+
+sub clear_faults
+{
+    my ($self, $id) = @_;
+    return $self->control('DELETE', 'faults' . (defined $id ? "?id=$id" : ''));
+}
+
+# How often a fault has fired.
+sub fired
+{
+    my ($self, $id) = @_;
+    my ($fault) = grep { $_->{id} eq $id } @{ $self->control('GET', 'faults')->{faults} };
+    return $fault ? $fault->{fired} : 0;
+}
+
+# Edit records as somebody who works in PEMS; returns the new versions.
+sub edit
+{
+    my ($self, @edits) = @_;
+    return @{ $self->control('POST', 'records', [ map { { by => 'pems.user@example.com', %$_ } } @edits ])->{versions} };
+}
+
+# One record as PEMS has it: {version, deleted, data ...}, or undef.
+sub record
+{
+    my ($self, $code, $pfa_id) = @_;
+    return $self->control('GET', "records?organizationCode=$code&pfaId=$pfa_id")->{records}[0];
+}
+
+sub records { return $_[0]->control('GET', 'records')->{records} }
+sub stats   { return $_[0]->control('GET', 'stats') }
+
+# Log entries of one kind (request, change, any), oldest first, that match all members of %wanted.
+sub log_entries
+{
+    my ($self, $kind, %wanted) = @_;
+    my $since   = delete $wanted{since} // 0;
+    my $entries = $self->control('GET', "log?kind=$kind&since=$since")->{entries};
+    for my $member (keys %wanted)
+    {
+        @$entries = grep { defined $_->{$member} && $_->{$member} eq $wanted{$member} } @$entries;
+    }
+    return @$entries;
+}
+
+sub requests { my $self = shift; return $self->log_entries('request', @_) }
+sub changes  { my $self = shift; return $self->log_entries('change',  @_) }
+
+# Sequence number of the newest entry of the log: what comes later has a higher one.
+sub mark { return $_[0]->control('GET', 'log?limit=0')->{lastSeq} }
+
+1;
