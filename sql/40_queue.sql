@@ -65,20 +65,31 @@ COMMENT ON FUNCTION @extschema@._pems_organizations() IS 'Internal: organization
 
 /*
  * _pems_settle(organization_ids, pfa_ids): looks for the first unfinished item of each record
- * and lets it go, if it was waiting for its turn.
+ * and lets it go, if it was waiting for its turn.  Where somebody has that item locked, the record
+ * goes back into pems_recheck instead: the worker waits for nobody.
  */
 CREATE FUNCTION @extschema@._pems_settle(organization_ids text[], pfa_ids text[]) RETURNS void
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $function$
 BEGIN
+    WITH head AS MATERIALIZED (
+        SELECT r.organization_id, r.pfa_id, first.id
+        FROM (SELECT DISTINCT u.organization_id, u.pfa_id FROM unnest(organization_ids, pfa_ids) u (organization_id, pfa_id)) r
+        CROSS JOIN LATERAL (
+            SELECT u.id, u.status, u.waits_for FROM @extschema@.pfa_write_queue u
+            WHERE u.organization_id = r.organization_id AND u.pfa_id = r.pfa_id
+              AND u.status IN ('pending', 'processing', 'conflict', 'failed')
+            ORDER BY u.commit_seq LIMIT 1) first
+        WHERE first.status = 'pending' AND first.waits_for = 'turn'
+    ), free AS MATERIALIZED (
+        SELECT q.id FROM head h JOIN @extschema@.pfa_write_queue q ON q.id = h.id
+        FOR NO KEY UPDATE OF q SKIP LOCKED
+    ), later AS (
+        INSERT INTO @extschema@.pems_recheck (organization_id, pfa_id)
+        SELECT h.organization_id, h.pfa_id FROM head h WHERE h.id NOT IN (SELECT f.id FROM free f)
+    )
     UPDATE @extschema@.pfa_write_queue q
     SET waits_for = CASE WHEN q.scheduled_at > clock_timestamp() THEN 'time' END
-    FROM (SELECT DISTINCT r.organization_id, r.pfa_id FROM unnest(organization_ids, pfa_ids) r (organization_id, pfa_id)) r
-    CROSS JOIN LATERAL (
-        SELECT u.id FROM @extschema@.pfa_write_queue u
-        WHERE u.organization_id = r.organization_id AND u.pfa_id = r.pfa_id
-          AND u.status IN ('pending', 'processing', 'conflict', 'failed')
-        ORDER BY u.commit_seq LIMIT 1) head
-    WHERE q.id = head.id AND q.status = 'pending' AND q.waits_for = 'turn';
+    FROM free f WHERE q.id = f.id AND q.status = 'pending' AND q.waits_for = 'turn';
 END
 $function$;
 COMMENT ON FUNCTION @extschema@._pems_settle(text[], text[]) IS 'Internal: lets the first unfinished item of each record go';
@@ -101,10 +112,13 @@ BEGIN
     END IF;
 
     UPDATE @extschema@.pfa_write_queue q SET waits_for = NULL
-    WHERE q.status = 'pending' AND q.waits_for = 'time' AND q.scheduled_at <= clock_timestamp();
+    FROM (SELECT d.id FROM @extschema@.pfa_write_queue d
+          WHERE d.status = 'pending' AND d.waits_for = 'time' AND d.scheduled_at <= clock_timestamp()
+          FOR NO KEY UPDATE SKIP LOCKED) due
+    WHERE q.id = due.id;
 
     RETURN (SELECT min(q.scheduled_at) FROM @extschema@.pfa_write_queue q
-            WHERE q.status = 'pending' AND q.waits_for = 'time');
+            WHERE q.status = 'pending' AND q.waits_for = 'time' AND q.scheduled_at > clock_timestamp());
 END
 $function$;
 COMMENT ON FUNCTION @extschema@._pems_prepare() IS 'Internal: settles records and makes items ready whose time has come; returns the next such time';
@@ -436,46 +450,71 @@ $function$;
 COMMENT ON FUNCTION @extschema@._pems_record_pauses(@extschema@._pems_outcome[]) IS 'Internal: pauses organizations whose credential PEMS refused';
 
 /*
- * _pems_record(outcomes): records what became of claimed items, in one transaction: mirror and
- * history, queue, conflicts, audit log, modifications, whose turn it is next, notifications.
- * An outcome whose claim token is no longer the item's is dropped: somebody else has taken the item
- * up, and has written the audit line for that attempt.
- * Returns: number of items recorded.
+ * _pems_recordable(outcomes, careful): the outcomes that may be recorded now.  An outcome whose claim
+ * token is no longer the item's is not ours: somebody else has taken the item up, and has written the
+ * audit line for that attempt.  careful: nor are those whose modification or mirror another session
+ * has locked; the locks of the others are taken.
  */
-CREATE FUNCTION @extschema@._pems_record(outcomes @extschema@._pems_outcome[]) RETURNS integer
+CREATE FUNCTION @extschema@._pems_recordable(outcomes @extschema@._pems_outcome[], careful boolean)
+RETURNS @extschema@._pems_outcome[]
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $function$
-DECLARE
-    mine @extschema@._pems_outcome[];
 BEGIN
-    SELECT array_agg(o) INTO mine
-    FROM unnest(outcomes) o
-    JOIN @extschema@.pfa_write_queue q ON q.id = o.item_id AND q.claim_token = o.claim_token AND q.status = 'processing';
-    IF mine IS NULL THEN
-        RETURN 0;
+    IF NOT careful THEN
+        RETURN (SELECT array_agg(o) FROM unnest(outcomes) o
+                JOIN @extschema@.pfa_write_queue q
+                     ON q.id = o.item_id AND q.claim_token = o.claim_token AND q.status = 'processing');
     END IF;
-
-    PERFORM @extschema@._pems_record_mirrors(mine);
-    PERFORM @extschema@._pems_record_items(mine);
-    PERFORM @extschema@._pems_record_pauses(mine);
-
-    PERFORM @extschema@._pems_host_mark(array_agg(q.modification_id),
-                array_agg(CASE o.verdict WHEN 'completed' THEN 'synced' WHEN 'pending' THEN 'queued' ELSE o.verdict END),
-                array_agg(CASE WHEN o.verdict = 'completed' THEN o.pems_version END),
-                array_agg(o.error))
-    FROM unnest(mine) o JOIN @extschema@.pfa_write_queue q ON q.id = o.item_id
-    WHERE o.verdict <> 'pending' OR o.delay_ms > 0
-    HAVING count(*) > 0;
-
-    PERFORM @extschema@._pems_settle(array_agg(q.organization_id), array_agg(q.pfa_id))
-    FROM unnest(mine) o JOIN @extschema@.pfa_write_queue q ON q.id = o.item_id
-    WHERE o.verdict = 'completed'
-    HAVING count(*) > 0;
-
-    PERFORM @extschema@._pems_notify(mine);
-    RETURN cardinality(mine);
+    RETURN (SELECT array_agg(o) FROM unnest(outcomes) o
+            JOIN @extschema@.pfa_write_queue q
+                 ON q.id = o.item_id AND q.claim_token = o.claim_token AND q.status = 'processing'
+            WHERE (SELECT true FROM @extschema@.pfa_modification m
+                   WHERE m.id = q.modification_id FOR NO KEY UPDATE SKIP LOCKED)
+              AND coalesce((SELECT true FROM @extschema@.pfa_mirror r
+                            WHERE r.organization_id = q.organization_id AND r.pfa_id = q.pfa_id
+                            FOR NO KEY UPDATE SKIP LOCKED),
+                           NOT EXISTS (SELECT FROM @extschema@.pfa_mirror r
+                                       WHERE r.organization_id = q.organization_id AND r.pfa_id = q.pfa_id)));
 END
 $function$;
-COMMENT ON FUNCTION @extschema@._pems_record(@extschema@._pems_outcome[]) IS 'Internal: records what became of claimed items';
+COMMENT ON FUNCTION @extschema@._pems_recordable(@extschema@._pems_outcome[], boolean) IS 'Internal: the outcomes of a batch that may be recorded now';
+
+/*
+ * _pems_record(outcomes, careful): records what became of claimed items, in one transaction: mirror and
+ * history, queue, conflicts, audit log, modifications, whose turn it is next, notifications.
+ * careful: leave out what other sessions have locked instead of waiting for them.
+ * Returns: ids of the items that are done with (recorded, or no longer ours), in the order of outcomes.
+ */
+CREATE FUNCTION @extschema@._pems_record(outcomes @extschema@._pems_outcome[], careful boolean) RETURNS text[]
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $function$
+DECLARE
+    mine CONSTANT @extschema@._pems_outcome[] := @extschema@._pems_recordable(outcomes, careful);
+BEGIN
+    IF mine IS NOT NULL THEN
+        PERFORM @extschema@._pems_record_mirrors(mine);
+        PERFORM @extschema@._pems_record_items(mine);
+        PERFORM @extschema@._pems_record_pauses(mine);
+
+        PERFORM @extschema@._pems_host_mark(array_agg(q.modification_id),
+                    array_agg(CASE o.verdict WHEN 'completed' THEN 'synced' WHEN 'pending' THEN 'queued' ELSE o.verdict END),
+                    array_agg(CASE WHEN o.verdict = 'completed' THEN o.pems_version END),
+                    array_agg(o.error))
+        FROM unnest(mine) o JOIN @extschema@.pfa_write_queue q ON q.id = o.item_id
+        WHERE o.verdict <> 'pending' OR o.delay_ms > 0
+        HAVING count(*) > 0;
+
+        PERFORM @extschema@._pems_settle(array_agg(q.organization_id), array_agg(q.pfa_id))
+        FROM unnest(mine) o JOIN @extschema@.pfa_write_queue q ON q.id = o.item_id
+        WHERE o.verdict = 'completed'
+        HAVING count(*) > 0;
+
+        PERFORM @extschema@._pems_notify(mine);
+    END IF;
+    RETURN (SELECT array_agg(o.item_id ORDER BY o.ordinality) FROM unnest(outcomes) WITH ORDINALITY o
+            WHERE NOT EXISTS (SELECT FROM @extschema@.pfa_write_queue q
+                              WHERE q.id = o.item_id AND q.claim_token = o.claim_token AND q.status = 'processing'));
+END
+$function$;
+COMMENT ON FUNCTION @extschema@._pems_record(@extschema@._pems_outcome[], boolean) IS 'Internal: records what became of claimed items; returns the ids of those that are done with';
 
 /*
  * _pems_quarantine(item_id, claim_token, outcome, error): the outcome of an item cannot be recorded,

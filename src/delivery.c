@@ -46,6 +46,12 @@ begin_result(PemsDelivery *delivery, PemsVerdictStatus status)
 	result->transition.outcome_unknown = delivery->item.outcome_unknown;
 }
 
+void
+pems_delivery_withdraw(PemsDelivery *delivery)
+{
+	begin_result(delivery, PEMS_ITEM_PENDING);
+}
+
 /* PEMS has it already: the item is done without a request, and the audit log says so. */
 static void
 finish_without_request(PemsDelivery *delivery)

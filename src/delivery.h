@@ -40,6 +40,8 @@ typedef enum PemsPlan
 extern PemsPlan pems_delivery_decide(PemsDelivery *delivery, const PemsCatalogue *catalogue);
 /* Start its request.  False: out of memory, try again. */
 extern bool pems_delivery_start(PemsDelivery *delivery, PemsClient *client, int64 now);
+/* It is not to be sent now after all: the result puts it back as it was. */
+extern void pems_delivery_withdraw(PemsDelivery *delivery);
 /* Its answer is there: judge it, fill in the result; tells limiter and breaker.  Frees nothing of answer. */
 extern void pems_delivery_finish(PemsDelivery *delivery, PemsAnswer *answer, int64 now);
 

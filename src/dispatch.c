@@ -68,6 +68,7 @@ static MemoryContext turn_context = NULL;
 static ParcelList waiting;		/* claimed, request not started */
 static ParcelList flying;		/* request under way, oldest first */
 static ParcelList finished;		/* result there, not recorded */
+static ParcelList stuck;		/* the same, but another session has their rows locked */
 
 static PemsWorkerStatus status = PEMS_WORKER_STARTING;
 static bool opened = false;		/* the extension was found and orphans adopted */
@@ -79,6 +80,8 @@ static TimestampTz next_due = DT_NOEND;
 static int64 next_poll_us = 0;	/* monotonic */
 static int64 next_maintenance_us = 0;
 static int64 not_before_us = 0; /* after a failed transaction */
+static int64 next_stuck_us = 0; /* when to try the stuck ones again */
+static bool adopted = false;	/* what a predecessor left was taken up */
 static int64 request_count = 0;
 static char last_error[PEMS_WORKER_ERROR_SIZE];
 
@@ -196,6 +199,7 @@ pems_dispatch_initialize(void)
 	list_clear(&waiting);
 	list_clear(&flying);
 	list_clear(&finished);
+	list_clear(&stuck);
 	make_client();
 }
 
@@ -241,11 +245,13 @@ forget_everything(void)
 	free_batches(&waiting);
 	free_batches(&flying);
 	free_batches(&finished);
+	free_batches(&stuck);
 	pems_roster_clear();
 	if (catalogue_loaded)
 		pems_field_free_catalogue(&catalogue);
 	catalogue_loaded = false;
 	opened = false;
+	adopted = false;
 	setup_wanted = true;
 	next_due = DT_NOEND;
 	status = PEMS_WORKER_WAITING;
@@ -327,7 +333,6 @@ status_for(const PemsQueueSetup *setup)
 static bool
 adopt_orphans(void)
 {
-	static bool adopted = false;
 	int count = 0;
 	char *problem;
 
@@ -358,9 +363,9 @@ read_setup(void)
 		pause_after_failure();
 		return false;
 	}
-	status = status_for(&setup);
-	if (status == PEMS_WORKER_RUNNING && !adopt_orphans())
+	if (setup.standing == PEMS_STANDING_OK && !adopt_orphans())
 		return false;
+	status = status_for(&setup);
 	if (status == PEMS_WORKER_RUNNING)
 		last_error[0] = '\0';
 	setup_wanted = false;
@@ -564,19 +569,47 @@ results_of(const ParcelList *list)
 }
 
 static void
-release_recorded(void)
+release_recorded(Parcel *parcel)
 {
-	Parcel *next;
+	log_dead_letter(&parcel->delivery.result);
+	/* what goes on at once, or made room for a successor, may be claimed again */
+	parcel->delivery.organization->maybe_ready = true;
+	release_parcel(parcel);
+}
 
-	for (Parcel *parcel = finished.head; parcel != NULL; parcel = next)
+/* Let the recorded ones of a list go; the others become stuck. */
+static void
+sort_out(ParcelList *list, const bool *recorded)
+{
+	Parcel *parcel = list->head;
+	int i = 0;
+
+	list_clear(list);
+	for (Parcel *next; parcel != NULL; parcel = next)
 	{
 		next = parcel->next;
-		log_dead_letter(&parcel->delivery.result);
-		/* what goes on at once, or made room for a successor, may be claimed again */
-		parcel->delivery.organization->maybe_ready = true;
-		release_parcel(parcel);
+		if (recorded[i++])
+			release_recorded(parcel);
+		else
+			list_add(&stuck, parcel);
 	}
-	list_clear(&finished);
+	next_stuck_us = monotonic_us() + RETRY_PAUSE_MS * 1000;
+}
+
+/*
+ * Another session has a row locked that belongs to one of these.  Record those that are free; nobody
+ * waits for the others.
+ */
+static void
+record_carefully(ParcelList *list)
+{
+	PemsExchange exchange = {
+		.results = results_of(list), .result_count = list->count, .careful = true};
+	char *problem;
+
+	if (went_well(pems_queue_exchange(&exchange, &problem), "outcomes could not be recorded",
+				  problem))
+		sort_out(list, exchange.recorded);
 }
 
 /* One result by itself: recorded, set aside, or (false) to be tried again later. */
@@ -584,49 +617,43 @@ static bool
 record_alone(Parcel *parcel)
 {
 	PemsResult *result = &parcel->delivery.result;
-	PemsItem *items;
-	int item_count;
-	TimestampTz due;
+	PemsExchange exchange = {.results = &result, .result_count = 1, .careful = true};
 	char *problem;
-	PemsQueueStatus done =
-		pems_queue_exchange(&result, 1, NULL, 0, &items, &item_count, &due, &problem);
+	PemsQueueStatus done = pems_queue_exchange(&exchange, &problem);
 
 	if (done == PEMS_QUEUE_OK)
-		return true;
-	report_problem("an outcome could not be recorded", problem);
-	if (done == PEMS_QUEUE_ERROR)
-		done = pems_queue_quarantine(result, pstrdup(problem), &problem);
+		return exchange.recorded[0];
 	if (done == PEMS_QUEUE_GONE)
-		opened = false;
-	return done == PEMS_QUEUE_OK;
+		return false;
+	report_problem("an outcome could not be recorded", problem);
+	return done == PEMS_QUEUE_ERROR &&
+		   pems_queue_quarantine(result, pstrdup(problem), &problem) == PEMS_QUEUE_OK;
 }
 
 /* The batch failed as a whole.  Find out which of its results is at fault, so that it fails alone. */
 static void
-record_one_by_one(void)
+record_one_by_one(ParcelList *list)
 {
-	ParcelList batch = finished;
-	Parcel *next;
+	bool *recorded = palloc0(sizeof(bool) * list->count);
+	int i = 0;
 
-	if (batch.tail == &finished.head)
-		batch.tail = &batch.head;
-	list_clear(&finished);
-	for (Parcel *parcel = batch.head; parcel != NULL; parcel = next)
+	for (Parcel *parcel = list->head; parcel != NULL; parcel = parcel->next)
 	{
-		next = parcel->next;
 		CHECK_FOR_INTERRUPTS();
-		if (record_alone(parcel))
-		{
-			parcel->delivery.organization->maybe_ready = true;
-			release_parcel(parcel);
-		}
-		else
-			list_add(&finished, parcel);
+		recorded[i++] = record_alone(parcel);
 	}
-	if (!opened)
-		forget_everything();
-	else if (finished.count > 0)
-		pause_after_failure();
+	sort_out(list, recorded);
+}
+
+static void
+retry_stuck(int64 now)
+{
+	ParcelList list = stuck;
+
+	if (stuck.count == 0 || now < next_stuck_us)
+		return;
+	list_clear(&stuck);
+	record_one_by_one(&list);
 }
 
 static bool
@@ -635,42 +662,67 @@ something_is_due(void)
 	return next_due != DT_NOEND && next_due <= GetCurrentTimestamp();
 }
 
+static void
+recover(PemsQueueStatus done, const char *problem)
+{
+	if (done == PEMS_QUEUE_GONE || finished.count == 0)
+		went_well(done, "could not claim items", problem);
+	else if (done == PEMS_QUEUE_BUSY)
+		record_carefully(&finished);
+	else
+		record_one_by_one(&finished);
+}
+
 /* Record what is finished and claim what may start, in one transaction. */
 static void
 exchange(bool look, int64 now)
 {
 	PemsGrant *grants;
 	int grant_count = make_grants(&grants, now);
-	bool nothing_to_do = finished.count == 0 && (status != PEMS_WORKER_RUNNING || (grant_count == 0 && !look));
+	PemsExchange exchange = {.results = results_of(&finished),
+							 .result_count = finished.count,
+							 .grants = grants,
+							 .grant_count = grant_count};
 	MemoryContext memory;
 	MemoryContext turn;
-	PemsItem *items;
-	int item_count;
 	char *problem;
 	PemsQueueStatus done;
 
-	if (nothing_to_do)
+	if (finished.count == 0 && (status != PEMS_WORKER_RUNNING || (grant_count == 0 && !look)))
 		return;
 	memory = AllocSetContextCreate(TopMemoryContext, "pems_sync batch", ALLOCSET_DEFAULT_SIZES);
 	turn = MemoryContextSwitchTo(memory);
-	done = pems_queue_exchange(results_of(&finished), finished.count, grants, grant_count, &items,
-							   &item_count, &next_due, &problem);
+	done = pems_queue_exchange(&exchange, &problem);
 	MemoryContextSwitchTo(turn);
 	if (done == PEMS_QUEUE_OK)
 	{
-		release_recorded();
-		note_emptied(grants, grant_count, items, item_count);
-		take_in(memory, items, item_count);
+		next_due = exchange.next_due;
+		sort_out(&finished, exchange.recorded);
+		note_emptied(grants, grant_count, exchange.items, exchange.item_count);
+		take_in(memory, exchange.items, exchange.item_count);
 		return;
 	}
-	if (finished.count > 0 && done != PEMS_QUEUE_GONE)
-		record_one_by_one();
-	else
-		went_well(done, "could not claim items", problem);
+	recover(done, problem);
 	MemoryContextDelete(memory);
 }
 
 /* --- start --- */
+
+/* The endpoint cannot take it now (breaker, throttle), or the credential is gone: back into the queue. */
+static bool
+must_withdraw(const PemsDelivery *delivery, int64 now)
+{
+	return delivery->organization->token == NULL || status != PEMS_WORKER_RUNNING ||
+		   pems_limiter_capacity(delivery->organization->endpoint->limiter, now) == 0;
+}
+
+static void
+leave_waiting(Parcel *parcel, ParcelList *list)
+{
+	parcel->delivery.organization->endpoint->backlog--;
+	list_remove(&waiting, parcel);
+	list_add(list, parcel);
+}
 
 static void
 start_requests(int64 now)
@@ -679,23 +731,23 @@ start_requests(int64 now)
 
 	for (Parcel *parcel = waiting.head; parcel != NULL; parcel = next)
 	{
-		PemsEndpoint *endpoint = parcel->delivery.organization->endpoint;
-
 		next = parcel->next;
-		if (flying.count >= pems_max_in_flight)
-			break;
-		if (pems_limiter_capacity(endpoint->limiter, now) == 0)
-			continue;
-		if (!pems_delivery_start(&parcel->delivery, client, now))
+		if (must_withdraw(&parcel->delivery, now))
 		{
-			report_problem("a request could not be started", "out of memory");
-			pause_after_failure();
-			break;
+			pems_delivery_withdraw(&parcel->delivery);
+			leave_waiting(parcel, &finished);
 		}
-		request_count++;
-		endpoint->backlog--;
-		list_remove(&waiting, parcel);
-		list_add(&flying, parcel);
+		else if (flying.count < pems_max_in_flight)
+		{
+			if (!pems_delivery_start(&parcel->delivery, client, now))
+			{
+				report_problem("a request could not be started", "out of memory");
+				pause_after_failure();
+				break;
+			}
+			request_count++;
+			leave_waiting(parcel, &flying);
+		}
 	}
 	pems_client_drive(client);
 }
@@ -760,7 +812,9 @@ work(uint32 reasons)
 	if (look)
 		pems_roster_expect_work();
 	log_breakers(now);
-	exchange(look, now);
+	retry_stuck(now);
+	if (opened)
+		exchange(look, now);
 	if (opened)
 	{
 		start_requests(monotonic_us());
@@ -846,6 +900,8 @@ pems_dispatch_timeout_ms(void)
 	}
 	if (finished.count > 0)
 		until = now;
+	if (stuck.count > 0)
+		until = earliest(until, next_stuck_us);
 	until = Max(until, not_before_us);
 	if (client_ms >= 0)
 		until = earliest(until, now + client_ms * 1000);

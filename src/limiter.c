@@ -206,18 +206,37 @@ window_start(Window *window, uint64_t ticket, int64_t now)
 		window_close(window, now);
 }
 
-/* The request leaves now, or ended without an answer and may have left. */
+/* The request leaves now. */
 static void
 window_sent(Window *window, uint64_t ticket, int64_t now)
 {
 	Entry *slot = window_slot(window, ticket);
 
-	if (slot == NULL || slot->state != SLOT_UNSENT)
+	if (slot == NULL)
+	{
+		/* It started without a limit, or its slot was lost for lack of memory. */
+		window->closed_until = now + SENT_LIFE_US;
+		return;
+	}
+	if (slot->state != SLOT_UNSENT)
 		return;
 	slot->state = SLOT_SENT;
 	slot->release = now + SENT_LIFE_US;
 	if (!ring_push(&window->sent, (Entry){.ticket = ticket, .release = slot->release}))
 		window_close(window, now);
+}
+
+/*
+ * The request ended without an answer.  When it arrived, or whether it still will,
+ * is not known; if nobody told when it was sent, that may have been just now.
+ */
+static void
+window_lost(Window *window, uint64_t ticket, int64_t now)
+{
+	const Entry *slot = window_slot(window, ticket);
+
+	if (slot != NULL && slot->state == SLOT_UNSENT)
+		window_sent(window, ticket, now);
 }
 
 /* The request has been answered, so it arrived by now. */
@@ -463,12 +482,11 @@ pems_limiter_end(PemsLimiter *limiter, uint64_t ticket, PemsLimiterOutcome outco
 			breaker_close(&limiter->breaker);
 			break;
 		case PEMS_LIMITER_FAULT:
-			/* No answer: when it arrived, or whether it still will, is not known. */
-			window_sent(limiter->window, ticket, now);
+			window_lost(limiter->window, ticket, now);
 			breaker_fault(&limiter->breaker, ticket, limiter->next_ticket, now);
 			break;
 		case PEMS_LIMITER_ABANDONED:
-			window_sent(limiter->window, ticket, now);
+			window_lost(limiter->window, ticket, now);
 			if (ticket == limiter->breaker.probe)
 				limiter->breaker.probe = 0;
 			break;

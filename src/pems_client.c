@@ -82,6 +82,7 @@ typedef struct Transfer
 	bool under_way;
 	unsigned generation; /* of the options that the easy handle has */
 	void *owner;
+	void (*on_sent)(void *owner);
 	int64_t started_us;
 
 	/* the request */
@@ -600,6 +601,8 @@ on_about_to_send(void *owner, char *remote_ip, char *local_ip, int remote_port, 
 		return CURL_PREREQFUNC_ABORT;
 	}
 	transfer->sent = true;
+	if (transfer->on_sent != NULL)
+		transfer->on_sent(transfer->owner);
 	return CURL_PREREQFUNC_OK;
 }
 
@@ -1201,10 +1204,8 @@ joined(const char *prefix, const char *value)
 	size_t value_length = strlen(value);
 	char *text = malloc(prefix_length + value_length + 1);
 
-	if (text == NULL)
-		return NULL;
-	memcpy(text, prefix, prefix_length);
-	memcpy(text + prefix_length, value, value_length + 1);
+	if (text != NULL)
+		snprintf(text, prefix_length + value_length + 1, "%s%s", prefix, value);
 	return text;
 }
 
@@ -1335,6 +1336,7 @@ pems_client_start(PemsClient *client, const PemsClientRequest *request)
 	if (transfer == NULL)
 		return false;
 	transfer->owner = request->owner;
+	transfer->on_sent = request->sent;
 	transfer->started_us = now_us();
 	client->in_flight++;
 	problem = request_problem(client, request, &transfer->plain, &transport);

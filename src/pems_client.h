@@ -40,6 +40,13 @@ typedef struct PemsClientRequest
 	const char *request_id;
 	const char *body;			/* NULL: none; copied */
 	void *owner;				/* handed back with the answer */
+
+	/*
+	 * NULL, or called when the connection stands and the first byte leaves (for
+	 * pems_limiter_sent()); at most once, from pems_client_drive(), inside of
+	 * libcurl: no ereport, no longjmp, no call of this room.
+	 */
+	void (*sent)(void *owner);
 } PemsClientRequest;
 
 /* Call once per process, before the first client.  False: *error is static. */

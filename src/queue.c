@@ -75,7 +75,7 @@ static const char *const statement_texts[STATEMENT_COUNT] = {
 	[STATEMENT_ORGANIZATIONS] = "SELECT * FROM %s._pems_organizations()",
 	[STATEMENT_CATALOGUE] = "SELECT %s._pems_catalogue()",
 	[STATEMENT_ADOPT] = "SELECT %s._pems_adopt()",
-	[STATEMENT_RECORD] = "SELECT %s._pems_record($1)",
+	[STATEMENT_RECORD] = "SELECT %s._pems_record($1, $2)",
 	[STATEMENT_PREPARE] = "SELECT %s._pems_prepare()",
 	[STATEMENT_CLAIM] = "SELECT * FROM %s._pems_claim($1, $2)",
 	[STATEMENT_QUARANTINE] = "SELECT %s._pems_quarantine($1, $2)",
@@ -554,20 +554,44 @@ outcome_datum(TupleDesc descriptor, const PemsResult *result)
 	return HeapTupleGetDatum(heap_form_tuple(descriptor, row.values, row.nulls));
 }
 
+/* The statement answers with the ids of the items that are done with, in the results' order. */
 static void
-record(PemsResult *const *results, int count)
+read_recorded(PemsExchange *exchange)
+{
+	bool isnull;
+	Datum array = value_at(0, 1, &isnull);
+	Datum *ids;
+	int id_count = 0;
+	int next = 0;
+
+	if (!isnull)
+		deconstruct_array(DatumGetArrayTypeP(array), TEXTOID, -1, false, TYPALIGN_INT, &ids, NULL,
+						  &id_count);
+	for (int i = 0; i < exchange->result_count; i++)
+	{
+		exchange->recorded[i] =
+			next < id_count &&
+			strcmp(TextDatumGetCString(ids[next]), exchange->results[i]->item->id) == 0;
+		if (exchange->recorded[i])
+			next++;
+	}
+}
+
+static void
+record(PemsExchange *exchange)
 {
 	TupleDesc descriptor = BlessTupleDesc(lookup_rowtype_tupdesc_copy(outcome_type, -1));
-	Datum *outcomes = palloc(sizeof(Datum) * count);
-	Oid types[1];
-	Datum values[1];
+	Datum *outcomes = palloc(sizeof(Datum) * exchange->result_count);
+	Oid types[] = {get_array_type(outcome_type), BOOLOID};
+	Datum values[2];
 
-	for (int i = 0; i < count; i++)
-		outcomes[i] = outcome_datum(descriptor, results[i]);
-	types[0] = get_array_type(outcome_type);
-	values[0] =
-		PointerGetDatum(construct_array(outcomes, count, outcome_type, -1, false, TYPALIGN_DOUBLE));
-	run(STATEMENT_RECORD, 1, types, values, NULL);
+	for (int i = 0; i < exchange->result_count; i++)
+		outcomes[i] = outcome_datum(descriptor, exchange->results[i]);
+	values[0] = PointerGetDatum(construct_array(outcomes, exchange->result_count, outcome_type, -1,
+												false, TYPALIGN_DOUBLE));
+	values[1] = BoolGetDatum(exchange->careful);
+	run(STATEMENT_RECORD, 2, types, values, NULL);
+	read_recorded(exchange);
 }
 
 typedef struct QuarantineWork
@@ -605,13 +629,7 @@ pems_queue_quarantine(const PemsResult *result, const char *problem, char **erro
 typedef struct ExchangeWork
 {
 	MemoryContext context;
-	PemsResult *const *results;
-	int result_count;
-	const PemsGrant *grants;
-	int grant_count;
-	PemsItem *items;
-	int item_count;
-	TimestampTz next_due;
+	PemsExchange *exchange;
 } ExchangeWork;
 
 static void
@@ -644,69 +662,61 @@ read_item(MemoryContext context, uint64 row, PemsItem *item)
 }
 
 static void
-claim(ExchangeWork *work)
+claim(MemoryContext context, PemsExchange *exchange)
 {
 	Oid types[] = {TEXTARRAYOID, INT4ARRAYOID};
-	const char **ids = palloc(sizeof(char *) * work->grant_count);
-	Datum *slots = palloc(sizeof(Datum) * work->grant_count);
+	const char **ids = palloc(sizeof(char *) * exchange->grant_count);
+	Datum *slots = palloc(sizeof(Datum) * exchange->grant_count);
 	Datum values[2];
 
-	for (int i = 0; i < work->grant_count; i++)
+	for (int i = 0; i < exchange->grant_count; i++)
 	{
-		ids[i] = work->grants[i].organization_id;
-		slots[i] = Int32GetDatum(work->grants[i].slots);
+		ids[i] = exchange->grants[i].organization_id;
+		slots[i] = Int32GetDatum(exchange->grants[i].slots);
 	}
-	values[0] = PointerGetDatum(text_array(ids, work->grant_count));
+	values[0] = PointerGetDatum(text_array(ids, exchange->grant_count));
 	values[1] = PointerGetDatum(
-		construct_array(slots, work->grant_count, INT4OID, sizeof(int32), true, TYPALIGN_INT));
+		construct_array(slots, exchange->grant_count, INT4OID, sizeof(int32), true, TYPALIGN_INT));
 	run(STATEMENT_CLAIM, 2, types, values, NULL);
 
-	work->items = MemoryContextAlloc(work->context, sizeof(PemsItem) * Max(SPI_processed, 1));
+	exchange->items = MemoryContextAlloc(context, sizeof(PemsItem) * Max(SPI_processed, 1));
 	for (uint64 row = 0; row < SPI_processed; row++)
-		read_item(work->context, row, &work->items[row]);
-	work->item_count = (int) SPI_processed;
+		read_item(context, row, &exchange->items[row]);
+	exchange->item_count = (int) SPI_processed;
 }
 
 static void
-prepare(ExchangeWork *work)
+prepare(PemsExchange *exchange)
 {
 	bool isnull;
 	Datum next;
 
 	run(STATEMENT_PREPARE, 0, NULL, NULL, NULL);
 	next = value_at(0, 1, &isnull);
-	work->next_due = isnull ? DT_NOEND : DatumGetTimestampTz(next);
+	exchange->next_due = isnull ? DT_NOEND : DatumGetTimestampTz(next);
 }
 
 static void
-exchange(void *argument)
+do_exchange(void *argument)
 {
 	ExchangeWork *work = argument;
+	PemsExchange *exchange = work->exchange;
 
 	renew_plans_if_sizes_changed();
-	if (work->result_count > 0)
-		record(work->results, work->result_count);
-	prepare(work);
-	if (work->grant_count > 0)
-		claim(work);
+	if (exchange->result_count > 0)
+		record(exchange);
+	prepare(exchange);
+	if (exchange->grant_count > 0)
+		claim(work->context, exchange);
 }
 
 PemsQueueStatus
-pems_queue_exchange(PemsResult *const *results, int result_count, const PemsGrant *grants,
-					int grant_count, PemsItem **items, int *item_count, TimestampTz *next_due,
-					char **error)
+pems_queue_exchange(PemsExchange *exchange, char **error)
 {
-	ExchangeWork work = {.context = CurrentMemoryContext,
-						 .results = results,
-						 .result_count = result_count,
-						 .grants = grants,
-						 .grant_count = grant_count};
-	PemsQueueStatus status =
-		in_transaction("recording outcomes and claiming items", exchange, &work, error);
+	ExchangeWork work = {CurrentMemoryContext, exchange};
 
-	*items = work.items;
-	*item_count = status == PEMS_QUEUE_OK ? work.item_count : 0;
-	if (status == PEMS_QUEUE_OK)
-		*next_due = work.next_due;
-	return status;
+	exchange->recorded = palloc0(sizeof(bool) * Max(exchange->result_count, 1));
+	exchange->items = NULL;
+	exchange->item_count = 0;
+	return in_transaction("recording outcomes and claiming items", do_exchange, &work, error);
 }

@@ -113,14 +113,23 @@ extern PemsQueueStatus pems_queue_open(char **error);
 extern PemsQueueStatus pems_queue_read_setup(PemsQueueSetup *setup, char **error);
 /* Take up what a dead predecessor left. */
 extern PemsQueueStatus pems_queue_adopt(int *adopted, char **error);
-/*
- * One transaction: record results, then claim by grants.  *items and its contents are allocated in
- * the current memory context.  *next_due: when the next waiting item's time comes, or DT_NOEND.
- */
-extern PemsQueueStatus pems_queue_exchange(PemsResult *const *results, int result_count,
-										   const PemsGrant *grants, int grant_count,
-										   PemsItem **items, int *item_count,
-										   TimestampTz *next_due, char **error);
+/* What goes into and comes out of one transaction that records results and then claims. */
+typedef struct PemsExchange
+{
+	PemsResult *const *results;
+	int result_count;
+	bool careful;				/* leave out results whose rows others have locked, instead of waiting */
+	const PemsGrant *grants;
+	int grant_count;
+
+	bool *recorded;				/* per result: done with */
+	PemsItem *items;			/* what was claimed */
+	int item_count;
+	TimestampTz next_due;		/* when the next waiting item's time comes, or DT_NOEND */
+} PemsExchange;
+
+/* What comes out is allocated in the current memory context, and set only with PEMS_QUEUE_OK. */
+extern PemsQueueStatus pems_queue_exchange(PemsExchange *exchange, char **error);
 /* Make a dead letter of an item whose result the database refuses to record. */
 extern PemsQueueStatus pems_queue_quarantine(const PemsResult *result, const char *problem,
 											 char **error);

@@ -39,8 +39,12 @@
 
 #define RESTART_SECONDS		1
 #define DATABASE_WAIT_MS	1000
-/* A waiter for one of our locks is told after this; a waiting worker gives up. */
-#define LOCK_TIMEOUT		"500ms"
+/*
+ * The worker waits this long for a row that another session has locked, then records the
+ * others without it.  Shorter than deadlock_timeout, so that in a deadlock with a user's
+ * session it is the worker that gives way.
+ */
+#define LOCK_TIMEOUT		"200ms"
 
 static PemsWorkerSlot *slot = NULL;
 

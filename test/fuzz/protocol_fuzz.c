@@ -23,19 +23,24 @@ promise(bool kept)
 		abort();
 }
 
-/* The text up to the next NUL, malloc'ed; NULL when there is no NUL any more. */
-static char *
+/* The text up to the next NUL, or NULL when there is no NUL any more. */
+static const char *
 take_text(const uint8_t **data, size_t *size)
 {
 	const uint8_t *end = memchr(*data, '\0', *size);
-	char *text;
+	const char *text = (const char *) *data;
 
 	if (end == NULL)
 		return NULL;
-	text = strdup((const char *) *data);
 	*size -= (size_t) (end + 1 - *data);
 	*data = end + 1;
 	return text;
+}
+
+static char *
+copy(const char *text)
+{
+	return text != NULL ? strdup(text) : NULL;
 }
 
 static void
@@ -112,7 +117,9 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	PemsAnswer answer = {0};
 	PemsOutcome outcome;
 	PemsCall call;
-	char *detail;
+	const char *retry_after;
+	const char *date;
+	const char *detail;
 
 	if (size < 8)
 		return 0;
@@ -122,12 +129,12 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	answer.maybe_sent = (data[4] & 1) != 0;
 	data += 8;
 	size -= 8;
-	answer.retry_after = take_text(&data, &size);
-	answer.date = take_text(&data, &size);
+	retry_after = take_text(&data, &size);
+	date = take_text(&data, &size);
 	detail = take_text(&data, &size);
-	if (detail != NULL)
-		strncpy(answer.detail, detail, sizeof(answer.detail) - 1);
-	free(detail);
+	snprintf(answer.detail, sizeof(answer.detail), "%s", detail != NULL ? detail : "");
+	answer.retry_after = copy(retry_after);
+	answer.date = copy(date);
 	take_body(&answer, data, size);
 
 	pems_protocol_judge(call, call == PEMS_CALL_HEALTH ? NULL : "PFA-1", &answer, 784111777,

@@ -95,7 +95,7 @@ is_fit(const char *api_url)
 	char *endpoint = pems_client_endpoint(api_url);
 	char *host = endpoint != NULL ? strdup(strstr(endpoint, "://") + 3) : NULL;
 	char *error = NULL;
-	const char *hint;
+	const char *hint = NULL;
 	bool fit = false;
 
 	if (host != NULL)

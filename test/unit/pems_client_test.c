@@ -278,7 +278,7 @@ reset(int socket)
 {
 	struct sockaddr nowhere = {.sa_family = AF_UNSPEC};
 
-	connect(socket, &nowhere, sizeof(nowhere));
+	(void) connect(socket, &nowhere, sizeof(nowhere));
 }
 
 static void
@@ -606,6 +606,46 @@ UNIT_TEST(what_a_request_looks_like)
 	server_stop(server);
 }
 
+static void
+count_sent(void *owner)
+{
+	++*(int *) owner;
+}
+
+UNIT_TEST(the_owner_is_told_when_a_request_leaves)
+{
+	Server *server = server_start(serve_one_then_close);
+	PemsClient *client = create(&default_options);
+	char api_url[64];
+	char url[128];
+	int sent[4] = {0};
+	PemsClientRequest request = {.call = PEMS_CALL_UPDATE,
+								 .url = url,
+								 .api_url = api_url,
+								 .token = TOKEN,
+								 .body = BODY,
+								 .sent = count_sent};
+
+	/* answered, broken on a reused connection, answered, refused */
+	for (int i = 0; i < 4; i++)
+	{
+		PemsAnswer reply;
+		void *owner;
+
+		snprintf(api_url, sizeof(api_url), "http://127.0.0.1:%d/api", i < 3 ? server->port : 1);
+		snprintf(url, sizeof(url), "%s/pems/pfa/PFA-1", api_url);
+		request.owner = &sent[i];
+		CHECK(pems_client_start(client, &request));
+		CHECK_INT(sent[i], 0);
+		CHECK(next_answer(client, &owner, &reply));
+		CHECK_INT(sent[i], i < 3 ? 1 : 0);
+		CHECK_INT(reply.maybe_sent, sent[i]);
+		pems_protocol_free_answer(&reply);
+	}
+	pems_client_destroy(client);
+	server_stop(server);
+}
+
 UNIT_TEST(one_handle_makes_every_call_over_one_connection)
 {
 	Server *server = server_start(serve_well);
@@ -864,7 +904,7 @@ UNIT_TEST(a_connection_that_never_comes)
 	for (int i = 0; i < 4; i++)
 	{
 		fillers[i] = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
-		connect(fillers[i], (struct sockaddr *) &address, sizeof(address));
+		(void) connect(fillers[i], (struct sockaddr *) &address, sizeof(address));
 	}
 	sleep_ms(20);
 	options.connect_timeout_ms = 300;
@@ -1005,7 +1045,7 @@ UNIT_TEST(the_signal_mask_comes_back)
 	pthread_sigmask(SIG_SETMASK, NULL, &after);
 	for (int number = 1; number < SIGRTMIN; number++)
 		CHECK_INT(sigismember(&after, number), sigismember(&before, number));
-	raise(SIGUSR1);
+	kill(getpid(), SIGUSR1);
 	CHECK_INT(signals, 1);
 	signal(SIGUSR1, SIG_DFL);
 }

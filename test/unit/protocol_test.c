@@ -649,27 +649,26 @@ UNIT_TEST(foreign_texts_are_cleaned)
 
 UNIT_TEST(foreign_texts_are_cut_between_characters)
 {
-	static char body[200000];
 	Expected expected = REJECTED("INVALID_REQUEST");
 
-	for (size_t shift = 0; shift < 4; shift++)
+	for (int shift = 0; shift < 4; shift++)
 	{
-		size_t length = (size_t) sprintf(body, "{\"message\":\"%.*s", (int) shift, "xxxx");
+		JsonBuffer body = {0};
 		PemsAnswer answer;
 		PemsOutcome outcome;
 
-		while (length < sizeof(body) - 10)
-		{
-			memcpy(body + length, "\xf0\x9f\x98\x80", 4);
-			length += 4;
-		}
-		strcpy(body + length, "\"}");
-		answer = answer_of(400, body);
+		pems_json_append_text(&body, "{\"message\":\"");
+		pems_json_append(&body, "xxx", (size_t) shift);
+		for (int i = 0; i < 50000; i++)
+			pems_json_append_text(&body, "\xf0\x9f\x98\x80");
+		pems_json_append_text(&body, "\"}");
+		answer = answer_of(400, body.data);
 		outcome = judged(PUT, &answer, &expected);
 		CHECK(strlen(outcome.error) > 500 && strlen(outcome.error) < 1000);
 		CHECK(strcmp(outcome.error + strlen(outcome.error) - 3, "...") == 0);
 		pems_protocol_free_outcome(&outcome);
 		pems_protocol_free_answer(&answer);
+		pems_json_buffer_free(&body);
 	}
 }
 
