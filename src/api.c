@@ -77,10 +77,10 @@ pems_api_uuid(PG_FUNCTION_ARGS)
 	if (!pg_strong_random(&random, sizeof(random)))
 		ereport(ERROR, (errcode(ERRCODE_INTERNAL_ERROR), errmsg("could not generate random bytes"),
 						errhint("Try again.")));
-	PG_RETURN_TEXT_P(cstring_to_text(
-		psprintf("%08x-%04x-7%03x-%04x-%012llx", (uint32) (time >> 28), (uint32) (time >> 12) & 0xFFFF,
-				 (uint32) (time & 0xFFF), (uint32) (0x8000 | (random >> 50)),
-				 (unsigned long long) (random & UINT64CONST(0xFFFFFFFFFFFF)))));
+	PG_RETURN_TEXT_P(cstring_to_text(psprintf(
+		"%08x-%04x-7%03x-%04x-%012llx", (uint32) (time >> 28), (uint32) (time >> 12) & 0xFFFF,
+		(uint32) (time & 0xFFF), (uint32) (0x8000 | (random >> 50)),
+		(unsigned long long) (random & UINT64CONST(0xFFFFFFFFFFFF)))));
 }
 
 /*
@@ -99,7 +99,8 @@ pems_api_caller(PG_FUNCTION_ARGS)
 Datum
 pems_api_cluster(PG_FUNCTION_ARGS)
 {
-	PG_RETURN_TEXT_P(cstring_to_text(psprintf(UINT64_FORMAT ":%u", GetSystemIdentifier(), MyDatabaseId)));
+	PG_RETURN_TEXT_P(
+		cstring_to_text(psprintf(UINT64_FORMAT ":%u", GetSystemIdentifier(), MyDatabaseId)));
 }
 
 /*
@@ -151,8 +152,8 @@ read_catalogue_text(Oid function)
 	SPI_connect();
 	if (SPI_execute(query, true, 1) != SPI_OK_SELECT || SPI_processed != 1)
 		elog(ERROR, "could not read the field catalogue");
-	text = MemoryContextStrdup(caller,
-							   SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1));
+	text =
+		MemoryContextStrdup(caller, SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1));
 	SPI_finish();
 	return text;
 }
@@ -169,9 +170,9 @@ catalogue_for(FmgrInfo *function)
 	text = read_catalogue_text(function->fn_oid);
 	cached = MemoryContextAllocZero(function->fn_mcxt, sizeof(*cached));
 	if (!pems_field_read_catalogue(text, strlen(text), &cached->catalogue, &problem))
-		ereport(ERROR, (errcode(ERRCODE_DATA_EXCEPTION),
-						errmsg("the field catalogue cannot be used"), errdetail("%s", problem),
-						errhint("Check the rows of pems_field.")));
+		ereport(ERROR,
+				(errcode(ERRCODE_DATA_EXCEPTION), errmsg("the field catalogue cannot be used"),
+				 errdetail("%s", problem), errhint("Check the rows of pems_field.")));
 	cached->callback.func = free_catalogue;
 	cached->callback.arg = &cached->catalogue;
 	MemoryContextRegisterResetCallback(function->fn_mcxt, &cached->callback);
@@ -358,14 +359,12 @@ pems_api_check_api_url(PG_FUNCTION_ARGS)
 
 	if (!pems_client_check_api_url(url, pems_allowed_hosts ? pems_allowed_hosts : "",
 								   pems_allow_insecure_loopback, &problem, &hint))
-		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-						errmsg("api_url may not be used"), errdetail("%s", take_string(problem)),
-						hint ? errhint("%s", hint) : 0));
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("api_url may not be used"),
+						errdetail("%s", take_string(problem)), hint ? errhint("%s", hint) : 0));
 	endpoint = pems_client_endpoint(url);
 	if (endpoint == NULL)
-		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-						errmsg("api_url may not be used"), errdetail("It is not a URL."),
-						errhint("Use https://host/path.")));
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("api_url may not be used"),
+						errdetail("It is not a URL."), errhint("Use https://host/path.")));
 	PG_RETURN_TEXT_P(cstring_to_text(take_string(endpoint)));
 }
 
@@ -389,7 +388,8 @@ pems_api_public_key(PG_FUNCTION_ARGS)
 		PEMS_KEY_OK)
 		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 						errmsg("the key file cannot be used"), errdetail("%s", problem),
-						errhint("Make one with \"pems-credential keygen FILE\" as the user that runs the server, and set pems_sync.key_file.")));
+						errhint("Make one with \"pems-credential keygen FILE\" as the user that "
+								"runs the server, and set pems_sync.key_file.")));
 	key_id = pems_credentials_current_key(keyring, &public_key);
 	pems_json_append_text(&buffer, "{\"keyId\":");
 	pems_json_append_string(&buffer, key_id, strlen(key_id));

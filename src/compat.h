@@ -32,10 +32,10 @@
 
 /* 17: a process knows its number in the shared process array by another name */
 #if PG_VERSION_NUM >= 170000
-#define pems_my_proc_number() MyProcNumber
+#define pems_my_proc_number()   MyProcNumber
 #define pems_proc_latch(number) (&GetPGProcByNumber(number)->procLatch)
 #else
-#define pems_my_proc_number() (MyProc->pgprocno)
+#define pems_my_proc_number()   (MyProc->pgprocno)
 #define pems_proc_latch(number) (&ProcGlobal->allProcs[number].procLatch)
 #endif
 
@@ -47,7 +47,8 @@
 #define pems_wait_event() PG_WAIT_EXTENSION
 #endif
 
-/* 17: a wait event set belongs to a resource owner, NULL for one that lives as long as the process */
+/* 17: a wait event set belongs to a resource owner, NULL for one that lives as long as the process
+ */
 #if PG_VERSION_NUM >= 170000
 #define pems_create_wait_set(events) CreateWaitEventSet(NULL, events)
 #else

@@ -238,8 +238,8 @@ compose(PemsDelivery *delivery, PemsClientRequest *request)
 	request->request_id = take(delivery, pems_protocol_request_id(item->id, item->attempt));
 	if (request->call != PEMS_CALL_READ)
 	{
-		PemsWrite write = {item->pfa_id,	  organization->code, delivery->changes,
-						   delivery->version, item->created_by,	  item->change_reason};
+		PemsWrite write = {item->pfa_id,      organization->code, delivery->changes,
+						   delivery->version, item->created_by,   item->change_reason};
 
 		delivery->body = take(delivery, pems_protocol_write_body(request->call, &write));
 		request->body = delivery->body;

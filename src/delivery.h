@@ -18,22 +18,22 @@ typedef struct PemsDelivery
 {
 	PemsItem item;
 	PemsOrganization *organization;
-	PemsStep step;				/* what the request is for; the item's, or READ where there is no mirror */
-	char *changes;				/* JSON that the write sends; NULL: none */
-	int64 version;				/* version that the write is based on */
+	PemsStep step; /* what the request is for; the item's, or READ where there is no mirror */
+	char *changes; /* JSON that the write sends; NULL: none */
+	int64 version; /* version that the write is based on */
 	char *path;
 	char *body;
-	uint64 ticket;				/* from the endpoint's limiter */
-	int64 started_at;			/* monotonic microseconds; 0: not started */
+	uint64 ticket;    /* from the endpoint's limiter */
+	int64 started_at; /* monotonic microseconds; 0: not started */
 	bool shown_as_syncing;
 	PemsResult result;
-	MemoryContext memory;		/* of the batch that the item was claimed in */
+	MemoryContext memory; /* of the batch that the item was claimed in */
 } PemsDelivery;
 
 typedef enum PemsPlan
 {
-	PEMS_PLAN_SEND,				/* a request is to be made */
-	PEMS_PLAN_RECORD			/* the result is there already: nothing to send, or a conflict */
+	PEMS_PLAN_SEND,  /* a request is to be made */
+	PEMS_PLAN_RECORD /* the result is there already: nothing to send, or a conflict */
 } PemsPlan;
 
 /* Decide what to do with a claimed item; allocates in delivery->memory. */
@@ -42,7 +42,8 @@ extern PemsPlan pems_delivery_decide(PemsDelivery *delivery, const PemsCatalogue
 extern bool pems_delivery_start(PemsDelivery *delivery, PemsClient *client, int64 now);
 /* It is not to be sent now after all: the result puts it back as it was. */
 extern void pems_delivery_withdraw(PemsDelivery *delivery);
-/* Its answer is there: judge it, fill in the result; tells limiter and breaker.  Frees nothing of answer. */
+/* Its answer is there: judge it, fill in the result; tells limiter and breaker.  Frees nothing of
+ * answer. */
 extern void pems_delivery_finish(PemsDelivery *delivery, PemsAnswer *answer, int64 now);
 
 #endif /* PEMS_DELIVERY_H */

@@ -35,21 +35,21 @@
 /* After a transaction failed: wait before the next try; milliseconds. */
 #define RETRY_PAUSE_MS 1000
 /* While the extension or its attachment is missing: how often to look. */
-#define LOOK_AGAIN_MS  1000
+#define LOOK_AGAIN_MS 1000
 /* A request that takes longer shows its modification as syncing. */
-#define SLOW_US		   250000
+#define SLOW_US        250000
 #define MAINTENANCE_US (INT64_C(60) * 1000000)
 
 /* The items of one claim share a memory context. */
 typedef struct Batch
 {
 	MemoryContext memory;
-	int left;					/* deliveries that are not recorded */
+	int left; /* deliveries that are not recorded */
 } Batch;
 
 typedef struct Parcel
 {
-	PemsDelivery delivery;		/* first, so that the client's owner pointer is both */
+	PemsDelivery delivery; /* first, so that the client's owner pointer is both */
 	Batch *batch;
 	struct Parcel *next;
 } Parcel;
@@ -65,23 +65,23 @@ typedef struct ParcelList
 static PemsClient *client = NULL;
 static uint32 client_number = 0; /* counts the clients made: a new one has a new descriptor */
 static MemoryContext turn_context = NULL;
-static ParcelList waiting;		/* claimed, request not started */
-static ParcelList flying;		/* request under way, oldest first */
-static ParcelList finished;		/* result there, not recorded */
-static ParcelList stuck;		/* the same, but another session has their rows locked */
+static ParcelList waiting;  /* claimed, request not started */
+static ParcelList flying;   /* request under way, oldest first */
+static ParcelList finished; /* result there, not recorded */
+static ParcelList stuck;    /* the same, but another session has their rows locked */
 
 static PemsWorkerStatus status = PEMS_WORKER_STARTING;
-static bool opened = false;		/* the extension was found and orphans adopted */
+static bool opened = false; /* the extension was found and orphans adopted */
 static bool setup_wanted = true;
 static bool catalogue_loaded = false;
 static PemsCatalogue catalogue;
 
 static TimestampTz next_due = DT_NOEND;
-static int64 next_poll_us = 0;	/* monotonic */
+static int64 next_poll_us = 0; /* monotonic */
 static int64 next_maintenance_us = 0;
 static int64 not_before_us = 0; /* after a failed transaction */
 static int64 next_stuck_us = 0; /* when to try the stuck ones again */
-static bool adopted = false;	/* what a predecessor left was taken up */
+static bool adopted = false;    /* what a predecessor left was taken up */
 static int64 request_count = 0;
 static char last_error[PEMS_WORKER_ERROR_SIZE];
 
@@ -136,8 +136,9 @@ report_problem(const char *what, const char *problem)
 
 	snprintf(text, sizeof(text), "%s: %s", what, problem ? problem : "unknown");
 	if (strcmp(text, last_error) != 0)
-		ereport(WARNING, (errmsg("pems_sync: %s", what), errdetail("%s", problem ? problem : "unknown"),
-						  errhint("The worker goes on and tries again; see the view pems_worker.")));
+		ereport(WARNING,
+				(errmsg("pems_sync: %s", what), errdetail("%s", problem ? problem : "unknown"),
+				 errhint("The worker goes on and tries again; see the view pems_worker.")));
 	strlcpy(last_error, text, sizeof(last_error));
 }
 
@@ -162,13 +163,13 @@ release_parcel(Parcel *parcel)
 static PemsClientOptions
 client_options(void)
 {
-	return (PemsClientOptions) {.max_in_flight = pems_max_in_flight,
-								.connect_timeout_ms = pems_connect_timeout,
-								.request_timeout_ms = pems_request_timeout,
-								.max_response_size = (size_t) pems_max_response_size * 1024,
-								.ca_file = pems_ca_file,
-								.allow_loopback = pems_allow_insecure_loopback,
-								.user_agent = "pems_sync/" PEMS_SYNC_VERSION};
+	return (PemsClientOptions){.max_in_flight = pems_max_in_flight,
+							   .connect_timeout_ms = pems_connect_timeout,
+							   .request_timeout_ms = pems_request_timeout,
+							   .max_response_size = (size_t) pems_max_response_size * 1024,
+							   .ca_file = pems_ca_file,
+							   .allow_loopback = pems_allow_insecure_loopback,
+							   .user_agent = "pems_sync/" PEMS_SYNC_VERSION};
 }
 
 static void
@@ -318,7 +319,8 @@ status_for(const PemsQueueSetup *setup)
 	if (setup->standing == PEMS_STANDING_COPY)
 	{
 		report_problem("this database is a copy and sends nothing",
-					   "It was attached in another cluster or database; run SELECT pems_resume() if it is to write to PEMS.");
+					   "It was attached in another cluster or database; run SELECT pems_resume() "
+					   "if it is to write to PEMS.");
 		return PEMS_WORKER_COPY;
 	}
 	if (!pems_roster_update(setup, monotonic_us(), &problem))
@@ -406,10 +408,12 @@ log_breakers(int64 now)
 		bool open = pems_limiter_breaker(endpoint->limiter, now) != PEMS_BREAKER_CLOSED;
 
 		if (open && !endpoint->breaker_was_open)
-			ereport(WARNING, (errmsg("pems_sync: PEMS at %s does not answer", endpoint->name),
-							  errdetail("%d requests in a row failed.",
-										pems_limiter_faults(endpoint->limiter)),
-							  errhint("Edits wait, and no retry is lost; a probe goes out every 5 to 60 seconds.")));
+			ereport(
+				WARNING,
+				(errmsg("pems_sync: PEMS at %s does not answer", endpoint->name),
+				 errdetail("%d requests in a row failed.", pems_limiter_faults(endpoint->limiter)),
+				 errhint(
+					 "Edits wait, and no retry is lost; a probe goes out every 5 to 60 seconds.")));
 		else if (!open && endpoint->breaker_was_open)
 			ereport(LOG, (errmsg("pems_sync: PEMS at %s answers again", endpoint->name)));
 		endpoint->breaker_was_open = open;
@@ -422,8 +426,8 @@ log_breakers(int64 now)
 static int
 slots_of(const PemsEndpoint *endpoint)
 {
-	int share = pems_roster_endpoint_count() > 1 ? Max(1, pems_max_in_flight * 3 / 4)
-												 : pems_max_in_flight;
+	int share =
+		pems_roster_endpoint_count() > 1 ? Max(1, pems_max_in_flight * 3 / 4) : pems_max_in_flight;
 
 	return share + Min(endpoint->finished, pems_batch_size) - endpoint->in_hand;
 }
@@ -467,7 +471,7 @@ grant_for_endpoint(PemsEndpoint *endpoint, int capacity, PemsGrant *grants)
 	pems_limiter_share(capacity, count, wanted, &endpoint->cursor, shares);
 	for (int i = 0; i < count; i++)
 		if (shares[i] > 0)
-			grants[given++] = (PemsGrant) {grants[i].organization_id, shares[i]};
+			grants[given++] = (PemsGrant){grants[i].organization_id, shares[i]};
 	return given;
 }
 
@@ -597,8 +601,8 @@ sort_out(ParcelList *list, const bool *recorded)
 }
 
 /*
- * Another session has a row locked that belongs to one of these.  Record those that are free; nobody
- * waits for the others.
+ * Another session has a row locked that belongs to one of these.  Record those that are free;
+ * nobody waits for the others.
  */
 static void
 record_carefully(ParcelList *list)
@@ -630,7 +634,8 @@ record_alone(Parcel *parcel)
 		   pems_queue_quarantine(result, pstrdup(problem), &problem) == PEMS_QUEUE_OK;
 }
 
-/* The batch failed as a whole.  Find out which of its results is at fault, so that it fails alone. */
+/* The batch failed as a whole.  Find out which of its results is at fault, so that it fails alone.
+ */
 static void
 record_one_by_one(ParcelList *list)
 {
@@ -708,7 +713,8 @@ exchange(bool look, int64 now)
 
 /* --- start --- */
 
-/* The endpoint cannot take it now (breaker, throttle), or the credential is gone: back into the queue. */
+/* The endpoint cannot take it now (breaker, throttle), or the credential is gone: back into the
+ * queue. */
 static bool
 must_withdraw(const PemsDelivery *delivery, int64 now)
 {
@@ -781,7 +787,8 @@ maintain(int64 now)
 	if (now < next_maintenance_us || status == PEMS_WORKER_WAITING)
 		return;
 	next_maintenance_us = now + MAINTENANCE_US;
-	went_well(pems_queue_maintain(&problem), "could not maintain statistics and audit log", problem);
+	went_well(pems_queue_maintain(&problem), "could not maintain statistics and audit log",
+			  problem);
 }
 
 /* Is a look at the queue due even if nothing happened? */

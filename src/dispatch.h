@@ -29,7 +29,7 @@ typedef struct PemsDispatchState
 	int in_flight;
 	int64 requests;
 	int open_breakers;
-	const char *last_error;		/* NULL: none */
+	const char *last_error; /* NULL: none */
 } PemsDispatchState;
 
 extern void pems_dispatch_state(PemsDispatchState *state);

@@ -37,8 +37,8 @@ typedef struct HostStatement
 	const char *text;
 	int argument_count;
 	Oid types[HOST_MAX_ARGUMENTS];
-	SPIPlanPtr plan;			/* kept for the life of the process ... */
-	Oid schema;					/* ... as long as the extension stays in this schema */
+	SPIPlanPtr plan; /* kept for the life of the process ... */
+	Oid schema;      /* ... as long as the extension stays in this schema */
 } HostStatement;
 
 static HostStatement mark_statement = {
@@ -56,13 +56,14 @@ static HostStatement mark_statement = {
 
 static HostStatement mirror_statement = {
 	.table = "pfa_mirror",
-	.text = "UPDATE %s.pfa_mirror m "
-			"SET version = r.version, data = r.data, last_synced_at = pg_catalog.clock_timestamp(), "
-			"deleted_at = CASE WHEN r.deleted "
-			"THEN coalesce(m.deleted_at, pg_catalog.clock_timestamp()) END "
-			"FROM unnest($1, $2, $3, $4, $5) "
-			"AS r (organization_id, pfa_id, version, data, deleted) "
-			"WHERE m.organization_id = r.organization_id AND m.pfa_id = r.pfa_id",
+	.text =
+		"UPDATE %s.pfa_mirror m "
+		"SET version = r.version, data = r.data, last_synced_at = pg_catalog.clock_timestamp(), "
+		"deleted_at = CASE WHEN r.deleted "
+		"THEN coalesce(m.deleted_at, pg_catalog.clock_timestamp()) END "
+		"FROM unnest($1, $2, $3, $4, $5) "
+		"AS r (organization_id, pfa_id, version, data, deleted) "
+		"WHERE m.organization_id = r.organization_id AND m.pfa_id = r.pfa_id",
 	.argument_count = 5,
 	.types = {TEXTARRAYOID, TEXTARRAYOID, INT4ARRAYOID, JSONBARRAYOID, BOOLARRAYOID},
 };
@@ -75,11 +76,10 @@ table_owner(const char *table, Oid schema)
 	Oid owner;
 
 	if (!HeapTupleIsValid(tuple))
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_TABLE),
-				 errmsg("table \"%s\" does not exist in schema \"%s\"", table,
-						get_namespace_name(schema)),
-				 errhint("Make it again and run pems_attach().")));
+		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_TABLE),
+						errmsg("table \"%s\" does not exist in schema \"%s\"", table,
+							   get_namespace_name(schema)),
+						errhint("Make it again and run pems_attach().")));
 	owner = ((Form_pg_class) GETSTRUCT(tuple))->relowner;
 	ReleaseSysCache(tuple);
 	return owner;
@@ -126,7 +126,8 @@ set_search_path(Oid schema)
 							 0, false);
 }
 
-/* Switch to the table's owner, execute, switch back.  On an ERROR the transaction's end switches back. */
+/* Switch to the table's owner, execute, switch back.  On an ERROR the transaction's end switches
+ * back. */
 static Datum
 execute_as_owner(HostStatement *statement, FunctionCallInfo fcinfo)
 {

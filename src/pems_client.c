@@ -63,7 +63,7 @@
 /* Idle connections: how long they are trusted, and how TCP keeps watch over them. */
 #define IDLE_SECONDS            60L
 #define KEEPALIVE_SECONDS       30L
-#define CA_FILE_REREAD_SECONDS  60L
+#define CA_FILE_REREAD_SECONDS  600L
 #define DEFAULT_REQUEST_TIMEOUT 30000L
 #define DEFAULT_CONNECT_TIMEOUT 5000L
 

@@ -47,7 +47,7 @@
 #include "queue.h"
 
 #define EXTENSION_NAME "pems_sync"
-#define WORKER_ROLE	   "pems_sync_worker"
+#define WORKER_ROLE    "pems_sync_worker"
 
 /* The extension that was found by pems_queue_open(). */
 static Oid extension_oid = InvalidOid;
@@ -228,7 +228,7 @@ integer_at(uint64 row, int column, int64 if_null)
 	if (isnull)
 		return if_null;
 	return SPI_gettypeid(SPI_tuptable->tupdesc, column) == INT8OID ? DatumGetInt64(value)
-																	: DatumGetInt32(value);
+																   : DatumGetInt32(value);
 }
 
 static bool
@@ -261,7 +261,8 @@ text_array(const char *const *texts, int count)
 
 /* --- plans and table sizes --- */
 
-/* The tables that the worker's statements join; a plan is only as good as their sizes when it was made. */
+/* The tables that the worker's statements join; a plan is only as good as their sizes when it was
+ * made. */
 static const char *const sized_tables[] = {"pfa_write_queue", "pfa_modification", "pfa_mirror",
 										   "pems_mirror_version"};
 
@@ -399,7 +400,7 @@ read_setup(void *argument)
 	setup->organization_count = 0;
 	setup->organizations = NULL;
 	if (setup->standing != PEMS_STANDING_OK)
-		return;					/* the table organization may not even exist */
+		return; /* the table organization may not even exist */
 	run(STATEMENT_ORGANIZATIONS, 0, NULL, NULL, NULL);
 	setup->organizations =
 		MemoryContextAlloc(work->context, sizeof(PemsQueueOrganization) * Max(SPI_processed, 1));
@@ -569,9 +570,8 @@ read_recorded(PemsExchange *exchange)
 						  &id_count);
 	for (int i = 0; i < exchange->result_count; i++)
 	{
-		exchange->recorded[i] =
-			next < id_count &&
-			strcmp(TextDatumGetCString(ids[next]), exchange->results[i]->item->id) == 0;
+		exchange->recorded[i] = next < id_count && strcmp(TextDatumGetCString(ids[next]),
+														  exchange->results[i]->item->id) == 0;
 		if (exchange->recorded[i])
 			next++;
 	}

@@ -17,8 +17,8 @@
 typedef enum PemsQueueStatus
 {
 	PEMS_QUEUE_OK,
-	PEMS_QUEUE_GONE,			/* the extension is not there (any more): forget everything */
-	PEMS_QUEUE_BUSY,			/* a row was locked, a deadlock: the same call may succeed later */
+	PEMS_QUEUE_GONE, /* the extension is not there (any more): forget everything */
+	PEMS_QUEUE_BUSY, /* a row was locked, a deadlock: the same call may succeed later */
 	PEMS_QUEUE_ERROR
 } PemsQueueStatus;
 
@@ -48,7 +48,7 @@ typedef struct PemsQueueSetup
 	PemsStanding standing;
 	PemsQueueOrganization *organizations;
 	int organization_count;
-	char *catalogue;			/* field catalogue, JSON */
+	char *catalogue; /* field catalogue, JSON */
 } PemsQueueSetup;
 
 #define PEMS_NO_VERSION (-1)
@@ -67,14 +67,15 @@ typedef struct PemsItem
 	int max_retries;
 	int rounds;
 	bool outcome_unknown;
-	int64 previous_version;		/* version that the item's last write was based on */
-	char *payload;				/* JSON */
+	int64 previous_version; /* version that the item's last write was based on */
+	char *payload;          /* JSON */
 	int64 base_version;
-	int64 mirror_version;		/* PEMS_NO_VERSION: no mirror */
+	int64 mirror_version; /* PEMS_NO_VERSION: no mirror */
 	bool mirror_deleted;
 	char *created_by;
 	char *change_reason;
-	char *base_data;			/* JSON, or NULL; these three only when mirror_version differs from base_version */
+	char *base_data; /* JSON, or NULL; these three only when mirror_version differs from
+						base_version */
 	char *own_data;
 	char *mirror_data;
 } PemsItem;
@@ -84,20 +85,20 @@ typedef struct PemsResult
 {
 	const PemsItem *item;
 	PemsTransition transition;
-	int64 pems_version;			/* PEMS_NO_VERSION: not known */
-	const char *mirror_data;	/* JSON: the record that was read */
-	const char *mirror_patch;	/* JSON: the changes that PEMS applied */
+	int64 pems_version;       /* PEMS_NO_VERSION: not known */
+	const char *mirror_data;  /* JSON: the record that was read */
+	const char *mirror_patch; /* JSON: the changes that PEMS applied */
 	const char *conflict_kind;
-	const char *conflict_fields;	/* JSON array */
+	const char *conflict_fields; /* JSON array */
 	const char *error_code;
 	const char *error;
-	const char *event_type;		/* NULL: no request was made, and no audit line either */
+	const char *event_type; /* NULL: no request was made, and no audit line either */
 	const char *http_method;
 	const char *path;
-	int http_status;			/* 0: none */
+	int http_status; /* 0: none */
 	double latency_ms;
-	const char *request;		/* JSON */
-	const char *response;		/* JSON */
+	const char *request;  /* JSON */
+	const char *response; /* JSON */
 } PemsResult;
 
 /* How many items of an organization may be claimed. */
@@ -107,7 +108,8 @@ typedef struct PemsGrant
 	int slots;
 } PemsGrant;
 
-/* Find the extension; PEMS_QUEUE_GONE when it is not installed.  Call again after PEMS_QUEUE_GONE. */
+/* Find the extension; PEMS_QUEUE_GONE when it is not installed.  Call again after PEMS_QUEUE_GONE.
+ */
 extern PemsQueueStatus pems_queue_open(char **error);
 /* *setup is allocated in the current memory context. */
 extern PemsQueueStatus pems_queue_read_setup(PemsQueueSetup *setup, char **error);
@@ -118,14 +120,14 @@ typedef struct PemsExchange
 {
 	PemsResult *const *results;
 	int result_count;
-	bool careful;				/* leave out results whose rows others have locked, instead of waiting */
+	bool careful; /* leave out results whose rows others have locked, instead of waiting */
 	const PemsGrant *grants;
 	int grant_count;
 
-	bool *recorded;				/* per result: done with */
-	PemsItem *items;			/* what was claimed */
+	bool *recorded;  /* per result: done with */
+	PemsItem *items; /* what was claimed */
 	int item_count;
-	TimestampTz next_due;		/* when the next waiting item's time comes, or DT_NOEND */
+	TimestampTz next_due; /* when the next waiting item's time comes, or DT_NOEND */
 } PemsExchange;
 
 /* What comes out is allocated in the current memory context, and set only with PEMS_QUEUE_OK. */

@@ -85,7 +85,8 @@ note_trouble(PemsOrganization *organization, const char *trouble)
 		ereport(WARNING, (errmsg("pems_sync: nothing can be sent for organization \"%s\"",
 								 organization->code),
 						  errdetail("%s", trouble),
-						  errhint("Check pems_sync.key_file and pems_sync.allowed_hosts, or set the credential again with pems-credential set.")));
+						  errhint("Check pems_sync.key_file and pems_sync.allowed_hosts, or set "
+								  "the credential again with pems-credential set.")));
 	strlcpy(organization->trouble, trouble, sizeof(organization->trouble));
 }
 
@@ -118,9 +119,11 @@ open_credential(PemsOrganization *organization, const PemsQueueOrganization *row
 	if (state == PEMS_OPEN_OK)
 		organization->trouble[0] = '\0';
 	else
-		note_trouble(organization, state == PEMS_OPEN_NO_KEY
-									   ? "The key that its credential is sealed to is not in the key file."
-									   : "Its credential does not open: damaged, or sealed for another organization or URL.");
+		note_trouble(organization,
+					 state == PEMS_OPEN_NO_KEY
+						 ? "The key that its credential is sealed to is not in the key file."
+						 : "Its credential does not open: damaged, or sealed for another "
+						   "organization or URL.");
 }
 
 static void

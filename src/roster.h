@@ -17,13 +17,13 @@
 /* One PEMS base URL: rate limit and breaker belong to it. */
 typedef struct PemsEndpoint
 {
-	char *name;					/* scheme://host:port */
+	char *name; /* scheme://host:port */
 	PemsLimiter *limiter;
-	size_t cursor;				/* whose turn it was last */
-	int in_hand;				/* items claimed for it and not finished */
-	int backlog;				/* those of them whose request has not started */
-	int finished;				/* requests that ended in the last turn: how fast it takes them */
-	bool breaker_was_open;		/* for the log */
+	size_t cursor;         /* whose turn it was last */
+	int in_hand;           /* items claimed for it and not finished */
+	int backlog;           /* those of them whose request has not started */
+	int finished;          /* requests that ended in the last turn: how fast it takes them */
+	bool breaker_was_open; /* for the log */
 	struct PemsEndpoint *next;
 } PemsEndpoint;
 
@@ -32,12 +32,12 @@ typedef struct PemsOrganization
 	char *id;
 	char *code;
 	char *api_url;
-	char *token;				/* sodium memory; NULL: nothing can be sent, see trouble */
+	char *token; /* sodium memory; NULL: nothing can be sent, see trouble */
 	int64 generation;
 	PemsEndpoint *endpoint;
-	bool listed;				/* false: its credential is gone */
-	bool maybe_ready;			/* a claim may find something */
-	char trouble[256];			/* why there is no token */
+	bool listed;       /* false: its credential is gone */
+	bool maybe_ready;  /* a claim may find something */
+	char trouble[256]; /* why there is no token */
 	struct PemsOrganization *next;
 } PemsOrganization;
 

@@ -82,7 +82,9 @@ typedef struct StringSetting
 static const StringSetting string_settings[] = {
 	{"pems_sync.key_file", "File with the keys that open API credentials.", &pems_key_file,
 	 GUC_SUPERUSER_ONLY},
-	{"pems_sync.ca_file", "File with the certificates of the authorities that PEMS's certificate may come from; empty means the system's.",
+	{"pems_sync.ca_file",
+	 "File with the certificates of the authorities that PEMS's certificate may come from; empty "
+	 "means the system's.",
 	 &pems_ca_file, GUC_SUPERUSER_ONLY},
 	{"pems_sync.allowed_hosts", "Hosts that an api_url may name; empty means none.",
 	 &pems_allowed_hosts, GUC_LIST_INPUT | GUC_SUPERUSER_ONLY},
@@ -113,10 +115,9 @@ define_strings(void)
 
 	/* Workers are registered at server start; a backend that loads the library later has none. */
 	if (process_shared_preload_libraries_in_progress)
-		DefineCustomStringVariable("pems_sync.databases",
-								   "Databases that have a pems_sync worker, comma-separated.", NULL,
-								   &pems_databases, "", PGC_POSTMASTER, GUC_LIST_INPUT, NULL, NULL,
-								   NULL);
+		DefineCustomStringVariable(
+			"pems_sync.databases", "Databases that have a pems_sync worker, comma-separated.", NULL,
+			&pems_databases, "", PGC_POSTMASTER, GUC_LIST_INPUT, NULL, NULL, NULL);
 }
 
 /*

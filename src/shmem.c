@@ -35,14 +35,10 @@ static shmem_request_hook_type previous_shmem_request_hook = NULL;
 static uint32 wake_reasons = 0;
 
 static const char *const status_names[] = {
-	[PEMS_WORKER_ABSENT] = "absent",
-	[PEMS_WORKER_STARTING] = "starting",
-	[PEMS_WORKER_WAITING] = "waiting",
-	[PEMS_WORKER_NOT_ATTACHED] = "not_attached",
-	[PEMS_WORKER_COPY] = "copy",
-	[PEMS_WORKER_NO_KEY] = "no_key",
-	[PEMS_WORKER_DISABLED] = "disabled",
-	[PEMS_WORKER_RUNNING] = "running",
+	[PEMS_WORKER_ABSENT] = "absent",     [PEMS_WORKER_STARTING] = "starting",
+	[PEMS_WORKER_WAITING] = "waiting",   [PEMS_WORKER_NOT_ATTACHED] = "not_attached",
+	[PEMS_WORKER_COPY] = "copy",         [PEMS_WORKER_NO_KEY] = "no_key",
+	[PEMS_WORKER_DISABLED] = "disabled", [PEMS_WORKER_RUNNING] = "running",
 };
 
 const char *

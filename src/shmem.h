@@ -11,40 +11,40 @@
 #include "port/atomics.h"
 #include "storage/lwlock.h"
 
-#define PEMS_MAX_WORKERS	 32
+#define PEMS_MAX_WORKERS       32
 #define PEMS_WORKER_ERROR_SIZE 256
 
 /* Reasons to wake a worker; bits, collected until it looks. */
-#define PEMS_WAKE_WORK	 0x01	/* there may be items to send */
-#define PEMS_WAKE_CONFIG 0x02	/* credentials, pauses, attach or the field catalogue changed */
+#define PEMS_WAKE_WORK   0x01 /* there may be items to send */
+#define PEMS_WAKE_CONFIG 0x02 /* credentials, pauses, attach or the field catalogue changed */
 
 typedef enum PemsWorkerStatus
 {
-	PEMS_WORKER_ABSENT,			/* no process */
+	PEMS_WORKER_ABSENT, /* no process */
 	PEMS_WORKER_STARTING,
-	PEMS_WORKER_WAITING,		/* the database or the extension does not exist yet */
-	PEMS_WORKER_NOT_ATTACHED,	/* pems_attach() has not run */
-	PEMS_WORKER_COPY,			/* a restored copy: paused until pems_resume() */
-	PEMS_WORKER_NO_KEY,			/* the key file is missing, or not private */
-	PEMS_WORKER_DISABLED,		/* pems_sync.enabled = off */
+	PEMS_WORKER_WAITING,      /* the database or the extension does not exist yet */
+	PEMS_WORKER_NOT_ATTACHED, /* pems_attach() has not run */
+	PEMS_WORKER_COPY,         /* a restored copy: paused until pems_resume() */
+	PEMS_WORKER_NO_KEY,       /* the key file is missing, or not private */
+	PEMS_WORKER_DISABLED,     /* pems_sync.enabled = off */
 	PEMS_WORKER_RUNNING
 } PemsWorkerStatus;
 
 /* One per database in pems_sync.databases.  Guarded by PemsShared.lock unless it says otherwise. */
 typedef struct PemsWorkerSlot
 {
-	char database[NAMEDATALEN];	/* set at server start, constant after */
-	pg_atomic_uint32 wake;		/* PEMS_WAKE_* bits; atomic, no lock */
-	bool connect_failed;		/* the last process ended while it connected */
+	char database[NAMEDATALEN]; /* set at server start, constant after */
+	pg_atomic_uint32 wake;      /* PEMS_WAKE_* bits; atomic, no lock */
+	bool connect_failed;        /* the last process ended while it connected */
 
-	Oid database_oid;			/* InvalidOid until the worker is connected */
-	int pid;					/* 0: no process */
-	int proc_number;			/* whose latch to set; -1: nobody's */
+	Oid database_oid; /* InvalidOid until the worker is connected */
+	int pid;          /* 0: no process */
+	int proc_number;  /* whose latch to set; -1: nobody's */
 	PemsWorkerStatus status;
 	TimestampTz started_at;
-	TimestampTz heartbeat;		/* end of its last turn */
+	TimestampTz heartbeat; /* end of its last turn */
 	int in_flight;
-	int64 requests;				/* started since started_at */
+	int64 requests; /* started since started_at */
 	int open_breakers;
 	char last_error[PEMS_WORKER_ERROR_SIZE];
 } PemsWorkerSlot;

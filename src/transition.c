@@ -125,7 +125,7 @@ after_gone(const PemsTransitionInput *input, PemsTransition *t)
 {
 	if (input->step == PEMS_STEP_WRITE)
 	{
-		t->next = PEMS_STEP_READ;	/* a 404 is confirmed by a read */
+		t->next = PEMS_STEP_READ; /* a 404 is confirmed by a read */
 		return;
 	}
 	t->outcome_unknown = false;
@@ -187,7 +187,7 @@ pems_transition_after(const PemsTransitionInput *input, const PemsOutcome *outco
 			after_version_conflict(input, outcome, t);
 			break;
 		case PEMS_OUTCOME_THROTTLED:
-			break;				/* the endpoint waits, not the item */
+			break; /* the endpoint waits, not the item */
 		case PEMS_OUTCOME_TRANSIENT:
 		case PEMS_OUTCOME_UNKNOWN:
 			try_later(input, outcome, t);

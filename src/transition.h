@@ -22,9 +22,9 @@
 /* What a request was for. */
 typedef enum PemsStep
 {
-	PEMS_STEP_WRITE,			/* PUT or DELETE */
-	PEMS_STEP_READ,				/* look at PEMS, then decide again */
-	PEMS_STEP_REFRESH			/* the write is done, the mirror is still to be read */
+	PEMS_STEP_WRITE,  /* PUT or DELETE */
+	PEMS_STEP_READ,   /* look at PEMS, then decide again */
+	PEMS_STEP_REFRESH /* the write is done, the mirror is still to be read */
 } PemsStep;
 
 typedef enum PemsVerdictStatus
@@ -32,42 +32,43 @@ typedef enum PemsVerdictStatus
 	PEMS_ITEM_PENDING,
 	PEMS_ITEM_COMPLETED,
 	PEMS_ITEM_FAILED,
-	PEMS_ITEM_CONFLICT			/* deleted_in_pems; the other kinds come from a decision, not from an answer */
+	PEMS_ITEM_CONFLICT /* deleted_in_pems; the other kinds come from a decision, not from an answer
+						*/
 } PemsVerdictStatus;
 
 typedef struct PemsTransitionInput
 {
 	PemsStep step;
-	bool is_delete;				/* the item's operation is DELETE */
-	bool record_known;			/* the mirror has the record */
-	bool outcome_unknown;		/* from an earlier write of the item */
+	bool is_delete;       /* the item's operation is DELETE */
+	bool record_known;    /* the mirror has the record */
+	bool outcome_unknown; /* from an earlier write of the item */
 	int retry_count;
 	int max_retries;
 	int rounds;
-	int64_t sent_version;		/* version that this write was based on */
-	bool breaker_open;			/* when the answer came: no retry is lost then */
+	int64_t sent_version; /* version that this write was based on */
+	bool breaker_open;    /* when the answer came: no retry is lost then */
 	bool refresh_always;
 	int64_t retry_delay_ms;
-	double jitter;				/* 0.0 to 1.0 */
+	double jitter; /* 0.0 to 1.0 */
 } PemsTransitionInput;
 
 typedef struct PemsTransition
 {
 	PemsVerdictStatus status;
-	PemsStep next;				/* of a pending item; of a dead letter: with what a redrive begins */
+	PemsStep next; /* of a pending item; of a dead letter: with what a redrive begins */
 	bool outcome_unknown;
-	int64_t delay_ms;			/* 0: at once */
+	int64_t delay_ms; /* 0: at once */
 	int retry_count;
 	int rounds;
-	bool mirror_adds_changes;	/* mirror = mirror plus what was sent, at the outcome's new version */
-	bool mirror_is_record;		/* mirror = the record that was read */
+	bool mirror_adds_changes; /* mirror = mirror plus what was sent, at the outcome's new version */
+	bool mirror_is_record;    /* mirror = the record that was read */
 	bool mirror_is_deleted;
 	bool pause_organization;
 } PemsTransition;
 
 extern void pems_transition_after(const PemsTransitionInput *input, const PemsOutcome *outcome,
 								  PemsTransition *transition);
-extern const char *pems_transition_step_name(PemsStep step);	/* "write", "read", "refresh" */
+extern const char *pems_transition_step_name(PemsStep step); /* "write", "read", "refresh" */
 extern PemsStep pems_transition_step(const char *name);
 extern const char *pems_transition_status_name(PemsVerdictStatus status);
 

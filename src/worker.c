@@ -37,14 +37,14 @@
 #include "shmem.h"
 #include "worker.h"
 
-#define RESTART_SECONDS		1
-#define DATABASE_WAIT_MS	1000
+#define RESTART_SECONDS  1
+#define DATABASE_WAIT_MS 1000
 /*
  * The worker waits this long for a row that another session has locked, then records the
  * others without it.  Shorter than deadlock_timeout, so that in a deadlock with a user's
  * session it is the worker that gives way.
  */
-#define LOCK_TIMEOUT		"200ms"
+#define LOCK_TIMEOUT "200ms"
 
 static PemsWorkerSlot *slot = NULL;
 
@@ -107,9 +107,11 @@ pems_worker_register(void)
 	if (!process_shared_preload_libraries_in_progress)
 		return;
 	if (!SplitIdentifierString(pstrdup(pems_databases), ',', &names))
-		ereport(FATAL, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-						errmsg("invalid list in \"pems_sync.databases\""),
-						errhint("Separate the names with commas; quote a name that is not all lower case.")));
+		ereport(
+			FATAL,
+			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+			 errmsg("invalid list in \"pems_sync.databases\""),
+			 errhint("Separate the names with commas; quote a name that is not all lower case.")));
 	foreach (cell, names)
 	{
 		ListCell *other;
@@ -120,9 +122,10 @@ pems_worker_register(void)
 		if (known)
 			continue;
 		if (list_length(seen) == PEMS_MAX_WORKERS)
-			ereport(FATAL, (errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
-							errmsg("more than %d databases in \"pems_sync.databases\"", PEMS_MAX_WORKERS),
-							errhint("Name fewer databases.")));
+			ereport(FATAL,
+					(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
+					 errmsg("more than %d databases in \"pems_sync.databases\"", PEMS_MAX_WORKERS),
+					 errhint("Name fewer databases.")));
 		register_worker(list_length(seen), lfirst(cell));
 		seen = lappend(seen, lfirst(cell));
 	}

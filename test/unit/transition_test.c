@@ -1,0 +1,317 @@
+/*
+ * transition_test.c
+ *		Unit tests of src/transition.c: each outcome class against each step.
+ */
+#include "unit.h"
+
+#include "../../src/transition.h"
+
+#include <string.h>
+
+/* A write on version 3 of a known record, no retries used, nothing unknown. */
+static PemsTransitionInput
+a_write(void)
+{
+	return (PemsTransitionInput){.step = PEMS_STEP_WRITE,
+								 .record_known = true,
+								 .max_retries = 3,
+								 .sent_version = 3,
+								 .retry_delay_ms = 5000,
+								 .jitter = 0.5};
+}
+
+static PemsTransitionInput
+a_read(PemsStep step)
+{
+	PemsTransitionInput input = a_write();
+
+	input.step = step;
+	return input;
+}
+
+static PemsTransition
+after(const PemsTransitionInput *input, PemsOutcome outcome)
+{
+	PemsTransition transition;
+
+	pems_transition_after(input, &outcome, &transition);
+	return transition;
+}
+
+static PemsOutcome
+outcome(PemsOutcomeClass class)
+{
+	return (PemsOutcome){.class = class};
+}
+
+UNIT_TEST(write_applied_without_gap_completes)
+{
+	PemsTransitionInput input = a_write();
+	PemsTransition t = after(&input, (PemsOutcome){.class = PEMS_OUTCOME_DONE, .new_version = 4});
+
+	CHECK_INT(t.status, PEMS_ITEM_COMPLETED);
+	CHECK(t.mirror_adds_changes);
+	CHECK(!t.mirror_is_record && !t.mirror_is_deleted);
+}
+
+UNIT_TEST(write_applied_with_gap_is_refreshed)
+{
+	PemsTransitionInput input = a_write();
+	PemsTransition t = after(&input, (PemsOutcome){.class = PEMS_OUTCOME_DONE, .new_version = 5});
+
+	CHECK_INT(t.status, PEMS_ITEM_PENDING);
+	CHECK_INT(t.next, PEMS_STEP_REFRESH);
+	CHECK(!t.mirror_adds_changes);
+	CHECK_INT(t.delay_ms, 0);
+}
+
+UNIT_TEST(refresh_always_reads_also_without_gap)
+{
+	PemsTransitionInput input = a_write();
+	PemsTransition t;
+
+	input.refresh_always = true;
+	t = after(&input, (PemsOutcome){.class = PEMS_OUTCOME_DONE, .new_version = 4});
+	CHECK_INT(t.next, PEMS_STEP_REFRESH);
+	CHECK_INT(t.status, PEMS_ITEM_PENDING);
+}
+
+UNIT_TEST(applied_write_is_no_longer_unknown)
+{
+	PemsTransitionInput input = a_write();
+	PemsTransition t;
+
+	input.outcome_unknown = true;
+	t = after(&input, (PemsOutcome){.class = PEMS_OUTCOME_DONE, .new_version = 4});
+	CHECK(!t.outcome_unknown);
+}
+
+UNIT_TEST(delete_applied_marks_the_mirror)
+{
+	PemsTransitionInput input = a_write();
+	PemsTransition t;
+
+	input.is_delete = true;
+	t = after(&input, (PemsOutcome){.class = PEMS_OUTCOME_DONE, .new_version = 9});
+	CHECK_INT(t.status, PEMS_ITEM_COMPLETED);
+	CHECK(t.mirror_is_deleted);
+}
+
+UNIT_TEST(record_read_leads_to_a_new_decision)
+{
+	PemsTransitionInput input = a_read(PEMS_STEP_READ);
+	PemsTransition t;
+
+	input.outcome_unknown = true;
+	t = after(&input, outcome(PEMS_OUTCOME_RECORD));
+	CHECK_INT(t.status, PEMS_ITEM_PENDING);
+	CHECK_INT(t.next, PEMS_STEP_WRITE);
+	CHECK(t.mirror_is_record);
+	CHECK(t.outcome_unknown); /* until the decision has looked at it */
+}
+
+UNIT_TEST(record_refreshed_completes)
+{
+	PemsTransitionInput input = a_read(PEMS_STEP_REFRESH);
+	PemsTransition t = after(&input, outcome(PEMS_OUTCOME_RECORD));
+
+	CHECK_INT(t.status, PEMS_ITEM_COMPLETED);
+	CHECK(t.mirror_is_record);
+}
+
+UNIT_TEST(not_found_is_confirmed_by_a_read)
+{
+	PemsTransitionInput input = a_write();
+	PemsTransition t = after(&input, outcome(PEMS_OUTCOME_GONE));
+
+	CHECK_INT(t.status, PEMS_ITEM_PENDING);
+	CHECK_INT(t.next, PEMS_STEP_READ);
+	CHECK(!t.mirror_is_deleted);
+}
+
+UNIT_TEST(update_of_a_gone_record_is_a_conflict)
+{
+	PemsTransitionInput input = a_read(PEMS_STEP_READ);
+	PemsTransition t = after(&input, outcome(PEMS_OUTCOME_GONE));
+
+	CHECK_INT(t.status, PEMS_ITEM_CONFLICT);
+	CHECK(t.mirror_is_deleted);
+}
+
+UNIT_TEST(update_of_a_record_never_known_fails)
+{
+	PemsTransitionInput input = a_read(PEMS_STEP_READ);
+	PemsTransition t;
+
+	input.record_known = false;
+	t = after(&input, outcome(PEMS_OUTCOME_GONE));
+	CHECK_INT(t.status, PEMS_ITEM_FAILED);
+	CHECK(!t.mirror_is_deleted);
+}
+
+UNIT_TEST(delete_of_a_gone_record_is_done)
+{
+	PemsTransitionInput input = a_read(PEMS_STEP_READ);
+	PemsTransition t;
+
+	input.is_delete = true;
+	t = after(&input, outcome(PEMS_OUTCOME_GONE));
+	CHECK_INT(t.status, PEMS_ITEM_COMPLETED);
+	CHECK(t.mirror_is_deleted);
+}
+
+UNIT_TEST(rejection_is_final_and_costs_no_retry)
+{
+	PemsTransitionInput input = a_write();
+	PemsTransition t = after(&input, outcome(PEMS_OUTCOME_REJECTED));
+
+	CHECK_INT(t.status, PEMS_ITEM_FAILED);
+	CHECK_INT(t.retry_count, 0);
+	CHECK_INT(t.next, PEMS_STEP_WRITE);
+}
+
+UNIT_TEST(rejection_of_a_write_that_may_be_applied_is_redriven_with_a_read)
+{
+	PemsTransitionInput input = a_write();
+	PemsTransition t =
+		after(&input, (PemsOutcome){.class = PEMS_OUTCOME_REJECTED, .unknown = true});
+
+	CHECK_INT(t.status, PEMS_ITEM_FAILED);
+	CHECK_INT(t.next, PEMS_STEP_READ);
+	CHECK(t.outcome_unknown);
+}
+
+UNIT_TEST(refused_credential_pauses_and_costs_nothing)
+{
+	PemsTransitionInput input = a_write();
+	PemsTransition t = after(&input, outcome(PEMS_OUTCOME_CREDENTIAL));
+
+	CHECK_INT(t.status, PEMS_ITEM_PENDING);
+	CHECK(t.pause_organization);
+	CHECK_INT(t.retry_count, 0);
+	CHECK_INT(t.delay_ms, 0);
+}
+
+UNIT_TEST(version_conflict_reads_and_costs_no_retry)
+{
+	PemsTransitionInput input = a_write();
+	PemsTransition t = after(&input, outcome(PEMS_OUTCOME_VERSION));
+
+	CHECK_INT(t.status, PEMS_ITEM_PENDING);
+	CHECK_INT(t.next, PEMS_STEP_READ);
+	CHECK_INT(t.delay_ms, 0);
+	CHECK_INT(t.retry_count, 0);
+	CHECK_INT(t.rounds, 1);
+}
+
+UNIT_TEST(fifth_version_conflict_in_a_row_backs_off)
+{
+	PemsTransitionInput input = a_write();
+	PemsTransition t;
+
+	input.rounds = PEMS_TRANSITION_MAX_ROUNDS - 1;
+	t = after(&input, outcome(PEMS_OUTCOME_VERSION));
+	CHECK_INT(t.status, PEMS_ITEM_PENDING);
+	CHECK_INT(t.next, PEMS_STEP_READ);
+	CHECK_INT(t.rounds, 0);
+	CHECK_INT(t.retry_count, 1);
+	CHECK_INT(t.delay_ms, 5000);
+}
+
+UNIT_TEST(throttling_costs_nothing)
+{
+	PemsTransitionInput input = a_write();
+	PemsTransition t = after(&input, outcome(PEMS_OUTCOME_THROTTLED));
+
+	CHECK_INT(t.status, PEMS_ITEM_PENDING);
+	CHECK_INT(t.next, PEMS_STEP_WRITE);
+	CHECK_INT(t.retry_count, 0);
+	CHECK_INT(t.delay_ms, 0);
+}
+
+UNIT_TEST(transient_failures_back_off_and_end)
+{
+	PemsTransitionInput input = a_write();
+	int64_t expected[] = {5000, 10000, 20000};
+
+	for (int i = 0; i < 3; i++)
+	{
+		PemsTransition t = after(&input, outcome(PEMS_OUTCOME_TRANSIENT));
+
+		CHECK_INT(t.status, PEMS_ITEM_PENDING);
+		CHECK_INT(t.next, PEMS_STEP_WRITE);
+		CHECK_INT(t.delay_ms, expected[i]);
+		CHECK_INT(t.retry_count, i + 1);
+		input.retry_count = t.retry_count;
+	}
+	CHECK_INT(after(&input, outcome(PEMS_OUTCOME_TRANSIENT)).status, PEMS_ITEM_FAILED);
+}
+
+UNIT_TEST(lost_answer_is_followed_by_a_read_not_a_write)
+{
+	PemsTransitionInput input = a_write();
+	PemsTransition t =
+		after(&input, (PemsOutcome){.class = PEMS_OUTCOME_TRANSIENT, .unknown = true});
+
+	CHECK_INT(t.next, PEMS_STEP_READ);
+	CHECK(t.outcome_unknown);
+	CHECK_INT(t.retry_count, 1);
+}
+
+UNIT_TEST(read_after_a_lost_answer_waits_two_seconds)
+{
+	PemsTransitionInput input = a_write();
+
+	input.retry_delay_ms = 10;
+	CHECK_INT(
+		after(&input, (PemsOutcome){.class = PEMS_OUTCOME_TRANSIENT, .unknown = true}).delay_ms,
+		PEMS_TRANSITION_SETTLE_MS);
+	CHECK_INT(after(&input, (PemsOutcome){.class = PEMS_OUTCOME_UNKNOWN, .unknown = true}).delay_ms,
+			  PEMS_TRANSITION_SETTLE_MS);
+	CHECK_INT(after(&input, outcome(PEMS_OUTCOME_TRANSIENT)).delay_ms, 10);
+}
+
+UNIT_TEST(failed_read_is_read_again)
+{
+	PemsTransitionInput input = a_read(PEMS_STEP_READ);
+	PemsTransition t = after(&input, outcome(PEMS_OUTCOME_TRANSIENT));
+
+	CHECK_INT(t.next, PEMS_STEP_READ);
+	CHECK_INT(t.retry_count, 1);
+}
+
+UNIT_TEST(endpoint_fault_with_an_open_breaker_costs_nothing)
+{
+	PemsTransitionInput input = a_write();
+	PemsOutcome fault = {.class = PEMS_OUTCOME_TRANSIENT, .endpoint_fault = true};
+	PemsTransition t;
+
+	input.retry_count = 3;
+	CHECK_INT(after(&input, fault).status, PEMS_ITEM_FAILED);
+	input.breaker_open = true;
+	t = after(&input, fault);
+	CHECK_INT(t.status, PEMS_ITEM_PENDING);
+	CHECK_INT(t.retry_count, 3);
+	/* a server error is no endpoint fault: it costs a retry also then */
+	CHECK_INT(after(&input, outcome(PEMS_OUTCOME_TRANSIENT)).status, PEMS_ITEM_FAILED);
+}
+
+UNIT_TEST(a_write_that_is_done_never_becomes_a_dead_letter)
+{
+	PemsTransitionInput input = a_read(PEMS_STEP_REFRESH);
+
+	input.retry_count = 3;
+	CHECK_INT(after(&input, outcome(PEMS_OUTCOME_TRANSIENT)).status, PEMS_ITEM_COMPLETED);
+	CHECK_INT(after(&input, outcome(PEMS_OUTCOME_REJECTED)).status, PEMS_ITEM_COMPLETED);
+	CHECK_INT(after(&input, outcome(PEMS_OUTCOME_GONE)).status, PEMS_ITEM_COMPLETED);
+}
+
+UNIT_TEST(names)
+{
+	CHECK_TEXT(pems_transition_step_name(PEMS_STEP_REFRESH), "refresh");
+	CHECK_INT(pems_transition_step("write"), PEMS_STEP_WRITE);
+	CHECK_INT(pems_transition_step("read"), PEMS_STEP_READ);
+	CHECK_INT(pems_transition_step("refresh"), PEMS_STEP_REFRESH);
+	CHECK_TEXT(pems_transition_status_name(PEMS_ITEM_PENDING), "pending");
+	CHECK_TEXT(pems_transition_status_name(PEMS_ITEM_CONFLICT), "conflict");
+}
