@@ -173,6 +173,8 @@ BEGIN
         FROM wanted w
         LEFT JOIN locked l ON l.id = w.id
         LEFT JOIN @extschema@.pfa_mirror r ON r.organization_id = organization AND r.pfa_id = l.pfa_id
+        -- asked for all drafts: one that another session has just committed is simply none any more
+        WHERE modification_ids IS NOT NULL OR l.sync_status = 'draft'
     ), ordered AS (
         SELECT c.*, row_number() OVER (PARTITION BY c.pfa_id ORDER BY c.created_at, c.id) > 1 OR EXISTS (
                    SELECT FROM @extschema@.pfa_write_queue e

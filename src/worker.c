@@ -162,6 +162,14 @@ take_slot(int number)
 }
 
 static void
+set_status(PemsWorkerStatus status)
+{
+	LWLockAcquire(pems_shared->lock, LW_EXCLUSIVE);
+	slot->status = status;
+	LWLockRelease(pems_shared->lock);
+}
+
+static void
 report_state(void)
 {
 	PemsDispatchState state;
@@ -195,7 +203,7 @@ static void
 wait_for_database(void)
 {
 	BackgroundWorkerInitializeConnection(NULL, NULL, 0);
-	slot->status = PEMS_WORKER_WAITING;
+	set_status(PEMS_WORKER_WAITING);
 	while (!database_exists(slot->database))
 	{
 		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, DATABASE_WAIT_MS,
@@ -205,6 +213,14 @@ wait_for_database(void)
 	}
 	slot->connect_failed = false;
 	proc_exit(1);
+}
+
+/* A claim that is lost after its request went out would be an attempt without an audit line. */
+static void
+keep_commits_durable(void)
+{
+	if (synchronous_commit == SYNCHRONOUS_COMMIT_OFF)
+		SetConfigOption("synchronous_commit", "local", PGC_SUSET, PGC_S_OVERRIDE);
 }
 
 static void
@@ -218,9 +234,7 @@ connect_to_database(void)
 
 	for (int i = 0; i < (int) lengthof(session_settings); i++)
 		SetConfigOption(session_settings[i][0], session_settings[i][1], PGC_SUSET, PGC_S_OVERRIDE);
-	/* a claim that is lost after the request went out would be an attempt without an audit line */
-	if (synchronous_commit == SYNCHRONOUS_COMMIT_OFF)
-		SetConfigOption("synchronous_commit", "local", PGC_SUSET, PGC_S_OVERRIDE);
+	keep_commits_durable();
 
 	LWLockAcquire(pems_shared->lock, LW_EXCLUSIVE);
 	slot->database_oid = MyDatabaseId;
@@ -266,6 +280,7 @@ reload_if_asked(void)
 		return;
 	ConfigReloadPending = false;
 	ProcessConfigFile(PGC_SIGHUP);
+	keep_commits_durable();
 	pems_dispatch_reconfigure();
 }
 
