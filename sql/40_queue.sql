@@ -269,6 +269,9 @@ BEGIN
                          WHERE q.id = ANY (item_ids) AND q.status = 'processing')
             AND m.sync_status = 'queued'
           FOR NO KEY UPDATE SKIP LOCKED) f;
+    IF slow IS NULL THEN
+        RETURN;
+    END IF;
     PERFORM @extschema@._pems_host_mark(slow, array_fill('syncing'::text, ARRAY[cardinality(slow)]),
                 array_fill(NULL::integer, ARRAY[cardinality(slow)]), array_fill(NULL::text, ARRAY[cardinality(slow)]));
 END

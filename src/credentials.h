@@ -21,7 +21,7 @@
 typedef struct PemsKeyring PemsKeyring;
 
 /* Hex digits of a key id, and bytes of the longest token, both without the NUL. */
-#define PEMS_KEY_ID_LENGTH	  16
+#define PEMS_KEY_ID_LENGTH    16
 #define PEMS_TOKEN_MAX_LENGTH 4096
 
 /* Call once per process. */
@@ -30,10 +30,11 @@ extern bool pems_credentials_initialize(void);
 typedef enum PemsKeyState
 {
 	PEMS_KEY_OK,
-	PEMS_KEY_NOT_SET,			/* no path configured */
-	PEMS_KEY_MISSING,			/* no such file */
-	PEMS_KEY_UNREADABLE,		/* open or read failed */
-	PEMS_KEY_NOT_PRIVATE,		/* readable by others, not a plain file, a symbolic link, or another owner */
+	PEMS_KEY_NOT_SET,     /* no path configured */
+	PEMS_KEY_MISSING,     /* no such file */
+	PEMS_KEY_UNREADABLE,  /* open or read failed */
+	PEMS_KEY_NOT_PRIVATE, /* readable by others, not a plain file, a symbolic link, or another owner
+						   */
 	PEMS_KEY_MALFORMED
 } PemsKeyState;
 
@@ -46,11 +47,13 @@ typedef enum PemsKeyState
 extern PemsKeyState pems_credentials_read_keyring(const char *path, PemsKeyring **keyring,
 												  char *error, size_t error_size);
 extern void pems_credentials_free_keyring(PemsKeyring *keyring);
-/* Make a new keyring file with one key, mode 0400, never overwriting one.  uid/gid: owner to give it, or -1. */
+/* Make a new keyring file with one key, mode 0400, never overwriting one.  uid/gid: owner to give
+ * it, or -1. */
 extern bool pems_credentials_create_keyring(const char *path, uid_t uid, gid_t gid, char *error,
 											size_t error_size);
 
-/* The key that new credentials are sealed to: id and base64 of its public half; both static inside the keyring. */
+/* The key that new credentials are sealed to: id and base64 of its public half; both static inside
+ * the keyring. */
 extern const char *pems_credentials_current_key(const PemsKeyring *keyring,
 												const char **public_key);
 
@@ -68,15 +71,15 @@ extern const char *pems_credentials_check_token(const char *token);
  * a text that could not be opened again: a bad token or public key, an organization or URL that is
  * empty or not UTF-8; and when memory runs out.
  */
-extern bool pems_credentials_seal(const char *public_key, const char *organization,
-								  const char *url, int64_t generation, const char *token,
-								  unsigned char **sealed, size_t *sealed_length);
+extern bool pems_credentials_seal(const char *public_key, const char *organization, const char *url,
+								  int64_t generation, const char *token, unsigned char **sealed,
+								  size_t *sealed_length);
 
 typedef enum PemsOpenState
 {
 	PEMS_OPEN_OK,
-	PEMS_OPEN_NO_KEY,			/* key_id is not in the keyring */
-	PEMS_OPEN_CANNOT			/* damaged, or sealed for another organization, URL or generation */
+	PEMS_OPEN_NO_KEY, /* key_id is not in the keyring */
+	PEMS_OPEN_CANNOT  /* damaged, or sealed for another organization, URL or generation */
 } PemsOpenState;
 
 /* *token: sodium_malloc'ed, NUL-terminated; free with pems_credentials_free_token(). */

@@ -17,6 +17,7 @@
 #include "delivery.h"
 #include "json.h"
 #include "merge.h"
+#include "monotonic.h"
 #include "settings.h"
 #include "transition.h"
 
@@ -220,6 +221,15 @@ take(PemsDelivery *delivery, char *text)
 	return kept;
 }
 
+/* The first byte of the request has left: from now on the limiter knows when it arrives. */
+static void
+note_sent(void *owner)
+{
+	PemsDelivery *delivery = owner;
+
+	pems_limiter_sent(delivery->organization->endpoint->limiter, delivery->ticket, monotonic_us());
+}
+
 static bool
 compose(PemsDelivery *delivery, PemsClientRequest *request)
 {
@@ -230,6 +240,7 @@ compose(PemsDelivery *delivery, PemsClientRequest *request)
 	request->api_url = organization->api_url;
 	request->token = organization->token;
 	request->owner = delivery;
+	request->sent = note_sent;
 	delivery->path =
 		take(delivery, pems_protocol_path(request->call, item->pfa_id, organization->code));
 	if (delivery->path == NULL)
@@ -275,7 +286,11 @@ redact(char *body, size_t length, const char *token)
 	if (body == NULL || token_length == 0)
 		return;
 	while ((found = memmem(body, length, token, token_length)) != NULL)
+	{
 		memset(found, '*', token_length);
+		length -= (size_t) (found - body) + token_length;
+		body = found + token_length;
+	}
 }
 
 /* The answer as JSON for the audit log: itself, or its text inside an object. */

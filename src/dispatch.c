@@ -18,8 +18,6 @@
  */
 #include "postgres.h"
 
-#include <time.h>
-
 #include "miscadmin.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
@@ -27,6 +25,7 @@
 #include "credentials.h"
 #include "delivery.h"
 #include "dispatch.h"
+#include "monotonic.h"
 #include "pems_client.h"
 #include "queue.h"
 #include "roster.h"
@@ -84,15 +83,6 @@ static int64 next_stuck_us = 0; /* when to try the stuck ones again */
 static bool adopted = false;    /* what a predecessor left was taken up */
 static int64 request_count = 0;
 static char last_error[PEMS_WORKER_ERROR_SIZE];
-
-static int64
-monotonic_us(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (int64) now.tv_sec * 1000000 + now.tv_nsec / 1000;
-}
 
 /* --- lists --- */
 
@@ -266,7 +256,7 @@ forget_everything(void)
 
 /* What the queue said about a transaction; true when it went well. */
 static bool
-went_well(PemsQueueStatus result, const char *what, const char *problem)
+went_well(PemsQueueStatus result, const char *what)
 {
 	if (result == PEMS_QUEUE_OK)
 		return true;
@@ -274,7 +264,7 @@ went_well(PemsQueueStatus result, const char *what, const char *problem)
 		forget_everything();
 	else
 	{
-		report_problem(what, problem);
+		report_problem(what, pems_queue_problem());
 		pause_after_failure();
 	}
 	return false;
@@ -283,12 +273,11 @@ went_well(PemsQueueStatus result, const char *what, const char *problem)
 static bool
 open_extension(void)
 {
-	char *problem;
 
 	if (opened)
 		return true;
 	status = PEMS_WORKER_WAITING;
-	if (!went_well(pems_queue_open(&problem), "could not look for the extension", problem))
+	if (!went_well(pems_queue_open(), "could not look for the extension"))
 		return false;
 	opened = true;
 	setup_wanted = true;
@@ -336,12 +325,10 @@ static bool
 adopt_orphans(void)
 {
 	int count = 0;
-	char *problem;
 
 	if (adopted)
 		return true;
-	if (!went_well(pems_queue_adopt(&count, &problem), "could not take up unfinished items",
-				   problem))
+	if (!went_well(pems_queue_adopt(&count), "could not take up unfinished items"))
 		return false;
 	if (count > 0)
 		ereport(LOG, (errmsg("pems_sync: took up %d items that the last worker left", count)));
@@ -353,12 +340,10 @@ static bool
 read_setup(void)
 {
 	PemsQueueSetup setup;
-	char *problem;
 
 	if (!setup_wanted)
 		return true;
-	if (!went_well(pems_queue_read_setup(&setup, &problem), "could not read the configuration",
-				   problem))
+	if (!went_well(pems_queue_read_setup(&setup), "could not read the configuration"))
 		return false;
 	if (!load_catalogue(setup.catalogue))
 	{
@@ -609,10 +594,8 @@ record_carefully(ParcelList *list)
 {
 	PemsExchange exchange = {
 		.results = results_of(list), .result_count = list->count, .careful = true};
-	char *problem;
 
-	if (went_well(pems_queue_exchange(&exchange, &problem), "outcomes could not be recorded",
-				  problem))
+	if (went_well(pems_queue_exchange(&exchange), "outcomes could not be recorded"))
 		sort_out(list, exchange.recorded);
 }
 
@@ -622,16 +605,15 @@ record_alone(Parcel *parcel)
 {
 	PemsResult *result = &parcel->delivery.result;
 	PemsExchange exchange = {.results = &result, .result_count = 1, .careful = true};
-	char *problem;
-	PemsQueueStatus done = pems_queue_exchange(&exchange, &problem);
+	PemsQueueStatus done = pems_queue_exchange(&exchange);
 
 	if (done == PEMS_QUEUE_OK)
 		return exchange.recorded[0];
 	if (done == PEMS_QUEUE_GONE)
 		return false;
-	report_problem("an outcome could not be recorded", problem);
+	report_problem("an outcome could not be recorded", pems_queue_problem());
 	return done == PEMS_QUEUE_ERROR &&
-		   pems_queue_quarantine(result, pstrdup(problem), &problem) == PEMS_QUEUE_OK;
+		   pems_queue_quarantine(result, pstrdup(pems_queue_problem())) == PEMS_QUEUE_OK;
 }
 
 /* The batch failed as a whole.  Find out which of its results is at fault, so that it fails alone.
@@ -668,10 +650,10 @@ something_is_due(void)
 }
 
 static void
-recover(PemsQueueStatus done, const char *problem)
+recover(PemsQueueStatus done)
 {
 	if (done == PEMS_QUEUE_GONE || finished.count == 0)
-		went_well(done, "could not claim items", problem);
+		went_well(done, "could not claim items");
 	else if (done == PEMS_QUEUE_BUSY)
 		record_carefully(&finished);
 	else
@@ -690,14 +672,13 @@ exchange(bool look, int64 now)
 							 .grant_count = grant_count};
 	MemoryContext memory;
 	MemoryContext turn;
-	char *problem;
 	PemsQueueStatus done;
 
 	if (finished.count == 0 && (status != PEMS_WORKER_RUNNING || (grant_count == 0 && !look)))
 		return;
 	memory = AllocSetContextCreate(TopMemoryContext, "pems_sync batch", ALLOCSET_DEFAULT_SIZES);
 	turn = MemoryContextSwitchTo(memory);
-	done = pems_queue_exchange(&exchange, &problem);
+	done = pems_queue_exchange(&exchange);
 	MemoryContextSwitchTo(turn);
 	if (done == PEMS_QUEUE_OK)
 	{
@@ -707,7 +688,7 @@ exchange(bool look, int64 now)
 		take_in(memory, exchange.items, exchange.item_count);
 		return;
 	}
-	recover(done, problem);
+	recover(done);
 	MemoryContextDelete(memory);
 }
 
@@ -764,7 +745,6 @@ show_slow_requests(int64 now)
 {
 	const char **ids = palloc(sizeof(char *) * Max(flying.count, 1));
 	int count = 0;
-	char *problem;
 
 	for (Parcel *p = flying.head; p != NULL && p->delivery.started_at + SLOW_US <= now; p = p->next)
 		if (!p->delivery.shown_as_syncing && p->delivery.step == PEMS_STEP_WRITE)
@@ -773,8 +753,7 @@ show_slow_requests(int64 now)
 			p->delivery.shown_as_syncing = true;
 		}
 	if (count > 0)
-		went_well(pems_queue_mark_syncing(ids, count, &problem),
-				  "could not show modifications as syncing", problem);
+		went_well(pems_queue_mark_syncing(ids, count), "could not show modifications as syncing");
 }
 
 /* --- the turn --- */
@@ -782,13 +761,11 @@ show_slow_requests(int64 now)
 static void
 maintain(int64 now)
 {
-	char *problem;
 
 	if (now < next_maintenance_us || status == PEMS_WORKER_WAITING)
 		return;
 	next_maintenance_us = now + MAINTENANCE_US;
-	went_well(pems_queue_maintain(&problem), "could not maintain statistics and audit log",
-			  problem);
+	went_well(pems_queue_maintain(), "could not maintain statistics and audit log");
 }
 
 /* Is a look at the queue due even if nothing happened? */

@@ -24,23 +24,27 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define PEMS_LIMITER_WINDOW_US	1000000
+/* One second, and a fiftieth more: the server may measure with a clock that runs a little
+ * differently. */
+#define PEMS_LIMITER_WINDOW_US  1020000
 #define PEMS_LIMITER_ARRIVAL_US 250000
-#define PEMS_LIMITER_MAX_RATE	10000
-#define PEMS_BREAKER_THRESHOLD	5		/* endpoint faults in a row that open it */
-#define PEMS_BREAKER_FIRST_US	INT64_C(5000000)
-#define PEMS_BREAKER_LAST_US	INT64_C(60000000)
-#define PEMS_LIMITER_NEVER		INT64_MAX
+#define PEMS_LIMITER_MAX_RATE   10000
+#define PEMS_BREAKER_THRESHOLD  5 /* endpoint faults in a row that open it */
+#define PEMS_BREAKER_FIRST_US   INT64_C(5000000)
+#define PEMS_BREAKER_LAST_US    INT64_C(60000000)
+#define PEMS_LIMITER_NEVER      INT64_MAX
 
 typedef struct PemsLimiter PemsLimiter;
 
-/* rate: requests per second, 0 = no limit, above PEMS_LIMITER_MAX_RATE = no limit.  NULL when out of memory. */
+/* rate: requests per second, 0 = no limit, above PEMS_LIMITER_MAX_RATE = no limit.  NULL when out
+ * of memory. */
 extern PemsLimiter *pems_limiter_create(int rate, bool blind, int64_t now);
 extern void pems_limiter_destroy(PemsLimiter *limiter);
 /* Takes effect at once; starts of the last second still count. */
 extern void pems_limiter_set_rate(PemsLimiter *limiter, int rate, int64_t now);
 
-/* How many requests may start now (INT_MAX without limit; 0 while throttled or the breaker is open; 1 when a probe is due). */
+/* How many requests may start now (INT_MAX without limit; 0 while throttled or the breaker is open;
+ * 1 when a probe is due). */
 extern int pems_limiter_capacity(const PemsLimiter *limiter, int64_t now);
 /*
  * The earliest time at which capacity may be above 0: now, a later time, or NEVER
@@ -58,9 +62,9 @@ extern void pems_limiter_sent(PemsLimiter *limiter, uint64_t ticket, int64_t now
 
 typedef enum PemsLimiterOutcome
 {
-	PEMS_LIMITER_ANSWERED,		/* the endpoint is alive, whatever it said */
-	PEMS_LIMITER_FAULT,			/* endpoint fault: 502, 503, 504, refused, reset, DNS, TLS, timeout */
-	PEMS_LIMITER_ABANDONED		/* never left, or cancelled by us: says nothing about the endpoint */
+	PEMS_LIMITER_ANSWERED, /* the endpoint is alive, whatever it said */
+	PEMS_LIMITER_FAULT,    /* endpoint fault: 502, 503, 504, refused, reset, DNS, TLS, timeout */
+	PEMS_LIMITER_ABANDONED /* never left, or cancelled by us: says nothing about the endpoint */
 } PemsLimiterOutcome;
 
 extern void pems_limiter_end(PemsLimiter *limiter, uint64_t ticket, PemsLimiterOutcome outcome,
@@ -71,12 +75,12 @@ extern void pems_limiter_throttle(PemsLimiter *limiter, int64_t until);
 typedef enum PemsBreakerState
 {
 	PEMS_BREAKER_CLOSED,
-	PEMS_BREAKER_OPEN,			/* waiting for the next probe's time */
-	PEMS_BREAKER_PROBING		/* one request is on its way, or due */
+	PEMS_BREAKER_OPEN,   /* waiting for the next probe's time */
+	PEMS_BREAKER_PROBING /* one request is on its way, or due */
 } PemsBreakerState;
 
 extern PemsBreakerState pems_limiter_breaker(const PemsLimiter *limiter, int64_t now);
-extern int pems_limiter_faults(const PemsLimiter *limiter);		/* in a row */
+extern int pems_limiter_faults(const PemsLimiter *limiter); /* in a row */
 
 /*
  * Whose turn it is.  Divides `capacity` request slots among `count` organizations

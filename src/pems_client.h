@@ -8,9 +8,11 @@
  * for at most pems_client_timeout_ms() and then calls pems_client_drive().
  *
  * Nothing is retried in here.  libcurl would send a request again by itself when
- * a reused connection breaks before the first byte of the response; a write's
- * body therefore comes from a callback that cannot rewind, so that libcurl fails
- * instead (CURLE_SEND_FAIL_REWIND) and the owner learns that the outcome is unknown.
+ * a reused connection breaks before the first byte of the response.  Two guards
+ * make it fail instead, so that the owner learns that the outcome is unknown: a
+ * write's body comes from a callback that cannot rewind (CURLE_SEND_FAIL_REWIND),
+ * and no request, a read neither, gets past the callbacks that libcurl calls
+ * before a second connection and a second sending.
  */
 #ifndef PEMS_CLIENT_H
 #define PEMS_CLIENT_H
@@ -21,25 +23,25 @@ typedef struct PemsClient PemsClient;
 
 typedef struct PemsClientOptions
 {
-	int max_in_flight;			/* connections, too: an idle one is kept and reused */
+	int max_in_flight; /* connections, too: an idle one is kept and reused */
 	long connect_timeout_ms;
-	long request_timeout_ms;	/* the whole transfer */
-	size_t max_response_size;	/* decoded bytes of a body */
-	const char *ca_file;		/* NULL or "": the system's */
-	bool allow_loopback;		/* http to loopback, and loopback addresses for any host name */
+	long request_timeout_ms;  /* the whole transfer */
+	size_t max_response_size; /* decoded bytes of a body */
+	const char *ca_file;      /* NULL or "": the system's */
+	bool allow_loopback;      /* http to loopback, and loopback addresses for any host name */
 	const char *user_agent;
 } PemsClientOptions;
 
 typedef struct PemsClientRequest
 {
 	PemsCall call;
-	const char *url;			/* as pems_protocol_url() made it */
-	const char *api_url;		/* the URL must stay inside it: scheme, host, port, path prefix */
-	const char *token;			/* bearer token; copied, and zeroed after the transfer */
-	const char *idempotency_key;	/* NULL: none */
+	const char *url;             /* as pems_protocol_url() made it */
+	const char *api_url;         /* the URL must stay inside it: scheme, host, port, path prefix */
+	const char *token;           /* bearer token; copied, and zeroed after the transfer */
+	const char *idempotency_key; /* NULL: none */
 	const char *request_id;
-	const char *body;			/* NULL: none; copied */
-	void *owner;				/* handed back with the answer */
+	const char *body; /* NULL: none; copied */
+	void *owner;      /* handed back with the answer */
 
 	/*
 	 * NULL, or called when the connection stands and the first byte leaves (for
@@ -62,13 +64,15 @@ extern void pems_client_destroy(PemsClient *client);
 extern int pems_client_descriptor(const PemsClient *client);
 /* Milliseconds until pems_client_drive() must be called again, -1: no timer. */
 extern long pems_client_timeout_ms(const PemsClient *client);
-/* Start a request.  Problems, too, are reported through pems_client_next(). False only when out of memory. */
+/* Start a request.  Problems, too, are reported through pems_client_next(). False only when out of
+ * memory. */
 extern bool pems_client_start(PemsClient *client, const PemsClientRequest *request);
 /* Handle what is ready; returns without waiting. */
 extern void pems_client_drive(PemsClient *client);
-/* The next finished request: its owner, and its answer (free with pems_protocol_free_answer).  False: none. */
+/* The next finished request: its owner, and its answer (free with pems_protocol_free_answer).
+ * False: none. */
 extern bool pems_client_next(PemsClient *client, void **owner, PemsAnswer *answer);
-extern int pems_client_in_flight(const PemsClient *client);	/* started and not yet handed out */
+extern int pems_client_in_flight(const PemsClient *client); /* started and not yet handed out */
 
 /*
  * May api_url be used?  https (or http to loopback under allow_loopback), a host
@@ -76,11 +80,13 @@ extern int pems_client_in_flight(const PemsClient *client);	/* started and not y
  * patterns: hosts are compared whole, without regard to case), no user, query or
  * fragment, a path without dot segments.  On false *error is a malloc'ed sentence,
  * fit as a DETAIL, and *hint a static one.
- * Loopback names ("localhost", 127.0.0.0/8, [::1]) need allow_loopback AND a place in allowed_hosts.
+ * Loopback names ("localhost", 127.0.0.0/8, [::1]) need allow_loopback AND a place in
+ * allowed_hosts.
  */
 extern bool pems_client_check_api_url(const char *api_url, const char *allowed_hosts,
 									  bool allow_loopback, char **error, const char **hint);
-/* "https://host:port" (default port made explicit, host in lower case): what rate limit and breaker belong to. malloc'ed; NULL: not a URL. */
+/* "https://host:port" (default port made explicit, host in lower case): what rate limit and breaker
+ * belong to. malloc'ed; NULL: not a URL. */
 extern char *pems_client_endpoint(const char *api_url);
 
 #endif /* PEMS_CLIENT_H */

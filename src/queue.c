@@ -85,6 +85,9 @@ static const char *const statement_texts[STATEMENT_COUNT] = {
 
 static SPIPlanPtr plans[STATEMENT_COUNT];
 
+/* What the last transaction that failed said. */
+static char problem[1024];
+
 /* A piece of work inside a transaction. */
 typedef void (*Work)(void *argument);
 
@@ -133,9 +136,9 @@ worth_repeating(int sqlstate)
 		   ERRCODE_TO_CATEGORY(sqlstate) == ERRCODE_INSUFFICIENT_RESOURCES;
 }
 
-/* In PG_CATCH: copies the error to the caller's context, and leaves the transaction behind. */
+/* In PG_CATCH: remembers what the error said, and leaves the transaction behind. */
 static PemsQueueStatus
-abandon(MemoryContext caller, char **error)
+abandon(MemoryContext caller)
 {
 	ErrorData *data;
 	PemsQueueStatus status;
@@ -150,8 +153,8 @@ abandon(MemoryContext caller, char **error)
 	pgstat_report_stat(true);
 	pgstat_report_activity(STATE_IDLE, NULL);
 
-	*error = psprintf("%s%s%s", data->message, data->detail ? " " : "",
-					  data->detail ? data->detail : "");
+	snprintf(problem, sizeof(problem), "%s%s%s", data->message, data->detail ? " " : "",
+			 data->detail ? data->detail : "");
 	status = worth_repeating(data->sqlerrcode) ? PEMS_QUEUE_BUSY : PEMS_QUEUE_ERROR;
 	FreeErrorData(data);
 	return status;
@@ -159,12 +162,11 @@ abandon(MemoryContext caller, char **error)
 
 /* Run work in a transaction of its own. */
 static PemsQueueStatus
-in_transaction(const char *activity, Work work, void *argument, char **error)
+in_transaction(const char *activity, Work work, void *argument)
 {
 	MemoryContext caller = CurrentMemoryContext;
 	volatile PemsQueueStatus status = PEMS_QUEUE_OK;
 
-	*error = NULL;
 	PG_TRY();
 	{
 		begin(activity);
@@ -182,11 +184,17 @@ in_transaction(const char *activity, Work work, void *argument, char **error)
 	}
 	PG_CATCH();
 	{
-		status = abandon(caller, error);
+		status = abandon(caller);
 	}
 	PG_END_TRY();
 	MemoryContextSwitchTo(caller);
 	return status;
+}
+
+const char *
+pems_queue_problem(void)
+{
+	return problem;
 }
 
 /* --- statements --- */
@@ -328,12 +336,11 @@ find_extension(void)
 }
 
 PemsQueueStatus
-pems_queue_open(char **error)
+pems_queue_open(void)
 {
 	MemoryContext caller = CurrentMemoryContext;
 	volatile PemsQueueStatus status = PEMS_QUEUE_OK;
 
-	*error = NULL;
 	PG_TRY();
 	{
 		begin("looking for the extension");
@@ -343,7 +350,7 @@ pems_queue_open(char **error)
 	}
 	PG_CATCH();
 	{
-		status = abandon(caller, error);
+		status = abandon(caller);
 	}
 	PG_END_TRY();
 	MemoryContextSwitchTo(caller);
@@ -409,11 +416,11 @@ read_setup(void *argument)
 }
 
 PemsQueueStatus
-pems_queue_read_setup(PemsQueueSetup *setup, char **error)
+pems_queue_read_setup(PemsQueueSetup *setup)
 {
 	SetupWork work = {CurrentMemoryContext, setup};
 
-	return in_transaction("reading credentials and the field catalogue", read_setup, &work, error);
+	return in_transaction("reading credentials and the field catalogue", read_setup, &work);
 }
 
 /* --- adopt, maintain, mark --- */
@@ -426,9 +433,9 @@ adopt(void *argument)
 }
 
 PemsQueueStatus
-pems_queue_adopt(int *adopted, char **error)
+pems_queue_adopt(int *adopted)
 {
-	return in_transaction("taking up what the last worker left", adopt, adopted, error);
+	return in_transaction("taking up what the last worker left", adopt, adopted);
 }
 
 static void
@@ -438,9 +445,9 @@ maintain(void *argument)
 }
 
 PemsQueueStatus
-pems_queue_maintain(char **error)
+pems_queue_maintain(void)
 {
-	return in_transaction("maintaining statistics and the audit log", maintain, NULL, error);
+	return in_transaction("maintaining statistics and the audit log", maintain, NULL);
 }
 
 typedef struct MarkWork
@@ -460,11 +467,11 @@ mark_syncing(void *argument)
 }
 
 PemsQueueStatus
-pems_queue_mark_syncing(const char *const *item_ids, int count, char **error)
+pems_queue_mark_syncing(const char *const *item_ids, int count)
 {
 	MarkWork work = {item_ids, count};
 
-	return in_transaction("marking slow requests", mark_syncing, &work, error);
+	return in_transaction("marking slow requests", mark_syncing, &work);
 }
 
 /* --- record --- */
@@ -597,7 +604,7 @@ record(PemsExchange *exchange)
 typedef struct QuarantineWork
 {
 	const PemsResult *result;
-	const char *problem;
+	const char *reason;
 } QuarantineWork;
 
 static void
@@ -612,16 +619,16 @@ quarantine(void *argument)
 	/* what the database refused may be one of these, so they are left out */
 	bare.mirror_data = bare.mirror_patch = bare.response = NULL;
 	values[0] = outcome_datum(descriptor, &bare);
-	values[1] = CStringGetTextDatum(work->problem);
+	values[1] = CStringGetTextDatum(work->reason);
 	run(STATEMENT_QUARANTINE, 2, types, values, NULL);
 }
 
 PemsQueueStatus
-pems_queue_quarantine(const PemsResult *result, const char *problem, char **error)
+pems_queue_quarantine(const PemsResult *result, const char *reason)
 {
-	QuarantineWork work = {result, problem};
+	QuarantineWork work = {result, reason};
 
-	return in_transaction("setting an item aside", quarantine, &work, error);
+	return in_transaction("setting an item aside", quarantine, &work);
 }
 
 /* --- claim --- */
@@ -711,12 +718,12 @@ do_exchange(void *argument)
 }
 
 PemsQueueStatus
-pems_queue_exchange(PemsExchange *exchange, char **error)
+pems_queue_exchange(PemsExchange *exchange)
 {
 	ExchangeWork work = {CurrentMemoryContext, exchange};
 
 	exchange->recorded = palloc0(sizeof(bool) * Max(exchange->result_count, 1));
 	exchange->items = NULL;
 	exchange->item_count = 0;
-	return in_transaction("recording outcomes and claiming items", do_exchange, &work, error);
+	return in_transaction("recording outcomes and claiming items", do_exchange, &work);
 }

@@ -4,7 +4,8 @@
  *
  * Process: the background worker.  Each function below is one transaction of its own, run as
  * pems_sync_worker; none may be called inside a transaction.  An ERROR in it aborts
- * that transaction only and comes back as PEMS_QUEUE_ERROR with the message in *error.
+ * that transaction only and comes back as PEMS_QUEUE_ERROR (or BUSY); pems_queue_problem() has the
+ * message.
  */
 #ifndef PEMS_QUEUE_H
 #define PEMS_QUEUE_H
@@ -108,13 +109,15 @@ typedef struct PemsGrant
 	int slots;
 } PemsGrant;
 
+/* What the last transaction that failed said. */
+extern const char *pems_queue_problem(void);
 /* Find the extension; PEMS_QUEUE_GONE when it is not installed.  Call again after PEMS_QUEUE_GONE.
  */
-extern PemsQueueStatus pems_queue_open(char **error);
+extern PemsQueueStatus pems_queue_open(void);
 /* *setup is allocated in the current memory context. */
-extern PemsQueueStatus pems_queue_read_setup(PemsQueueSetup *setup, char **error);
+extern PemsQueueStatus pems_queue_read_setup(PemsQueueSetup *setup);
 /* Take up what a dead predecessor left. */
-extern PemsQueueStatus pems_queue_adopt(int *adopted, char **error);
+extern PemsQueueStatus pems_queue_adopt(int *adopted);
 /* What goes into and comes out of one transaction that records results and then claims. */
 typedef struct PemsExchange
 {
@@ -131,14 +134,12 @@ typedef struct PemsExchange
 } PemsExchange;
 
 /* What comes out is allocated in the current memory context, and set only with PEMS_QUEUE_OK. */
-extern PemsQueueStatus pems_queue_exchange(PemsExchange *exchange, char **error);
+extern PemsQueueStatus pems_queue_exchange(PemsExchange *exchange);
 /* Make a dead letter of an item whose result the database refuses to record. */
-extern PemsQueueStatus pems_queue_quarantine(const PemsResult *result, const char *problem,
-											 char **error);
+extern PemsQueueStatus pems_queue_quarantine(const PemsResult *result, const char *reason);
 /* Show modifications of slow requests as syncing. */
-extern PemsQueueStatus pems_queue_mark_syncing(const char *const *item_ids, int count,
-											   char **error);
+extern PemsQueueStatus pems_queue_mark_syncing(const char *const *item_ids, int count);
 /* Statistics and audit partitions; now and then. */
-extern PemsQueueStatus pems_queue_maintain(char **error);
+extern PemsQueueStatus pems_queue_maintain(void);
 
 #endif /* PEMS_QUEUE_H */

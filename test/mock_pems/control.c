@@ -4,7 +4,6 @@
  *
  * They need no token, are not logged as requests, and no fault touches them.
  */
-#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 

@@ -4,8 +4,6 @@
  *
  * The bearer token is no member, and never becomes one.
  */
-#include <inttypes.h>
-
 #include "request.h"
 #include "text.h"
 

@@ -5,7 +5,9 @@
  * A request goes through the stages of request.h.  Answers leave from
  * mock_handler's last lines only; the log was written before, in calls.c.
  */
+#ifndef _GNU_SOURCE
 #define _GNU_SOURCE /* POLLRDHUP */
+#endif
 #include <arpa/inet.h>
 #include <errno.h>
 #include <poll.h>

@@ -15,6 +15,7 @@
 #define SECOND  INT64_C(1000000)
 #define EPOCH   (INT64_C(1000) * SECOND)
 #define ARRIVAL PEMS_LIMITER_ARRIVAL_US
+#define WINDOW  PEMS_LIMITER_WINDOW_US
 
 /* ---------- window ---------- */
 
@@ -37,9 +38,9 @@ UNIT_TEST(unused_capacity_is_there_at_once)
 	for (int i = 0; i < 10; i++)
 		start_and_send(limiter, EPOCH);
 	CHECK_INT(pems_limiter_capacity(limiter, EPOCH), 0);
-	CHECK_INT(pems_limiter_next(limiter, EPOCH), EPOCH + SECOND + ARRIVAL);
-	CHECK_INT(pems_limiter_capacity(limiter, EPOCH + SECOND + ARRIVAL - 1), 0);
-	CHECK_INT(pems_limiter_capacity(limiter, EPOCH + SECOND + ARRIVAL), 10);
+	CHECK_INT(pems_limiter_next(limiter, EPOCH), EPOCH + WINDOW + ARRIVAL);
+	CHECK_INT(pems_limiter_capacity(limiter, EPOCH + WINDOW + ARRIVAL - 1), 0);
+	CHECK_INT(pems_limiter_capacity(limiter, EPOCH + WINDOW + ARRIVAL), 10);
 	pems_limiter_destroy(limiter);
 }
 
@@ -51,10 +52,10 @@ UNIT_TEST(an_answer_frees_the_slot_a_second_later)
 
 	/* out of order; and an answer after the arrival bound changes nothing */
 	pems_limiter_end(limiter, second, PEMS_LIMITER_ANSWERED, EPOCH + 20 * MS);
-	CHECK_INT(pems_limiter_next(limiter, EPOCH + 20 * MS), EPOCH + 20 * MS + SECOND);
+	CHECK_INT(pems_limiter_next(limiter, EPOCH + 20 * MS), EPOCH + 20 * MS + WINDOW);
 	pems_limiter_end(limiter, first, PEMS_LIMITER_ANSWERED, EPOCH + 300 * MS);
-	CHECK_INT(pems_limiter_capacity(limiter, EPOCH + 20 * MS + SECOND), 1);
-	CHECK_INT(pems_limiter_capacity(limiter, EPOCH + ARRIVAL + SECOND), 2);
+	CHECK_INT(pems_limiter_capacity(limiter, EPOCH + 20 * MS + WINDOW), 1);
+	CHECK_INT(pems_limiter_capacity(limiter, EPOCH + ARRIVAL + WINDOW), 2);
 	pems_limiter_destroy(limiter);
 }
 
@@ -64,7 +65,7 @@ UNIT_TEST(a_request_without_an_answer_keeps_its_slot_for_the_arrival_bound)
 	uint64_t ticket = start_and_send(limiter, EPOCH);
 
 	pems_limiter_end(limiter, ticket, PEMS_LIMITER_ABANDONED, EPOCH + MS);
-	CHECK_INT(pems_limiter_next(limiter, EPOCH + MS), EPOCH + SECOND + ARRIVAL);
+	CHECK_INT(pems_limiter_next(limiter, EPOCH + MS), EPOCH + WINDOW + ARRIVAL);
 	pems_limiter_destroy(limiter);
 }
 
@@ -78,23 +79,24 @@ UNIT_TEST(a_request_that_was_not_sent_keeps_its_slot)
 	CHECK_INT(pems_limiter_capacity(limiter, EPOCH + 60 * SECOND), 0);
 	CHECK_INT(pems_limiter_next(limiter, EPOCH + 60 * SECOND), PEMS_LIMITER_NEVER);
 	pems_limiter_sent(limiter, second, EPOCH + 60 * SECOND);
-	CHECK_INT(pems_limiter_next(limiter, EPOCH + 60 * SECOND), EPOCH + 61 * SECOND + ARRIVAL);
-	CHECK_INT(pems_limiter_capacity(limiter, EPOCH + 61 * SECOND + ARRIVAL), 1);
+	CHECK_INT(pems_limiter_next(limiter, EPOCH + 60 * SECOND),
+			  EPOCH + 60 * SECOND + WINDOW + ARRIVAL);
+	CHECK_INT(pems_limiter_capacity(limiter, EPOCH + 60 * SECOND + WINDOW + ARRIVAL), 1);
 	third = start_and_send(limiter, EPOCH + 62 * SECOND);
 	CHECK_INT(pems_limiter_capacity(limiter, EPOCH + 62 * SECOND), 0);
-	CHECK_INT(pems_limiter_capacity(limiter, EPOCH + 63 * SECOND + ARRIVAL), 1);
+	CHECK_INT(pems_limiter_capacity(limiter, EPOCH + 62 * SECOND + WINDOW + ARRIVAL), 1);
 	pems_limiter_end(limiter, third, PEMS_LIMITER_ANSWERED, EPOCH + 64 * SECOND);
 	pems_limiter_end(limiter, second, PEMS_LIMITER_FAULT, EPOCH + 64 * SECOND);
 	CHECK_INT(pems_limiter_capacity(limiter, EPOCH + 64 * SECOND), 1);
 	/* nobody told when the first was sent; it ends */
 	pems_limiter_end(limiter, first, PEMS_LIMITER_FAULT, EPOCH + 64 * SECOND);
-	CHECK_INT(pems_limiter_capacity(limiter, EPOCH + 65 * SECOND + ARRIVAL - 1), 1);
-	CHECK_INT(pems_limiter_capacity(limiter, EPOCH + 65 * SECOND + ARRIVAL), 2);
+	CHECK_INT(pems_limiter_capacity(limiter, EPOCH + 64 * SECOND + WINDOW + ARRIVAL - 1), 1);
+	CHECK_INT(pems_limiter_capacity(limiter, EPOCH + 64 * SECOND + WINDOW + ARRIVAL), 2);
 	/* the same with an answer */
 	first = pems_limiter_start(limiter, EPOCH + 70 * SECOND);
 	pems_limiter_end(limiter, first, PEMS_LIMITER_ANSWERED, EPOCH + 80 * SECOND);
-	CHECK_INT(pems_limiter_capacity(limiter, EPOCH + 81 * SECOND - 1), 1);
-	CHECK_INT(pems_limiter_capacity(limiter, EPOCH + 81 * SECOND), 2);
+	CHECK_INT(pems_limiter_capacity(limiter, EPOCH + 80 * SECOND + WINDOW - 1), 1);
+	CHECK_INT(pems_limiter_capacity(limiter, EPOCH + 80 * SECOND + WINDOW), 2);
 	pems_limiter_destroy(limiter);
 }
 
@@ -123,8 +125,8 @@ UNIT_TEST(a_blind_start_waits)
 	PemsLimiter *limiter = pems_limiter_create(10, true, EPOCH);
 
 	CHECK_INT(pems_limiter_capacity(limiter, EPOCH), 0);
-	CHECK_INT(pems_limiter_next(limiter, EPOCH), EPOCH + SECOND + ARRIVAL);
-	CHECK_INT(pems_limiter_capacity(limiter, EPOCH + SECOND + ARRIVAL), 10);
+	CHECK_INT(pems_limiter_next(limiter, EPOCH), EPOCH + WINDOW + ARRIVAL);
+	CHECK_INT(pems_limiter_capacity(limiter, EPOCH + WINDOW + ARRIVAL), 10);
 	pems_limiter_destroy(limiter);
 }
 
@@ -137,7 +139,7 @@ UNIT_TEST(a_new_rate_counts_the_starts_of_before)
 	pems_limiter_set_rate(limiter, 3, EPOCH + 10 * MS);
 	CHECK_INT(pems_limiter_capacity(limiter, EPOCH + 10 * MS), 0);
 	/* the eighth of the old slots is the first to leave less than three */
-	CHECK_INT(pems_limiter_next(limiter, EPOCH + 10 * MS), EPOCH + 7 * MS + SECOND + ARRIVAL);
+	CHECK_INT(pems_limiter_next(limiter, EPOCH + 10 * MS), EPOCH + 7 * MS + WINDOW + ARRIVAL);
 	pems_limiter_set_rate(limiter, 12, EPOCH + 20 * MS);
 	CHECK_INT(pems_limiter_capacity(limiter, EPOCH + 20 * MS), 2);
 	pems_limiter_destroy(limiter);
@@ -153,7 +155,7 @@ UNIT_TEST(no_limit_and_back_again)
 	CHECK_INT(pems_limiter_capacity(limiter, EPOCH + MS), INT_MAX);
 	pems_limiter_set_rate(limiter, 2, EPOCH + 2 * MS);
 	CHECK(pems_limiter_capacity(limiter, EPOCH + 2 * MS) <= 1);
-	CHECK(pems_limiter_next(limiter, EPOCH + 2 * MS) <= EPOCH + 2 * MS + SECOND + ARRIVAL);
+	CHECK(pems_limiter_next(limiter, EPOCH + 2 * MS) <= EPOCH + 2 * MS + WINDOW + ARRIVAL);
 
 	pems_limiter_set_rate(limiter, 0, EPOCH + 10 * SECOND);
 	pems_limiter_start(limiter, EPOCH + 10 * SECOND);
@@ -167,7 +169,8 @@ UNIT_TEST(no_limit_and_back_again)
 	pems_limiter_set_rate(limiter, 2, EPOCH + 20 * SECOND);
 	pems_limiter_sent(limiter, ticket, EPOCH + 30 * SECOND);
 	CHECK_INT(pems_limiter_capacity(limiter, EPOCH + 30 * SECOND), 0);
-	CHECK_INT(pems_limiter_next(limiter, EPOCH + 30 * SECOND), EPOCH + 31 * SECOND + ARRIVAL);
+	CHECK_INT(pems_limiter_next(limiter, EPOCH + 30 * SECOND),
+			  EPOCH + 30 * SECOND + WINDOW + ARRIVAL);
 	pems_limiter_end(limiter, ticket, PEMS_LIMITER_ANSWERED, EPOCH + 40 * SECOND);
 	CHECK_INT(pems_limiter_capacity(limiter, EPOCH + 40 * SECOND), 2);
 	pems_limiter_destroy(limiter);
@@ -355,7 +358,7 @@ model_send_one(Model *model, PemsLimiter *limiter, int64_t now)
 	if (model->ended[i] || model->sent[i])
 		return;
 	model->sent[i] = true;
-	model->release[i] = now + SECOND + ARRIVAL;
+	model->release[i] = now + WINDOW + ARRIVAL;
 	pems_limiter_sent(limiter, model->ticket[i], now);
 }
 
@@ -370,8 +373,8 @@ model_end_one(Model *model, PemsLimiter *limiter, int64_t now)
 	if (model->ended[i])
 		return;
 	model->ended[i] = true;
-	if (arrived + SECOND < model->release[i])
-		model->release[i] = arrived + SECOND;
+	if (arrived + WINDOW < model->release[i])
+		model->release[i] = arrived + WINDOW;
 	pems_limiter_end(limiter, model->ticket[i], outcome, now);
 }
 
