@@ -17,36 +17,171 @@ MODULE_big = pems_sync
 OBJS       = $(patsubst %,src/%.o,$(PURE_ROOMS) $(OTHER_ROOMS))
 DATA_built = sql/pems_sync--$(EXTVERSION).sql
 DATA       = $(wildcard sql/upgrade/pems_sync--*--*.sql)
+# Installed beside psql
+SCRIPTS_built = build/pems-credential
+# For demo and tests only
 PROGRAMS   = build/pems-credential build/mock_pems
+EXTRA_CLEAN = build output_iso tmp_check
 
 PG_CPPFLAGS = -DPEMS_SYNC_VERSION='"$(EXTVERSION)"' -D_GNU_SOURCE
 PG_CFLAGS   = -Wall -Wextra -Wno-unused-parameter -Wno-sign-compare -Wno-missing-field-initializers \
               -Wno-declaration-after-statement $(if $(WERROR),-Werror)
 SHLIB_LINK  = -lcurl -lsodium
 
+# installcheck: works on any running server that preloads the library.  Files come from test/,
+# their expected output from expected/ (test/expected is a link to it).
+REGRESS        = $(patsubst test/sql/%.sql,%,$(sort $(wildcard test/sql/*.sql)))
+REGRESS_OPTS   = --inputdir=test
+ISOLATION      = $(patsubst test/specs/%.spec,%,$(sort $(wildcard test/specs/*.spec)))
+ISOLATION_OPTS = --inputdir=test
+# These start servers of their own, which root may not, and need a Perl module.
+TAP_TESTS      = $(shell perl -MIPC::Run -e 'print $$> ? 1 : ""' 2>/dev/null)
+PROVE_TESTS    = $(sort $(wildcard test/t/*.t))
+
 # No bitcode: none of these functions is worth inlining into a query.
 override with_llvm := no
 
+# Everything below and PGXS itself must do without pg_config: `make deps`, `make demo` and
+# `make test` begin on machines that have none.  (libpq-dev brings one that names a file that
+# is not there.)
 PG_CONFIG ?= pg_config
-PGXS := $(shell $(PG_CONFIG) --pgxs 2>/dev/null)
+PGXS := $(wildcard $(shell $(PG_CONFIG) --pgxs 2>/dev/null))
+
+.DEFAULT_GOAL := all
+
 ifneq ($(PGXS),)
 include $(PGXS)
+else
+all install installcheck:
+	@echo 'There is no PostgreSQL to build with ($(PG_CONFIG) --pgxs names no file); `make deps` installs one.' >&2; exit 1
+clean:
+	rm -rf *.so src/*.o sql/pems_sync--$(EXTVERSION).sql results regression.* $(EXTRA_CLEAN)
 endif
 
+# --- for people ---
+
+.PHONY: help deps demo test fuzz programs unit-tests fuzz-targets format \
+        check-unit check-fuzz check-lint check-format check-version
+
+help:
+	@echo 'make              build the extension and pems-credential'
+	@echo 'make install      put them into the PostgreSQL that PG_CONFIG names'
+	@echo 'make demo         edits going from SQL into a fake PEMS; installs what is needed'
+	@echo 'make test         all tests; installs what is needed; ONLY=unit,fuzz,regress,isolation,pgtap,tap,lint'
+	@echo 'make deps         install the packages that build and tests need (Debian, Ubuntu)'
+	@echo 'make installcheck tests on a running server that preloads the library'
+	@echo 'make check-unit   unit tests, under the sanitizers'
+	@echo 'make check-fuzz   fuzzers, a few seconds each; make fuzz FUZZ_SECONDS=600 longer'
+	@echo 'make check-lint   format, clang-tidy, cppcheck, shellcheck; check-format and check-version alone'
+	@echo 'make format       format the C sources'
+	@echo 'make clean        remove what was built'
+
+deps:
+	@bash test/support/deps.sh
+
+demo:
+	@bash demo/run.sh
+
+test:
+	@bash test/run.sh
+
+check-lint:
+	@bash test/support/lint.sh
+
+check-format:
+	@bash test/support/lint.sh format
+
+check-version:
+	@bash test/support/check_version.sh
+
+format:
+	clang-format -i $(wildcard src/*.[ch] bin/*.[ch] test/*/*.[ch])
+
+# --- what depends on what ---
+
+# The install script
 sql/pems_sync--$(EXTVERSION).sql: $(patsubst %,sql/%.sql,$(SQL_FRAGMENTS)) pems_sync.control
 	cat $(patsubst %,sql/%.sql,$(SQL_FRAGMENTS)) > $@.tmp && mv $@.tmp $@
 
-src/%.o: $(wildcard src/*.h)
+# Objects of another PostgreSQL, or built with other flags, are built again.
+build/configuration: FORCE
+	@mkdir -p build
+	@echo '$(shell $(PG_CONFIG) --version 2>&1) $(CC) $(CFLAGS) $(PG_CFLAGS) $(PG_CPPFLAGS)' > $@.new
+	@cmp -s $@.new $@ && rm $@.new || mv $@.new $@
+.PHONY: FORCE
+
+HEADERS_OF_ROOMS = $(wildcard src/*.h)
+$(OBJS): $(HEADERS_OF_ROOMS) build/configuration
 
 # --- programs ---
 
 PROGRAM_CFLAGS = -std=gnu11 -O2 -g -Wall -Wextra $(if $(WERROR),-Werror) \
                  -DPEMS_SYNC_VERSION='"$(EXTVERSION)"' -Isrc
 
-build/pems-credential: $(wildcard bin/*.c bin/*.h) src/credentials.c src/json.c
-	@mkdir -p build
+programs: $(PROGRAMS)
+
+build/pems-credential: $(wildcard bin/*.c bin/*.h) src/credentials.c src/json.c $(HEADERS_OF_ROOMS) build/configuration
 	$(CC) $(PROGRAM_CFLAGS) -I$(shell $(PG_CONFIG) --includedir) -o $@ $(filter %.c,$^) -lpq -lsodium
 
-build/mock_pems: $(wildcard test/mock_pems/*.c test/mock_pems/*.h) src/json.c
-	@mkdir -p build
+build/mock_pems: $(wildcard test/mock_pems/*.c test/mock_pems/*.h) src/json.c src/json.h build/configuration
 	$(CC) $(PROGRAM_CFLAGS) -Itest/mock_pems -o $@ $(filter %.c,$^) -lmicrohttpd -lgnutls -lpthread
+
+# --- unit tests and fuzzers: the rooms without a server, built for the sanitizers ---
+
+SANITIZED      = -std=gnu11 -O1 -g -Wall -Wextra $(if $(WERROR),-Werror) -fno-omit-frame-pointer \
+                 -DPEMS_SYNC_VERSION='"$(EXTVERSION)"' -Isrc -Itest/unit
+SANITIZERS     = address,undefined -fno-sanitize-recover=all
+
+# Every program is linked with all of them
+TESTED_ROOMS   = $(PURE_ROOMS) pems_client credentials
+TESTED_LIBS    = -lcurl -lsodium -lpthread
+UNIT_TESTS     = $(patsubst test/unit/%.c,build/unit/%,$(wildcard test/unit/*_test.c))
+UNIT_OBJECTS   = $(patsubst %,build/unit/%.o,$(TESTED_ROOMS))
+
+unit-tests: $(UNIT_TESTS)
+
+check-unit: unit-tests
+	@for program in $(UNIT_TESTS); do echo "# $$program" && $$program || exit 1; done
+
+build/unit/%.o: src/%.c $(HEADERS_OF_ROOMS) build/configuration
+	@mkdir -p build/unit
+	$(CC) $(SANITIZED) -D_GNU_SOURCE -fsanitize=$(SANITIZERS) -c -o $@ $<
+
+build/unit/unit.o: test/unit/unit.c test/unit/unit.h build/configuration
+	@mkdir -p build/unit
+	$(CC) $(SANITIZED) -fsanitize=$(SANITIZERS) -c -o $@ $<
+
+build/unit/%_test: test/unit/%_test.c $(wildcard test/unit/*.h) build/unit/unit.o $(UNIT_OBJECTS)
+	$(CC) $(SANITIZED) -fsanitize=$(SANITIZERS) -o $@ $(filter %.c %.o,$^) $(TESTED_LIBS)
+
+FUZZ_CC        = clang
+FUZZ_SECONDS   = 5
+FUZZ_TARGETS   = $(patsubst test/fuzz/%.c,build/fuzz/%,$(wildcard test/fuzz/*_fuzz.c))
+FUZZ_OBJECTS   = $(patsubst %,build/fuzz/%.o,$(TESTED_ROOMS))
+
+fuzz-targets: $(FUZZ_TARGETS)
+
+check-fuzz: fuzz-targets
+	@for target in $(FUZZ_TARGETS); do \
+		mkdir -p $$target.corpus && \
+		$$target -max_total_time=$(FUZZ_SECONDS) -artifact_prefix=$$target. $$target.corpus || exit 1; done
+
+fuzz: FUZZ_SECONDS = 300
+fuzz: check-fuzz
+
+build/fuzz/%.o: src/%.c $(HEADERS_OF_ROOMS) build/configuration
+	@mkdir -p build/fuzz
+	$(FUZZ_CC) $(SANITIZED) -D_GNU_SOURCE -fsanitize=fuzzer-no-link,$(SANITIZERS) -c -o $@ $<
+
+build/fuzz/%_fuzz: test/fuzz/%_fuzz.c $(FUZZ_OBJECTS)
+	$(FUZZ_CC) $(SANITIZED) -fsanitize=fuzzer,$(SANITIZERS) -o $@ $(filter %.c %.o,$^) $(TESTED_LIBS)
+
+.SECONDARY: $(UNIT_OBJECTS) $(FUZZ_OBJECTS) build/unit/unit.o
+
+# --- installcheck ---
+
+installcheck: export MOCK_PEMS = $(CURDIR)/build/mock_pems
+installcheck: export PEMS_CREDENTIAL = $(CURDIR)/build/pems-credential
+ifneq ($(TAP_TESTS),)
+installcheck: $(PROGRAMS)
+endif

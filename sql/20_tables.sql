@@ -178,7 +178,7 @@ COMMENT ON COLUMN @extschema@.pems_mirror_version.pfa_id IS 'PFA record';
 COMMENT ON COLUMN @extschema@.pems_mirror_version.version IS 'PEMS version';
 COMMENT ON COLUMN @extschema@.pems_mirror_version.data IS 'The record at that version';
 COMMENT ON COLUMN @extschema@.pems_mirror_version.source IS 'pems = read from PEMS; write = one of our modifications; external = another program wrote the mirror';
-COMMENT ON COLUMN @extschema@.pems_mirror_version.modification_id IS 'The modification that made this version';
+COMMENT ON COLUMN @extschema@.pems_mirror_version.modification_id IS 'The modification that made this version, or that was found in it after its answer had been lost';
 COMMENT ON COLUMN @extschema@.pems_mirror_version.changed_by IS 'Who changed it, as far as known';
 COMMENT ON COLUMN @extschema@.pems_mirror_version.change_reason IS 'Why, as the modification says';
 COMMENT ON COLUMN @extschema@.pems_mirror_version.recorded_at IS 'When this database learned of it';

@@ -207,10 +207,10 @@ BEGIN
     RETURN (
     SELECT jsonb_object_agg(d.key, d.value ORDER BY v.version)
     FROM @extschema@.pems_mirror_version v
+    JOIN @extschema@.pfa_modification m ON m.id = v.modification_id AND m.created_by = $5
     JOIN @extschema@.pfa_write_queue q ON q.modification_id = v.modification_id AND q.operation = 'UPDATE'
     CROSS JOIN LATERAL jsonb_each(q.payload) AS d
-    WHERE v.organization_id = $1 AND v.pfa_id = $2 AND v.version > $3 AND v.source = 'write'
-      AND v.changed_by = $5 AND v.modification_id <> $4);
+    WHERE v.organization_id = $1 AND v.pfa_id = $2 AND v.version > $3 AND v.modification_id <> $4);
 END
 $function$;
 COMMENT ON FUNCTION @extschema@._pems_own_changes(text, text, integer, text, text) IS 'Internal: what the author''s own earlier modifications wrote after that version';
@@ -371,6 +371,14 @@ BEGIN
     FROM next n WHERE n.data IS NOT NULL;
 
     PERFORM @extschema@._pems_host_write_mirror(organization_ids, pfa_ids, versions, records, deleted);
+
+    -- A write whose answer was lost turned out to be in PEMS: the version that showed it is the one to
+    -- look at when the author's next edit asks which changes were the author's own.
+    UPDATE @extschema@.pems_mirror_version v SET modification_id = q.modification_id
+    FROM unnest(outcomes) o JOIN @extschema@.pfa_write_queue q ON q.id = o.item_id
+    WHERE o.event_type = 'SYNCED_WITHOUT_REQUEST' AND q.outcome_unknown
+      AND v.organization_id = q.organization_id AND v.pfa_id = q.pfa_id AND v.version = o.pems_version
+      AND v.modification_id IS NULL;
 END
 $function$;
 COMMENT ON FUNCTION @extschema@._pems_record_mirrors(@extschema@._pems_outcome[]) IS 'Internal: mirror and version history after a batch';

@@ -126,6 +126,16 @@ sub record
 }
 
 sub records { return $_[0]->control('GET', 'records')->{records} }
+
+# All records into a file, as they come: numbers keep their digits.
+sub dump
+{
+    my ($self, $file) = @_;
+    my $answer = $self->{http}->mirror("http://127.0.0.1:$self->{port}/_control/records", $file);
+    croak "records: $answer->{status}" if !$answer->{success};
+    return;
+}
+
 sub stats   { return $_[0]->control('GET', 'stats') }
 
 # Log entries of one kind (request, change, any), oldest first, that match all members of %wanted.
