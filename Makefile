@@ -9,9 +9,9 @@ SQL_FRAGMENTS = 00_guard 10_catalogue 15_c_functions 20_tables 25_history 30_att
                 60_api 70_views 90_grants 95_dump
 
 # Pure rooms: no PostgreSQL, no I/O; the unit tests link these.
-PURE_ROOMS  = json field validate merge limiter retry protocol transition
+PURE_ROOMS  = json field validate merge limiter retry protocol transition address
 # Rooms with one side effect each, and the loop that joins them.
-OTHER_ROOMS = pems_client credentials settings shmem host api queue roster delivery dispatch worker pems_sync
+OTHER_ROOMS = api_url pems_client credentials settings shmem host api queue roster delivery dispatch worker pems_sync
 
 MODULE_big = pems_sync
 OBJS       = $(patsubst %,src/%.o,$(PURE_ROOMS) $(OTHER_ROOMS))
@@ -61,6 +61,7 @@ endif
 # --- for people ---
 
 .PHONY: help deps demo test fuzz programs unit-tests fuzz-targets format \
+        bench-latency \
         check-unit check-fuzz check-lint check-format check-version
 
 help:
@@ -69,6 +70,7 @@ help:
 	@echo 'make demo         edits going from SQL into a fake PEMS; installs what is needed'
 	@echo 'make test         all tests; installs what is needed; ONLY=unit,fuzz,regress,isolation,pgtap,tap,lint'
 	@echo 'make deps         install the packages that build and tests need (Debian, Ubuntu)'
+	@echo 'make bench-latency milliseconds from COMMIT to the arrival of the PUT'
 	@echo 'make installcheck tests on a running server that preloads the library'
 	@echo 'make check-unit   unit tests, under the sanitizers'
 	@echo 'make check-fuzz   fuzzers, a few seconds each; make fuzz FUZZ_SECONDS=600 longer'
@@ -84,6 +86,9 @@ demo:
 
 test:
 	@bash test/run.sh
+
+bench-latency:
+	@bash bench/latency.sh
 
 check-lint:
 	@bash test/support/lint.sh
@@ -133,7 +138,7 @@ SANITIZED      = -std=gnu11 -O1 -g -Wall -Wextra $(if $(WERROR),-Werror) -fno-om
 SANITIZERS     = address,undefined -fno-sanitize-recover=all
 
 # Every program is linked with all of them
-TESTED_ROOMS   = $(PURE_ROOMS) pems_client credentials
+TESTED_ROOMS   = $(PURE_ROOMS) api_url pems_client credentials
 TESTED_LIBS    = -lcurl -lsodium -lpthread
 UNIT_TESTS     = $(patsubst test/unit/%.c,build/unit/%,$(wildcard test/unit/*_test.c))
 UNIT_OBJECTS   = $(patsubst %,build/unit/%.o,$(TESTED_ROOMS))

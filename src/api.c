@@ -27,6 +27,7 @@
 #include "field.h"
 #include "json.h"
 #include "merge.h"
+#include "api_url.h"
 #include "pems_client.h"
 #include "protocol.h"
 #include "settings.h"
@@ -357,11 +358,11 @@ pems_api_check_api_url(PG_FUNCTION_ARGS)
 	const char *hint = NULL;
 	char *endpoint;
 
-	if (!pems_client_check_api_url(url, pems_allowed_hosts ? pems_allowed_hosts : "",
-								   pems_allow_insecure_loopback, &problem, &hint))
+	if (!pems_api_url_check(url, pems_allowed_hosts ? pems_allowed_hosts : "",
+							pems_allow_insecure_loopback, &problem, &hint))
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("api_url may not be used"),
 						errdetail("%s", take_string(problem)), hint ? errhint("%s", hint) : 0));
-	endpoint = pems_client_endpoint(url);
+	endpoint = pems_api_url_endpoint(url);
 	if (endpoint == NULL)
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("api_url may not be used"),
 						errdetail("It is not a URL."), errhint("Use https://host/path.")));

@@ -28,21 +28,21 @@
 #endif
 #include "pems_client.h"
 
-#include <arpa/inet.h>
 #include <curl/curl.h>
 #include <errno.h>
 #include <limits.h>
-#include <netinet/in.h>
 #include <pthread.h>
 #include <signal.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 #include <sys/epoll.h>
-#include <time.h>
 #include <unistd.h>
+
+#include "address.h"
+#include "api_url.h"
+#include "monotonic.h"
 
 /* CURLOPT_PROTOCOLS_STR came with 7.85.0; CURLOPT_PREREQFUNCTION is older. */
 #if LIBCURL_VERSION_NUM < 0x075500
@@ -116,18 +116,6 @@ typedef struct Transfer
 	char error_buffer[CURL_ERROR_SIZE];
 } Transfer;
 
-typedef struct UrlParts
-{
-	char *scheme;
-	char *host;
-	char *port;
-	char *path;
-	char *user;
-	char *password;
-	char *query;
-	char *fragment;
-} UrlParts;
-
 struct PemsClient
 {
 	CURLM *multi;
@@ -139,21 +127,12 @@ struct PemsClient
 	char *ca_file;
 	char *user_agent;
 	char *api_url; /* the api_url checked last, and its parts: most requests share one */
-	UrlParts api_parts;
+	PemsUrlParts api_parts;
 	Transfer *all;
 	Transfer *idle;
 	Transfer *finished;
 	Transfer **finished_end;
 };
-
-static int64_t
-now_us(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (int64_t) now.tv_sec * 1000000 + now.tv_nsec / 1000;
-}
 
 /*
  * libcurl starts resolver threads, which inherit the signal mask.  A signal that
@@ -174,246 +153,14 @@ restore_signals(const sigset_t *saved)
 	pthread_sigmask(SIG_SETMASK, saved, NULL);
 }
 
-/* ---------- addresses ---------- */
-
-typedef enum AddressKind
-{
-	ADDRESS_ORDINARY,
-	ADDRESS_LOOPBACK,
-	ADDRESS_FORBIDDEN
-} AddressKind;
-
-static AddressKind
-classify_ipv4(const unsigned char *byte)
-{
-	if (byte[0] == 127)
-		return ADDRESS_LOOPBACK;
-	/* unspecified and "this network"; link-local; multicast, reserved, broadcast */
-	if (byte[0] == 0 || (byte[0] == 169 && byte[1] == 254) || byte[0] >= 224)
-		return ADDRESS_FORBIDDEN;
-	return ADDRESS_ORDINARY;
-}
-
-static AddressKind
-classify_ipv6(const unsigned char *byte)
-{
-	static const unsigned char zeros[16];
-	static const unsigned char mapped[12] = {[10] = 0xff, [11] = 0xff};
-	static const unsigned char nat64[12] = {0x00, 0x64, 0xff, 0x9b};
-
-	if (memcmp(byte, zeros, 15) == 0)
-		return byte[15] == 1 ? ADDRESS_LOOPBACK : ADDRESS_FORBIDDEN;
-	if (memcmp(byte, mapped, 12) == 0 || memcmp(byte, zeros, 12) == 0)
-		return classify_ipv4(byte + 12);
-	/* An IPv4 address behind a translator is never our own loopback. */
-	if (memcmp(byte, nat64, 12) == 0)
-		return classify_ipv4(byte + 12) == ADDRESS_ORDINARY ? ADDRESS_ORDINARY : ADDRESS_FORBIDDEN;
-	if (byte[0] == 0x20 && byte[1] == 0x02)
-		return classify_ipv4(byte + 2) == ADDRESS_ORDINARY ? ADDRESS_ORDINARY : ADDRESS_FORBIDDEN;
-	if ((byte[0] == 0xfe && (byte[1] & 0xc0) == 0x80) || byte[0] == 0xff)
-		return ADDRESS_FORBIDDEN;
-	return ADDRESS_ORDINARY;
-}
-
-static AddressKind
-classify_sockaddr(const struct sockaddr *address)
-{
-	if (address->sa_family == AF_INET)
-	{
-		struct sockaddr_in ipv4;
-
-		memcpy(&ipv4, address, sizeof(ipv4));
-		return classify_ipv4((const unsigned char *) &ipv4.sin_addr);
-	}
-	if (address->sa_family == AF_INET6)
-	{
-		struct sockaddr_in6 ipv6;
-
-		memcpy(&ipv6, address, sizeof(ipv6));
-		return classify_ipv6(ipv6.sin6_addr.s6_addr);
-	}
-	return ADDRESS_FORBIDDEN;
-}
-
-/* A numeric address, with or without the brackets of a URL; false when it is a name. */
-static bool
-classify_literal(const char *host, AddressKind *kind)
-{
-	char text[INET6_ADDRSTRLEN + 1];
-	unsigned char byte[16];
-	size_t length = strlen(host);
-
-	if (length >= 2 && host[0] == '[' && host[length - 1] == ']')
-	{
-		host++;
-		length -= 2;
-	}
-	if (length >= sizeof(text))
-		return false;
-	memcpy(text, host, length);
-	text[length] = '\0';
-	if (inet_pton(AF_INET, text, byte) == 1)
-		*kind = classify_ipv4(byte);
-	else if (inet_pton(AF_INET6, text, byte) == 1)
-		*kind = classify_ipv6(byte);
-	else
-		return false;
-	return true;
-}
+/* ---------- addresses and URLs ---------- */
 
 static bool
-is_address_allowed(const Transfer *transfer, AddressKind kind)
+is_address_allowed(const Transfer *transfer, PemsAddressKind kind)
 {
-	if (kind == ADDRESS_LOOPBACK)
+	if (kind == PEMS_ADDRESS_LOOPBACK)
 		return transfer->allow_loopback;
-	return kind == ADDRESS_ORDINARY && !transfer->plain;
-}
-
-/* Is this host name loopback by its name alone?  libcurl maps *.localhost there itself. */
-static bool
-is_loopback_name(const char *host)
-{
-	static const char suffix[] = ".localhost";
-	size_t length = strlen(host);
-	AddressKind kind;
-
-	if (classify_literal(host, &kind))
-		return kind == ADDRESS_LOOPBACK;
-	if (length > 0 && host[length - 1] == '.')
-		length--;
-	if (length == sizeof(suffix) - 2)
-		return strncasecmp(host, suffix + 1, length) == 0;
-	return length >= sizeof(suffix) - 1 &&
-		   strncasecmp(host + length - (sizeof(suffix) - 1), suffix, sizeof(suffix) - 1) == 0;
-}
-
-/* ---------- URLs ---------- */
-
-static void
-url_free(UrlParts *parts)
-{
-	curl_free(parts->scheme);
-	curl_free(parts->host);
-	curl_free(parts->port);
-	curl_free(parts->path);
-	curl_free(parts->user);
-	curl_free(parts->password);
-	curl_free(parts->query);
-	curl_free(parts->fragment);
-	*parts = (UrlParts){0};
-}
-
-/* Take a URL apart with libcurl's own parser: what it will read is what we check. */
-static bool
-url_parse(const char *url, UrlParts *parts)
-{
-	CURLU *handle = curl_url();
-	bool parsed = false;
-
-	*parts = (UrlParts){0};
-	if (handle == NULL)
-		return false;
-	if (curl_url_set(handle, CURLUPART_URL, url, 0) == CURLUE_OK)
-	{
-		curl_url_get(handle, CURLUPART_SCHEME, &parts->scheme, 0);
-		curl_url_get(handle, CURLUPART_HOST, &parts->host, 0);
-		curl_url_get(handle, CURLUPART_PORT, &parts->port, CURLU_DEFAULT_PORT);
-		curl_url_get(handle, CURLUPART_PATH, &parts->path, 0);
-		curl_url_get(handle, CURLUPART_USER, &parts->user, 0);
-		curl_url_get(handle, CURLUPART_PASSWORD, &parts->password, 0);
-		curl_url_get(handle, CURLUPART_QUERY, &parts->query, 0);
-		curl_url_get(handle, CURLUPART_FRAGMENT, &parts->fragment, 0);
-		parsed = parts->scheme && parts->host && parts->port && parts->path;
-	}
-	curl_url_cleanup(handle);
-	if (!parsed)
-		url_free(parts);
-	return parsed;
-}
-
-/* Only characters that every parser reads alike. */
-static bool
-has_only_plain_characters(const char *url)
-{
-	for (const unsigned char *c = (const unsigned char *) url; *c != '\0'; c++)
-	{
-		if (*c <= 0x20 || *c >= 0x7f || *c == '\\')
-			return false;
-	}
-	return true;
-}
-
-/* Length of a dot at text, plain or escaped; 0: none. */
-static size_t
-dot_length(const char *text)
-{
-	if (*text == '.')
-		return 1;
-	return strncasecmp(text, "%2e", 3) == 0 ? 3 : 0;
-}
-
-/*
- * Does the URL's path hold a "." or ".." segment?  libcurl resolves plain ones
- * before it sends, servers also resolve escaped ones; neither belongs here.
- */
-static bool
-has_dot_segment(const char *url)
-{
-	const char *begin = strstr(url, "://");
-	const char *segment = begin == NULL ? url : strchr(begin + 3, '/');
-
-	while (segment != NULL && *segment == '/')
-	{
-		const char *end = segment + 1;
-		int dots = 0;
-
-		for (size_t length; (length = dot_length(end)) > 0; dots++)
-			end += length;
-		if (dots >= 1 && dots <= 2 && (*end == '\0' || strchr("/?#", *end) != NULL))
-			return true;
-		segment = end + strcspn(end, "/?#");
-	}
-	return false;
-}
-
-/* Path of the request below the path of the API, on a segment's border. */
-static bool
-is_path_below(const char *path, const char *api_path)
-{
-	size_t length = strlen(api_path);
-
-	while (length > 0 && api_path[length - 1] == '/')
-		length--;
-	return strncmp(path, api_path, length) == 0 && path[length] == '/';
-}
-
-/*
- * Why the URL may not be called, or NULL: it must be http(s) to the scheme, host,
- * port and path prefix of api_url, after all escaping and normalizing.
- */
-static const char *
-url_problem(const PemsClient *client, const char *url, bool *plain)
-{
-	const UrlParts *api = &client->api_parts;
-	UrlParts parts;
-	const char *problem = NULL;
-
-	if (!has_only_plain_characters(url) || has_dot_segment(url))
-		return "the URL holds a character or a dot segment that it may not hold";
-	if (!url_parse(url, &parts))
-		return "the URL cannot be read";
-	*plain = strcmp(parts.scheme, "http") == 0;
-	if (parts.user != NULL || parts.password != NULL || parts.fragment != NULL)
-		problem = "the URL holds a user, a password or a fragment";
-	else if (strcmp(parts.scheme, api->scheme) != 0 || strcasecmp(parts.host, api->host) != 0 ||
-			 strcmp(parts.port, api->port) != 0 || !is_path_below(parts.path, api->path))
-		problem = "the URL leaves the scheme, host, port or path of api_url";
-	else if (*plain && !(client->options.allow_loopback && is_loopback_name(parts.host)))
-		problem = "http is allowed to loopback only, and only with allow_insecure_loopback";
-	else if (!*plain && strcmp(parts.scheme, "https") != 0)
-		problem = "the URL is neither https nor http";
-	url_free(&parts);
-	return problem;
+	return kind == PEMS_ADDRESS_ORDINARY && !transfer->plain;
 }
 
 /* Parse api_url unless it is the one parsed last. */
@@ -427,130 +174,14 @@ remember_api_url(PemsClient *client, const char *api_url)
 	copy = strdup(api_url);
 	free(client->api_url);
 	client->api_url = NULL;
-	url_free(&client->api_parts);
-	if (copy == NULL || !url_parse(copy, &client->api_parts))
+	pems_api_url_free(&client->api_parts);
+	if (copy == NULL || !pems_api_url_parse(copy, &client->api_parts))
 	{
 		free(copy);
 		return false;
 	}
 	client->api_url = copy;
 	return true;
-}
-
-/* Is host one of a comma-separated list?  Brackets of an IPv6 address may be left out there. */
-static bool
-is_listed(const char *host, const char *list)
-{
-	size_t length = strlen(host);
-	const char *bare = host[0] == '[' ? host + 1 : host;
-	size_t bare_length = host[0] == '[' && length >= 2 ? length - 2 : length;
-
-	while (list != NULL && *list != '\0')
-	{
-		size_t entry;
-
-		list += strspn(list, ", \t\r\n");
-		entry = strcspn(list, ", \t\r\n");
-		if (entry > 0 && ((entry == length && strncasecmp(list, host, length) == 0) ||
-						  (entry == bare_length && strncasecmp(list, bare, bare_length) == 0)))
-			return true;
-		list += entry;
-	}
-	return false;
-}
-
-__attribute__((format(printf, 1, 2))) static char *
-sentence(const char *format, ...)
-{
-	va_list arguments;
-	char *text;
-
-	va_start(arguments, format);
-	if (vasprintf(&text, format, arguments) < 0)
-		text = NULL;
-	va_end(arguments);
-	return text;
-}
-
-/* Rules about the parts of an api_url; NULL when it breaks none. */
-static char *
-api_parts_problem(const UrlParts *parts, const char *allowed_hosts, bool allow_loopback,
-				  const char **hint)
-{
-	bool loopback = is_loopback_name(parts->host);
-	bool plain = strcmp(parts->scheme, "http") == 0;
-	AddressKind kind;
-
-	*hint = "Use https://host/path, without user, password, query and fragment.";
-	if (!plain && strcmp(parts->scheme, "https") != 0)
-		return sentence("The scheme is \"%s\", not https.", parts->scheme);
-	if (parts->user != NULL || parts->password != NULL)
-		return sentence("The URL holds a user or a password.");
-	if (parts->query != NULL || parts->fragment != NULL)
-		return sentence("The URL holds a query or a fragment.");
-	if (strcmp(parts->port, "0") == 0)
-		return sentence("The port is 0.");
-	*hint = "Use the name of the PEMS server.";
-	if (classify_literal(parts->host, &kind) && kind == ADDRESS_FORBIDDEN)
-		return sentence("The host %s is an unspecified, link-local or multicast address.",
-						parts->host);
-	*hint = "Only tests need it: pems_sync.allow_insecure_loopback.";
-	if (loopback && !allow_loopback)
-		return sentence("The host %s is this machine itself.", parts->host);
-	*hint = "Use https.";
-	if (plain && !loopback)
-		return sentence("The scheme is http, so the token would cross the network in the clear.");
-	*hint = "Have an administrator add the host to pems_sync.allowed_hosts.";
-	if (!is_listed(parts->host, allowed_hosts))
-		return sentence("The host %s is not in pems_sync.allowed_hosts.", parts->host);
-	*hint = NULL;
-	return NULL;
-}
-
-bool
-pems_client_check_api_url(const char *api_url, const char *allowed_hosts, bool allow_loopback,
-						  char **error, const char **hint)
-{
-	UrlParts parts;
-
-	*hint = "Use https://host/path, without user, password, query and fragment.";
-	if (api_url == NULL || *api_url == '\0')
-		*error = sentence("The URL is empty.");
-	else if (!has_only_plain_characters(api_url))
-		*error = sentence("The URL holds a blank, a backslash or a character outside of ASCII.");
-	else if (strpbrk(api_url, "@?#") != NULL)
-		/* Also where it is empty: some parsers see a user in https://@host/, some do not. */
-		*error = sentence("The URL holds one of the characters @, ? and #.");
-	else if (has_dot_segment(api_url))
-		*error = sentence("The path of the URL holds a \".\" or \"..\" segment.");
-	else if (!url_parse(api_url, &parts))
-		*error = sentence("The text is not a URL.");
-	else
-	{
-		*error = api_parts_problem(&parts, allowed_hosts, allow_loopback, hint);
-		url_free(&parts);
-		/* Out of memory for the sentence must not read as "allowed". */
-		return *error == NULL && *hint == NULL;
-	}
-	return false;
-}
-
-char *
-pems_client_endpoint(const char *api_url)
-{
-	UrlParts parts;
-	char *endpoint;
-
-	if (api_url == NULL || !url_parse(api_url, &parts))
-		return NULL;
-	endpoint = sentence("%s://%s:%s", parts.scheme, parts.host, parts.port);
-	for (char *c = endpoint; c != NULL && *c != '\0'; c++)
-	{
-		if (*c >= 'A' && *c <= 'Z')
-			*c = (char) (*c - 'A' + 'a');
-	}
-	url_free(&parts);
-	return endpoint;
 }
 
 /* ---------- callbacks of a transfer ---------- */
@@ -583,7 +214,7 @@ static int
 on_about_to_send(void *owner, char *remote_ip, char *local_ip, int remote_port, int local_port)
 {
 	Transfer *transfer = owner;
-	AddressKind kind;
+	PemsAddressKind kind;
 
 	(void) local_ip;
 	(void) remote_port;
@@ -594,7 +225,7 @@ on_about_to_send(void *owner, char *remote_ip, char *local_ip, int remote_port, 
 		return CURL_PREREQFUNC_ABORT;
 	}
 	/* A connection may be reused that was made when the settings allowed more. */
-	if (!classify_literal(remote_ip, &kind) || !is_address_allowed(transfer, kind))
+	if (!pems_address_read(remote_ip, &kind) || !is_address_allowed(transfer, kind))
 	{
 		transfer->address_forbidden = true;
 		transfer->address_tried = false;
@@ -619,7 +250,7 @@ on_open_socket(void *owner, curlsocktype purpose, struct curl_sockaddr *address)
 		transfer->resend_prevented = true;
 		return CURL_SOCKET_BAD;
 	}
-	if (!is_address_allowed(transfer, classify_sockaddr(&address->addr)))
+	if (!is_address_allowed(transfer, pems_address_classify(&address->addr)))
 	{
 		transfer->address_forbidden = true;
 		return CURL_SOCKET_BAD;
@@ -791,7 +422,8 @@ on_timer(CURLM *multi, long timeout_ms, void *owner)
 	PemsClient *client = owner;
 
 	(void) multi;
-	client->deadline_us = timeout_ms < 0 ? NO_DEADLINE : now_us() + (int64_t) timeout_ms * 1000;
+	client->deadline_us =
+		timeout_ms < 0 ? NO_DEADLINE : monotonic_us() + (int64_t) timeout_ms * 1000;
 	return 0;
 }
 
@@ -1010,7 +642,7 @@ append_finished(Transfer *transfer)
 	PemsClient *client = transfer->client;
 
 	release_request(transfer);
-	transfer->answer.latency_us = now_us() - transfer->started_us;
+	transfer->answer.latency_us = monotonic_us() - transfer->started_us;
 	transfer->next = NULL;
 	*client->finished_end = transfer;
 	client->finished_end = &transfer->next;
@@ -1236,7 +868,8 @@ request_problem(PemsClient *client, const PemsClientRequest *request, bool *plai
 		return "no URL";
 	if (!remember_api_url(client, request->api_url))
 		return "api_url cannot be read";
-	return url_problem(client, request->url, plain);
+	return pems_api_url_problem(&client->api_parts, request->url, client->options.allow_loopback,
+								plain);
 }
 
 static bool
@@ -1337,7 +970,7 @@ pems_client_start(PemsClient *client, const PemsClientRequest *request)
 		return false;
 	transfer->owner = request->owner;
 	transfer->on_sent = request->sent;
-	transfer->started_us = now_us();
+	transfer->started_us = monotonic_us();
 	client->in_flight++;
 	problem = request_problem(client, request, &transfer->plain, &transport);
 	if (problem != NULL)
@@ -1364,7 +997,7 @@ pems_client_timeout_ms(const PemsClient *client)
 		return 0;
 	if (client->deadline_us == NO_DEADLINE)
 		return -1;
-	left = client->deadline_us - now_us();
+	left = client->deadline_us - monotonic_us();
 	return left <= 0 ? 0 : (long) ((left + 999) / 1000);
 }
 
@@ -1394,7 +1027,7 @@ fire_timer(PemsClient *client)
 	 */
 	if (client->deadline_us == NO_DEADLINE &&
 		curl_multi_timeout(client->multi, &timeout_ms) == CURLM_OK && timeout_ms >= 0)
-		client->deadline_us = now_us() + (int64_t) timeout_ms * 1000;
+		client->deadline_us = monotonic_us() + (int64_t) timeout_ms * 1000;
 }
 
 void
@@ -1409,7 +1042,7 @@ pems_client_drive(PemsClient *client)
 	for (int i = 0; i < count; i++)
 		curl_multi_socket_action(client->multi, events[i].data.fd, curl_events(events[i].events),
 								 &running);
-	if (client->deadline_us <= now_us())
+	if (client->deadline_us <= monotonic_us())
 		fire_timer(client);
 	collect(client);
 	restore_signals(&saved);
@@ -1537,7 +1170,7 @@ pems_client_destroy(PemsClient *client)
 	restore_signals(&saved);
 	if (client->epoll >= 0)
 		close(client->epoll);
-	url_free(&client->api_parts);
+	pems_api_url_free(&client->api_parts);
 	free(client->api_url);
 	free(client->ca_file);
 	free(client->user_agent);

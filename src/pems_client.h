@@ -74,19 +74,4 @@ extern void pems_client_drive(PemsClient *client);
 extern bool pems_client_next(PemsClient *client, void **owner, PemsAnswer *answer);
 extern int pems_client_in_flight(const PemsClient *client); /* started and not yet handed out */
 
-/*
- * May api_url be used?  https (or http to loopback under allow_loopback), a host
- * of the comma-separated allowed_hosts ("*.example.com" and "host:port" are not
- * patterns: hosts are compared whole, without regard to case), no user, query or
- * fragment, a path without dot segments.  On false *error is a malloc'ed sentence,
- * fit as a DETAIL, and *hint a static one.
- * Loopback names ("localhost", 127.0.0.0/8, [::1]) need allow_loopback AND a place in
- * allowed_hosts.
- */
-extern bool pems_client_check_api_url(const char *api_url, const char *allowed_hosts,
-									  bool allow_loopback, char **error, const char **hint);
-/* "https://host:port" (default port made explicit, host in lower case): what rate limit and breaker
- * belong to. malloc'ed; NULL: not a URL. */
-extern char *pems_client_endpoint(const char *api_url);
-
 #endif /* PEMS_CLIENT_H */

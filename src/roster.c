@@ -11,6 +11,7 @@
 #include "utils/memutils.h"
 
 #include "credentials.h"
+#include "api_url.h"
 #include "pems_client.h"
 #include "roster.h"
 #include "settings.h"
@@ -97,8 +98,8 @@ url_is_allowed(PemsOrganization *organization)
 	char *problem = NULL;
 	const char *hint = NULL;
 
-	if (pems_client_check_api_url(organization->api_url, pems_allowed_hosts,
-								  pems_allow_insecure_loopback, &problem, &hint))
+	if (pems_api_url_check(organization->api_url, pems_allowed_hosts, pems_allow_insecure_loopback,
+						   &problem, &hint))
 		return true;
 	note_trouble(organization, problem ? problem : "out of memory");
 	free(problem);

@@ -5,6 +5,7 @@
  *
  * Input: api_url, pfa_id and organization_code, each up to a NUL.
  */
+#include "../../src/api_url.h"
 #include "../../src/pems_client.h"
 
 #include <curl/curl.h>
@@ -92,7 +93,7 @@ check_url(const char *api_url, const char *url, const char *pfa_id, const char *
 static bool
 is_fit(const char *api_url)
 {
-	char *endpoint = pems_client_endpoint(api_url);
+	char *endpoint = pems_api_url_endpoint(api_url);
 	char *host = endpoint != NULL ? strdup(strstr(endpoint, "://") + 3) : NULL;
 	char *error = NULL;
 	const char *hint = NULL;
@@ -101,7 +102,7 @@ is_fit(const char *api_url)
 	if (host != NULL)
 	{
 		*strrchr(host, ':') = '\0';
-		fit = pems_client_check_api_url(api_url, host, true, &error, &hint);
+		fit = pems_api_url_check(api_url, host, true, &error, &hint);
 	}
 	promise(fit || host == NULL || (error != NULL && hint != NULL));
 	if (!fit)

@@ -9,6 +9,7 @@
 #endif
 #include "unit.h"
 
+#include "../../src/api_url.h"
 #include "../../src/pems_client.h"
 
 #include <arpa/inet.h>
@@ -1226,8 +1227,8 @@ check_api_url(const char *api_url, const char *hosts, bool allow_loopback, bool 
 {
 	char *error = NULL;
 	const char *hint = NULL;
-	bool good = CHECK_INT(pems_client_check_api_url(api_url, hosts, allow_loopback, &error, &hint),
-						  allowed);
+	bool good =
+		CHECK_INT(pems_api_url_check(api_url, hosts, allow_loopback, &error, &hint), allowed);
 
 	good = CHECK(allowed || (error != NULL && hint != NULL)) && good;
 	if (!good)
@@ -1315,7 +1316,7 @@ UNIT_TEST(loopback_needs_the_setting_and_a_place_in_the_list)
 static void
 check_endpoint(const char *api_url, const char *expected)
 {
-	char *endpoint = pems_client_endpoint(api_url);
+	char *endpoint = pems_api_url_endpoint(api_url);
 
 	CHECK_TEXT(endpoint, expected);
 	free(endpoint);
