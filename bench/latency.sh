@@ -86,6 +86,9 @@ main()
     install_source
     start_server
     load
+    until [ "$(sql -c "SELECT state FROM pems_worker")" = running ]; do
+        sleep 0.1
+    done
     # the first request opens the connection and follows the quiet second after the worker's start
     commits 0 0 2
     commits 1 "$REST" 2
