@@ -8,10 +8,12 @@ CREATE TABLE @extschema@.pems_field (
     label          text NOT NULL CHECK (label <> ''),
     type           text NOT NULL CHECK (type IN ('text', 'number', 'integer', 'boolean', 'date', 'timestamp', 'json')),
     writable       boolean NOT NULL DEFAULT true,
-    required_when  jsonb CHECK (required_when ?& ARRAY['field', 'equals', 'label']),
+    required_when  jsonb CHECK (required_when ?& ARRAY['field', 'equals', 'label']
+                                AND pg_catalog.jsonb_typeof(required_when -> 'field') = 'string'
+                                AND pg_catalog.jsonb_typeof(required_when -> 'label') = 'string'),
     allowed_values jsonb CHECK (pg_catalog.jsonb_typeof(allowed_values) = 'array'),
     max_length     integer CHECK (max_length > 0),
-    minimum        numeric CHECK (minimum = minimum + 0 AND minimum <> 'NaN'),
+    minimum        numeric CHECK (minimum NOT IN ('NaN', 'Infinity', '-Infinity')),
     after_field    text CHECK (after_field <> name),
     customized     boolean NOT NULL DEFAULT false
 );
@@ -77,6 +79,21 @@ COMMENT ON FUNCTION @extschema@._pems_field_customize() IS 'Internal trigger: ma
 
 CREATE TRIGGER pems_field_customize BEFORE INSERT OR UPDATE ON @extschema@.pems_field
     FOR EACH ROW EXECUTE FUNCTION @extschema@._pems_field_customize();
+
+/*
+ * _pems_field_announce(): statement trigger on pems_field: the worker reads the catalogue again.
+ */
+CREATE FUNCTION @extschema@._pems_field_announce() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $function$
+BEGIN
+    PERFORM @extschema@._pems_wake(configuration => true);
+    RETURN NULL;
+END
+$function$;
+COMMENT ON FUNCTION @extschema@._pems_field_announce() IS 'Internal trigger: tells the worker that the catalogue changed';
+
+CREATE TRIGGER pems_field_announce AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON @extschema@.pems_field
+    FOR EACH STATEMENT EXECUTE FUNCTION @extschema@._pems_field_announce();
 
 /*
  * _pems_catalogue(): the catalogue as the JSON array that the C rooms read (src/field.h).
