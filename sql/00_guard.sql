@@ -10,6 +10,18 @@
 -- written with its schema.
 SET LOCAL search_path = pg_catalog, pg_temp;
 
+-- JSON goes to PEMS as UTF-8, and so do names in URLs.
+DO $encoding$
+BEGIN
+    IF pg_catalog.getdatabaseencoding() <> 'UTF8' THEN
+        RAISE EXCEPTION 'pems_sync needs a database with the encoding UTF8'
+            USING ERRCODE = 'feature_not_supported',
+                  DETAIL = pg_catalog.format('The encoding of this database is %s.', pg_catalog.getdatabaseencoding()),
+                  HINT = 'Make a database with CREATE DATABASE ... ENCODING ''UTF8'' TEMPLATE template0.';
+    END IF;
+END
+$encoding$;
+
 -- Roles belong to the cluster, the extension to one database: a second database finds
 -- them already there.  One that could log in or was made powerful is not ours.
 DO $roles$

@@ -61,4 +61,4 @@ CREATE FUNCTION @extschema@._pems_host_write_mirror(
     organization_ids text[], pfa_ids text[], versions integer[], records jsonb[], deleted boolean[])
 RETURNS integer
 AS 'MODULE_PATHNAME', 'pems_host_write_mirror' LANGUAGE C VOLATILE STRICT;
-COMMENT ON FUNCTION @extschema@._pems_host_write_mirror(text[], text[], integer[], jsonb[], boolean[]) IS 'Internal: updates mirrors, as the owner of pfa_mirror; the arrays go in step; returns the number of rows';
+COMMENT ON FUNCTION @extschema@._pems_host_write_mirror(text[], text[], integer[], jsonb[], boolean[]) IS 'Internal: updates mirrors and inserts those that are missing, as the owner of pfa_mirror; the arrays go in step; returns the number of rows';

@@ -215,7 +215,7 @@ COMMENT ON COLUMN @extschema@.pems_audit_log.item_id IS 'Queue item concerned';
 COMMENT ON COLUMN @extschema@.pems_audit_log.job_id IS 'Job concerned';
 COMMENT ON COLUMN @extschema@.pems_audit_log.conflict_id IS 'Conflict concerned';
 COMMENT ON COLUMN @extschema@.pems_audit_log.actor IS 'Who decided: the user named by the caller, or the database role; pems_sync for the worker';
-COMMENT ON COLUMN @extschema@.pems_audit_log.attempt IS 'Number of the HTTP request for the item; X-Request-Id is item:attempt';
+COMMENT ON COLUMN @extschema@.pems_audit_log.attempt IS 'Number of the claim of the item; a claim makes at most one request, and its X-Request-Id is item:attempt';
 COMMENT ON COLUMN @extschema@.pems_audit_log.http_method IS 'PUT, DELETE or GET';
 COMMENT ON COLUMN @extschema@.pems_audit_log.path IS 'Path and query below api_url';
 COMMENT ON COLUMN @extschema@.pems_audit_log.http_status IS 'Status of the answer; NULL when there was none';

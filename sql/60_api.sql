@@ -5,25 +5,6 @@
  */
 
 /*
- * _pems_organization(organization_id): returns it when it exists, else raises P0002.
- */
-CREATE FUNCTION @extschema@._pems_organization(organization_id text) RETURNS text
-LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $function$
-BEGIN
-    IF organization_id IS NULL THEN
-        RAISE EXCEPTION 'organization_id must not be null'
-            USING ERRCODE = 'invalid_parameter_value', HINT = 'Pass organization.id of the organization.';
-    END IF;
-    IF NOT EXISTS (SELECT FROM @extschema@.organization o WHERE o.id = organization_id) THEN
-        RAISE EXCEPTION 'organization "%" does not exist', left(organization_id, 100)
-            USING ERRCODE = 'no_data_found', HINT = 'Pass organization.id, not the code or the name.';
-    END IF;
-    RETURN organization_id;
-END
-$function$;
-COMMENT ON FUNCTION @extschema@._pems_organization(text) IS 'Internal: raises P0002 when the organization does not exist';
-
-/*
  * _pems_attached(): raises 55000 when the host tables are not attached.
  */
 CREATE FUNCTION @extschema@._pems_attached() RETURNS void
@@ -38,6 +19,27 @@ BEGIN
 END
 $function$;
 COMMENT ON FUNCTION @extschema@._pems_attached() IS 'Internal: raises 55000 when the host tables are not attached';
+
+/*
+ * _pems_organization(organization_id): returns it when it exists, else raises P0002; 55000 when
+ * the host tables are not attached.
+ */
+CREATE FUNCTION @extschema@._pems_organization(organization_id text) RETURNS text
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $function$
+BEGIN
+    PERFORM @extschema@._pems_attached();
+    IF organization_id IS NULL THEN
+        RAISE EXCEPTION 'organization_id must not be null'
+            USING ERRCODE = 'invalid_parameter_value', HINT = 'Pass organization.id of the organization.';
+    END IF;
+    IF NOT EXISTS (SELECT FROM @extschema@.organization o WHERE o.id = organization_id) THEN
+        RAISE EXCEPTION 'organization "%" does not exist', left(organization_id, 100)
+            USING ERRCODE = 'no_data_found', HINT = 'Pass organization.id, not the code or the name.';
+    END IF;
+    RETURN organization_id;
+END
+$function$;
+COMMENT ON FUNCTION @extschema@._pems_organization(text) IS 'Internal: raises P0002 when the organization does not exist';
 
 /*
  * _pems_priority(name): high = 10, normal = 0, low = -10; 22023 for anything else.
@@ -152,8 +154,6 @@ DECLARE
     queued_ids   text[];
     rejections   jsonb;
 BEGIN
-    PERFORM @extschema@._pems_attached();
-
     WITH wanted AS (
         SELECT DISTINCT u.id FROM unnest(modification_ids) u (id) WHERE u.id IS NOT NULL
         UNION ALL
@@ -245,8 +245,6 @@ DECLARE
     job          CONSTANT text := @extschema@._pems_uuid();
     touched      integer;
 BEGIN
-    PERFORM @extschema@._pems_attached();
-
     WITH waiting AS (
         SELECT q.id, greatest(clock_timestamp(), CASE WHEN q.outcome_unknown THEN q.last_attempt_at + interval '2 seconds' END) AS due
         FROM @extschema@.pfa_write_queue q
@@ -411,7 +409,7 @@ COMMENT ON FUNCTION @extschema@._pems_health_word(boolean, bigint, bigint, doubl
  * Returns: {totalQueued, processing, completed, failed, conflicts, held, avgSyncTime, lastSyncAt,
  *   nextSyncAt, health, paused, oldestQueuedSeconds} and, with status, items.  totalQueued: items in
  *   pending; avgSyncTime: seconds from commit to completion, null when none completed; nextSyncAt:
- *   when the next item is due, null when none waits.
+ *   when the next item is due, null when none waits or sending is paused.
  * Errors: P0002 unknown organization; 22023 unknown status, or a window that ends before it starts.
  * Tables: pems_sync_stats, pems_pause, pfa_write_queue (indexes only).
  */
@@ -449,17 +447,17 @@ BEGIN
     INTO sums
     FROM @extschema@.pems_sync_stats s WHERE organization IS NULL OR s.organization_id = organization;
 
+    paused := @extschema@._pems_standing() = 'copy'
+              OR EXISTS (SELECT FROM @extschema@.pems_pause p WHERE p.organization_id IN (organization, '*'))
+              OR (organization IS NULL AND EXISTS (SELECT FROM @extschema@.pems_pause));
     SELECT @extschema@._pems_oldest_pending(organization) INTO oldest WHERE sums.pending > 0;
-    SELECT CASE WHEN sums.pending > 0 THEN coalesce(
+    SELECT CASE WHEN sums.pending > 0 AND NOT paused THEN coalesce(
                (SELECT clock_timestamp() WHERE EXISTS (SELECT FROM @extschema@.pfa_write_queue q
                 WHERE q.status = 'pending' AND q.waits_for IS NULL AND (organization IS NULL OR q.organization_id = organization))),
                (SELECT q.scheduled_at FROM @extschema@.pfa_write_queue q
                 WHERE q.status = 'pending' AND q.waits_for = 'time' AND (organization IS NULL OR q.organization_id = organization)
                 ORDER BY q.scheduled_at LIMIT 1)) END
     INTO next_at;
-    paused := @extschema@._pems_standing() = 'copy'
-              OR EXISTS (SELECT FROM @extschema@.pems_pause p WHERE p.organization_id IN (organization, '*'))
-              OR (organization IS NULL AND EXISTS (SELECT FROM @extschema@.pems_pause));
     age := coalesce(extract(epoch FROM clock_timestamp() - oldest), 0);
 
     RETURN jsonb_build_object(
@@ -548,7 +546,6 @@ DECLARE
     generation   bigint;
     endpoint     text;
 BEGIN
-    PERFORM @extschema@._pems_attached();
     IF api_url IS NULL OR coalesce(length(sealed_token), 0) < 48 OR coalesce(key_id, '') !~ '^[0-9a-f]{16}$' THEN
         RAISE EXCEPTION 'a credential needs api_url, sealed_token and key_id'
             USING ERRCODE = 'invalid_parameter_value',

@@ -26,6 +26,8 @@ BEGIN
     IF problems = '{}' THEN
         PERFORM @extschema@.pems_attach();
     ELSE
+        -- scripts of extensions run with client_min_messages = warning
+        SET LOCAL client_min_messages = notice;
         RAISE NOTICE 'pems_sync is installed, but not attached to the tables of an application'
             USING DETAIL = pg_catalog.array_to_string(problems, E'\n'),
                   HINT = 'Create them and run SELECT @extschema@.pems_attach(), or run SELECT @extschema@.pems_attach(create_missing => true).';

@@ -181,23 +181,37 @@ catalogue_for(FmgrInfo *function)
 	return &cached->catalogue;
 }
 
-/* Parse a jsonb argument; false for SQL NULL.  *text keeps the source alive. */
-static bool
-parse_argument(FunctionCallInfo fcinfo, int number, char **text, JsonDocument *document)
+/* A jsonb argument in both its forms. */
+typedef struct Argument
 {
-	const char *problem;
+	char *text;            /* palloc'ed; NULL for SQL NULL */
+	JsonDocument document; /* root is NULL for SQL NULL, or when problem is set */
+	const char *problem;   /* why it cannot be processed, or NULL */
+} Argument;
+
+static Argument
+read_argument(FunctionCallInfo fcinfo, int number)
+{
+	Argument argument = {0};
 	Jsonb *value;
 
-	memset(document, 0, sizeof(*document));
 	if (PG_ARGISNULL(number))
-		return false;
+		return argument;
 	value = PG_GETARG_JSONB_P(number);
-	*text = JsonbToCString(NULL, &value->root, VARSIZE(value));
-	if (!pems_json_parse(*text, strlen(*text), document, &problem))
-		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-						errmsg("JSON value cannot be processed"), errdetail("%s.", problem),
-						errhint("Values may be nested %d levels deep.", PEMS_JSON_MAX_DEPTH)));
-	return true;
+	argument.text = JsonbToCString(NULL, &value->root, VARSIZE(value));
+	if (!pems_json_parse(argument.text, strlen(argument.text), &argument.document,
+						 &argument.problem))
+		argument.document.root = NULL;
+	return argument;
+}
+
+static void
+free_argument(Argument *argument)
+{
+	if (argument->document.root)
+		pems_json_free(&argument->document);
+	if (argument->text)
+		pfree(argument->text);
 }
 
 /* {"code": ..., "errors": [...]} as text in a JsonBuffer */
@@ -230,6 +244,29 @@ take_jsonb(JsonBuffer *buffer)
 	return DirectFunctionCall1(jsonb_in, CStringGetDatum(text));
 }
 
+/* Appends {code, errors} unless the delta is valid. */
+static void
+check_delta(const PemsCatalogue *catalogue, const Argument *delta, const Argument *current,
+			JsonBuffer *buffer)
+{
+	const char *problem = delta->problem ? delta->problem : current->problem;
+	PemsFindings findings;
+
+	if (problem)
+	{
+		/* nested too deeply, most likely: one such draft must not stop the others of a commit */
+		pems_json_append_text(buffer, "{\"code\":\"VALIDATION_FAILED\",\"errors\":[");
+		pems_json_append_string(buffer, problem, strlen(problem));
+		pems_json_append_text(buffer, "]}");
+		return;
+	}
+	pems_validate_delta(catalogue, delta->document.root, current->document.root, &findings);
+	buffer->failed = findings.failed;
+	if (!findings.failed && findings.verdict != PEMS_VERDICT_VALID)
+		write_findings(&findings, buffer);
+	pems_validate_free(&findings);
+}
+
 /*
  * pems_api_check_delta(delta, current)
  *		NULL when valid, otherwise {code, errors}.
@@ -238,39 +275,14 @@ Datum
 pems_api_check_delta(PG_FUNCTION_ARGS)
 {
 	const PemsCatalogue *catalogue = catalogue_for(fcinfo->flinfo);
-	char *delta_text = NULL;
-	char *current_text = NULL;
-	JsonDocument delta;
-	JsonDocument current;
-	PemsFindings findings;
+	Argument delta = read_argument(fcinfo, 0);
+	Argument current = read_argument(fcinfo, 1);
 	JsonBuffer buffer = {0};
-	bool valid;
 
-	parse_argument(fcinfo, 0, &delta_text, &delta);
-	PG_TRY();
-	{
-		parse_argument(fcinfo, 1, &current_text, &current);
-	}
-	PG_CATCH();
-	{
-		pems_json_free(&delta);
-		PG_RE_THROW();
-	}
-	PG_END_TRY();
-
-	pems_validate_delta(catalogue, delta.root, current.root, &findings);
-	valid = !findings.failed && findings.verdict == PEMS_VERDICT_VALID;
-	buffer.failed = findings.failed;
-	if (!valid && !findings.failed)
-		write_findings(&findings, &buffer);
-	pems_validate_free(&findings);
-	pems_json_free(&delta);
-	pems_json_free(&current);
-	if (delta_text)
-		pfree(delta_text);
-	if (current_text)
-		pfree(current_text);
-	if (valid)
+	check_delta(catalogue, &delta, &current, &buffer);
+	free_argument(&delta);
+	free_argument(&current);
+	if (buffer.length == 0 && !buffer.failed)
 		PG_RETURN_NULL();
 	PG_RETURN_DATUM(take_jsonb(&buffer));
 }
@@ -300,29 +312,25 @@ has_nested_object(Jsonb *object)
 Datum
 pems_api_apply_delta(PG_FUNCTION_ARGS)
 {
-	char *record_text;
-	char *delta_text;
-	JsonDocument record;
-	JsonDocument delta;
+	Argument record;
+	Argument delta;
 	JsonBuffer buffer = {0};
+	const char *problem;
 
 	if (!JB_ROOT_IS_OBJECT(PG_GETARG_JSONB_P(1)) || !has_nested_object(PG_GETARG_JSONB_P(1)))
 		return DirectFunctionCall2(jsonb_concat, PG_GETARG_DATUM(0), PG_GETARG_DATUM(1));
 
-	parse_argument(fcinfo, 0, &record_text, &record);
-	PG_TRY();
-	{
-		parse_argument(fcinfo, 1, &delta_text, &delta);
-	}
-	PG_CATCH();
-	{
-		pems_json_free(&record);
-		PG_RE_THROW();
-	}
-	PG_END_TRY();
-	pems_merge_apply(record.root, delta.root, &buffer);
-	pems_json_free(&record);
-	pems_json_free(&delta);
+	record = read_argument(fcinfo, 0);
+	delta = read_argument(fcinfo, 1);
+	problem = record.problem ? record.problem : delta.problem;
+	if (problem == NULL)
+		pems_merge_apply(record.document.root, delta.document.root, &buffer);
+	free_argument(&record);
+	free_argument(&delta);
+	if (problem)
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("JSON value cannot be processed"), errdetail("%s.", problem),
+						errhint("Values may be nested %d levels deep.", PEMS_JSON_MAX_DEPTH)));
 	PG_RETURN_DATUM(take_jsonb(&buffer));
 }
 

@@ -168,7 +168,9 @@ compare(PemsDelivery *delivery, const PemsCatalogue *catalogue)
 								.own = own.root,
 								.remote = remote.root,
 								.base_version = item->base_version,
-								.remote_version = item->mirror_version};
+								.remote_version = item->mirror_version,
+								.outcome_unknown = item->outcome_unknown,
+								.sent_version = item->previous_version};
 
 		pems_merge_decide(&input, &decision);
 	}
@@ -408,8 +410,12 @@ describe(PemsDelivery *delivery, const PemsAnswer *answer, const PemsOutcome *ou
 		result->conflict_kind = pems_merge_kind_name(PEMS_CONFLICT_DELETED_IN_PEMS);
 		result->conflict_fields = delta_fields(delivery);
 	}
-	result->error_code = outcome->error_code;
-	result->error = keep(delivery, outcome->error);
+	if (outcome->class != PEMS_OUTCOME_GONE || t->status != PEMS_ITEM_COMPLETED)
+	{
+		/* that a record to be deleted is gone already is no error */
+		result->error_code = outcome->error_code;
+		result->error = keep(delivery, outcome->error);
+	}
 	result->event_type = delivery->step == PEMS_STEP_WRITE ? "WRITE_ATTEMPT" : "READ_ATTEMPT";
 	result->http_method = pems_protocol_method(call_of(delivery));
 	result->path = delivery->path;

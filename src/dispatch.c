@@ -331,7 +331,9 @@ adopt_orphans(void)
 	if (!went_well(pems_queue_adopt(&count), "could not take up unfinished items"))
 		return false;
 	if (count > 0)
-		ereport(LOG, (errmsg("pems_sync: took up %d items that the last worker left", count)));
+		ereport(LOG, (errmsg_plural("pems_sync: took up %d item that the last worker left",
+									"pems_sync: took up %d items that the last worker left", count,
+									count)));
 	adopted = true;
 	return true;
 }

@@ -18,6 +18,7 @@
 #include "executor/spi.h"
 #include "fmgr.h"
 #include "miscadmin.h"
+#include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
 #include "utils/lsyscache.h"
@@ -68,6 +69,22 @@ static HostStatement mirror_statement = {
 	.types = {TEXTARRAYOID, TEXTARRAYOID, INT4ARRAYOID, JSONBARRAYOID, BOOLARRAYOID},
 };
 
+/* The application may have deleted a mirror whose record it then edits on; id is the application's.
+ */
+static HostStatement missing_mirror_statement = {
+	.table = "pfa_mirror",
+	.text = "INSERT INTO %s.pfa_mirror "
+			"(id, organization_id, pfa_id, version, data, last_synced_at, deleted_at) "
+			"SELECT pg_catalog.gen_random_uuid()::text, r.organization_id, r.pfa_id, r.version, "
+			"r.data, pg_catalog.clock_timestamp(), "
+			"CASE WHEN r.deleted THEN pg_catalog.clock_timestamp() END "
+			"FROM unnest($1, $2, $3, $4, $5) "
+			"AS r (organization_id, pfa_id, version, data, deleted) "
+			"ON CONFLICT (organization_id, pfa_id) DO NOTHING",
+	.argument_count = 5,
+	.types = {TEXTARRAYOID, TEXTARRAYOID, INT4ARRAYOID, JSONBARRAYOID, BOOLARRAYOID},
+};
+
 static Oid
 table_owner(const char *table, Oid schema)
 {
@@ -112,8 +129,8 @@ execute(HostStatement *statement, Oid schema, FunctionCallInfo fcinfo)
 	for (int i = 0; i < statement->argument_count; i++)
 		values[i] = PG_GETARG_DATUM(i);
 	code = SPI_execute_plan(plan_of(statement, schema), values, NULL, false, 0);
-	if (code != SPI_OK_UPDATE)
-		elog(ERROR, "could not update \"%s\": %s", statement->table, SPI_result_code_string(code));
+	if (code != SPI_OK_UPDATE && code != SPI_OK_INSERT)
+		elog(ERROR, "could not write \"%s\": %s", statement->table, SPI_result_code_string(code));
 	return SPI_processed;
 }
 
@@ -128,7 +145,7 @@ set_search_path(Oid schema)
 
 /* Switch to the table's owner, execute, switch back.  On an ERROR the transaction's end switches
  * back. */
-static Datum
+static uint64
 execute_as_owner(HostStatement *statement, FunctionCallInfo fcinfo)
 {
 	Oid schema = get_func_namespace(fcinfo->flinfo->fn_oid);
@@ -149,7 +166,7 @@ execute_as_owner(HostStatement *statement, FunctionCallInfo fcinfo)
 	SPI_finish();
 	AtEOXact_GUC(false, guc_level);
 	SetUserIdAndSecContext(saved_user, saved_context);
-	PG_RETURN_INT32((int32) rows);
+	return rows;
 }
 
 /*
@@ -158,7 +175,7 @@ execute_as_owner(HostStatement *statement, FunctionCallInfo fcinfo)
 Datum
 pems_host_mark(PG_FUNCTION_ARGS)
 {
-	return execute_as_owner(&mark_statement, fcinfo);
+	PG_RETURN_INT32((int32) execute_as_owner(&mark_statement, fcinfo));
 }
 
 /*
@@ -167,5 +184,9 @@ pems_host_mark(PG_FUNCTION_ARGS)
 Datum
 pems_host_write_mirror(PG_FUNCTION_ARGS)
 {
-	return execute_as_owner(&mirror_statement, fcinfo);
+	uint64 rows = execute_as_owner(&mirror_statement, fcinfo);
+
+	if (rows < ArrayGetNItems(1, ARR_DIMS(PG_GETARG_ARRAYTYPE_P(0))))
+		rows += execute_as_owner(&missing_mirror_statement, fcinfo);
+	PG_RETURN_INT32((int32) rows);
 }

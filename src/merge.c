@@ -223,6 +223,13 @@ add_differences(Merge *merge, const JsonNode *base, const JsonNode *remote)
 
 /* ---------- the decision value by value ---------- */
 
+/* Can our value have been in PEMS already, and somebody have put the old one back? */
+static bool
+may_be_undone(const PemsMergeInput *input)
+{
+	return input->outcome_unknown && input->remote_version > input->sent_version + 1;
+}
+
 /* Decide on one value of the delta; appends what is to send, and adds a path where it is disputed.
  */
 static void
@@ -241,7 +248,7 @@ decide_value(Merge *merge, const PemsField *field, const JsonNode *delta, const 
 	/* Looked at first, because an edit that changes nothing is not worth a request. */
 	if (holds(field, delta, remote))
 		return;
-	if (merge->base && pems_field_equal(field, base, remote))
+	if (merge->base && pems_field_equal(field, base, remote) && !may_be_undone(merge->input))
 		pems_json_append_node(&merge->changes, delta);
 	else
 		add_current_path(merge);

@@ -27,6 +27,8 @@ typedef struct PemsMergeInput
 	const JsonNode *remote; /* the record as PEMS has it; NULL: gone */
 	int64_t base_version;
 	int64_t remote_version;
+	bool outcome_unknown; /* a write of this edit was sent, and its answer was lost ... */
+	int64_t sent_version; /* ... it was based on this version */
 } PemsMergeInput;
 
 typedef enum PemsMergeAction
@@ -64,6 +66,8 @@ typedef struct PemsDecision
  *	update	remote gone						conflict deleted_in_pems, on the whole delta
  *			remote = ours					nothing to send for this value
  *			base missing					conflict base_missing on this value
+ *			remote = base, but ours may		conflict update_update on this value
+ *			have been there meanwhile
  *			remote = base					ours is sent
  *			otherwise						conflict update_update on this value
  *			sent, but remote is not base	the delta is validated on remote: conflict validation
@@ -71,6 +75,10 @@ typedef struct PemsDecision
  *			remote version = base version	sent
  *			remote = base with own edits	sent (only where own names a field)
  *			otherwise						conflict changed_in_pems_before_delete, on what differs
+ *
+ * Ours may have been there meanwhile when the outcome of an earlier write is unknown and
+ * remote is two or more versions beyond it: ours may be the first of them, and a later one may have
+ * put the old value back.  To send again could change PEMS twice and undo somebody's decision.
  *
  * A base that is no JSON object counts as missing.  own is laid over
  * base; with base missing it counts for nothing.  Versions decide about deletes

@@ -912,3 +912,43 @@ UNIT_TEST(the_shared_catalogue_is_freed)
 {
 	pems_field_free_catalogue(catalogue());
 }
+
+/* Decide on {'dor':'BEO'} over 'PROJECT' after a write on version 3 whose answer was lost. */
+static PemsMergeAction
+after_lost_answer(const char *remote_dor, int64_t remote_version, bool outcome_unknown)
+{
+	char remote[64];
+	Side sides[3];
+	PemsDecision decision;
+	PemsMergeAction action;
+	PemsMergeInput input = {.catalogue = catalogue(),
+							.delta = parse_side("{'dor':'BEO'}", &sides[0]),
+							.base = parse_side("{'dor':'PROJECT'}", &sides[1]),
+							.base_version = 3,
+							.remote_version = remote_version,
+							.outcome_unknown = outcome_unknown,
+							.sent_version = 3};
+
+	snprintf(remote, sizeof(remote), "{'dor':'%s'}", remote_dor);
+	input.remote = parse_side(remote, &sides[2]);
+	pems_merge_decide(&input, &decision);
+	action = decision.action;
+	pems_merge_free(&decision);
+	for (int i = 0; i < 3; i++)
+		free_side(&sides[i]);
+	return action;
+}
+
+UNIT_TEST(a_lost_write_is_sent_again_only_if_it_cannot_have_been_there)
+{
+	/* not applied: nobody wrote, or one other did and the next version is his */
+	CHECK_INT(after_lost_answer("PROJECT", 3, true), PEMS_MERGE_SEND);
+	CHECK_INT(after_lost_answer("PROJECT", 4, true), PEMS_MERGE_SEND);
+	/* version 4 may be ours and version 5 its undoing */
+	CHECK_INT(after_lost_answer("PROJECT", 5, true), PEMS_MERGE_CONFLICT);
+	CHECK_INT(after_lost_answer("BEO", 5, true), PEMS_MERGE_NOTHING);
+	/* nothing was lost: A, B, A */
+	CHECK_INT(after_lost_answer("PROJECT", 5, false), PEMS_MERGE_SEND);
+	/* PEMS was restored to an older state */
+	CHECK_INT(after_lost_answer("PROJECT", 2, true), PEMS_MERGE_SEND);
+}
