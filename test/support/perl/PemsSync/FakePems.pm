@@ -22,7 +22,7 @@ END
     $? = $status;
 }
 
-my $json = JSON::PP->new->canonical->allow_nonref;
+my $json = JSON::PP->new->canonical->allow_nonref->utf8;
 
 # new(log => FILE, port => N, options => [...]): starts one without records.  The log file is appended to.
 sub new
@@ -122,7 +122,8 @@ sub edit
 sub record
 {
     my ($self, $code, $pfa_id) = @_;
-    return $self->control('GET', "records?organizationCode=$code&pfaId=$pfa_id")->{records}[0];
+    my $query = $self->{http}->www_form_urlencode({ organizationCode => $code, pfaId => $pfa_id });
+    return $self->control('GET', "records?$query")->{records}[0];
 }
 
 sub records { return $_[0]->control('GET', 'records')->{records} }
