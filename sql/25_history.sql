@@ -144,6 +144,8 @@ COMMENT ON FUNCTION @extschema@._pems_fold_stats() IS 'Internal: folds the diffe
 CREATE FUNCTION @extschema@._pems_guard_modification() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $function$
 BEGIN
+    -- a claim that has not committed yet is waited for: its item must not be deleted under it
+    PERFORM FROM @extschema@.pfa_write_queue q WHERE q.modification_id = OLD.id FOR UPDATE;
     IF EXISTS (SELECT FROM @extschema@.pfa_write_queue q
                WHERE q.modification_id = OLD.id
                  AND (q.status = 'processing' OR (q.status = 'pending' AND (q.outcome_unknown OR q.next_request = 'refresh')))) THEN

@@ -114,7 +114,7 @@ BEGIN
                 'REFERENCES @extschema@.organization (id), pfa_id text NOT NULL, base_version integer NOT NULL, '
                 'delta jsonb NOT NULL DEFAULT ''{}'', created_by text NOT NULL, created_at timestamptz NOT NULL DEFAULT now()')
             ) AS v (table_name, definition)
-        WHERE to_regclass(format('%I.%I', '@extschema@', v.table_name)) IS NULL
+        WHERE to_regclass(format('@extschema@.%I', v.table_name)) IS NULL
     LOOP
         EXECUTE format('CREATE TABLE @extschema@.%I (%s)', wanted.table_name, wanted.definition);
         EXECUTE format('ALTER TABLE @extschema@.%I OWNER TO %I', wanted.table_name, owner);
@@ -264,7 +264,7 @@ BEGIN
         SELECT format('DROP TRIGGER %I ON %s', g.tgname, g.tgrelid::regclass) AS command
         FROM @extschema@._pems_host_triggers() t
         JOIN pg_trigger g ON g.tgname = t.trigger_name
-             AND g.tgrelid = to_regclass(format('%I.%I', '@extschema@', t.table_name))
+             AND g.tgrelid = to_regclass(format('@extschema@.%I', t.table_name))
         UNION ALL
         SELECT format('ALTER TABLE %s DROP CONSTRAINT %I', c.conrelid::regclass, c.conname)
         FROM @extschema@._pems_host_foreign_keys() f

@@ -240,6 +240,8 @@ BEGIN
             error_code = 'OUTCOME_UNKNOWN', last_error = 'The worker ended before the answer of PEMS was recorded.'
         FROM orphan o WHERE q.id = o.id
         RETURNING q.*, o.next_request AS lost_request
+    ), recheck AS (
+        INSERT INTO @extschema@.pems_recheck (organization_id, pfa_id) SELECT t.organization_id, t.pfa_id FROM taken t
     )
     INSERT INTO @extschema@.pems_audit_log
         (event_type, organization_id, pfa_id, modification_id, item_id, job_id, actor, attempt, http_method, error_code, error)
@@ -396,7 +398,7 @@ BEGIN
             scheduled_at = CASE WHEN o.verdict = 'pending' AND o.delay_ms > 0
                                 THEN clock_timestamp() + o.delay_ms * interval '1 millisecond' ELSE q.scheduled_at END,
             retry_count = o.retry_count, rounds = o.rounds, error_code = o.error_code, last_error = o.error,
-            sent_version = CASE WHEN o.next_request = 'refresh' THEN o.pems_version ELSE q.sent_version END,
+            sent_version = CASE WHEN o.next_request = 'refresh' THEN coalesce(o.pems_version, q.sent_version) ELSE q.sent_version END,
             completed_at = CASE WHEN o.verdict IN ('completed', 'failed') THEN clock_timestamp() END
         FROM unnest(outcomes) o WHERE q.id = o.item_id
         RETURNING q.*, o
@@ -515,7 +517,6 @@ BEGIN
 
         PERFORM @extschema@._pems_settle(array_agg(q.organization_id), array_agg(q.pfa_id))
         FROM unnest(mine) o JOIN @extschema@.pfa_write_queue q ON q.id = o.item_id
-        WHERE o.verdict = 'completed'
         HAVING count(*) > 0;
 
         PERFORM @extschema@._pems_notify(mine);
@@ -539,10 +540,12 @@ BEGIN
     WITH changed AS (
         UPDATE @extschema@.pfa_write_queue q
         SET status = 'failed', error_code = 'DATABASE_ERROR', completed_at = clock_timestamp(),
-            outcome_unknown = q.next_request = 'write', next_request = CASE q.next_request WHEN 'write' THEN 'read' ELSE q.next_request END,
+            outcome_unknown = q.outcome_unknown OR q.next_request = 'write', next_request = CASE q.next_request WHEN 'write' THEN 'read' ELSE q.next_request END,
             last_error = 'The database could not record the outcome: ' || problem
         WHERE q.id = outcome.item_id AND q.claim_token = outcome.claim_token AND q.status = 'processing'
         RETURNING q.*
+    ), recheck AS (
+        INSERT INTO @extschema@.pems_recheck (organization_id, pfa_id) SELECT c.organization_id, c.pfa_id FROM changed c
     )
     INSERT INTO @extschema@.pems_audit_log
         (event_type, organization_id, pfa_id, modification_id, item_id, job_id, actor, attempt, http_method,
@@ -570,13 +573,14 @@ BEGIN
         SELECT m.first, m.first + interval '1 month' AS beyond, 'pems_audit_log_' || to_char(m.first, 'YYYY_MM') AS name
         FROM (SELECT date_trunc('month', now() AT TIME ZONE 'UTC') + i * interval '1 month' AS first
               FROM generate_series(0, 1) i) m
-        WHERE to_regclass(format('%I.%I', '@extschema@', 'pems_audit_log_' || to_char(m.first, 'YYYY_MM'))) IS NULL
+        WHERE to_regclass(format('@extschema@.%I', 'pems_audit_log_' || to_char(m.first, 'YYYY_MM'))) IS NULL
           AND NOT EXISTS (SELECT FROM @extschema@.pems_audit_log_default d
                           WHERE d.at >= m.first AT TIME ZONE 'UTC' AND d.at < (m.first + interval '1 month') AT TIME ZONE 'UTC')
     LOOP
         partition := format('@extschema@.%I', month.name);
         EXECUTE format('CREATE TABLE %s PARTITION OF @extschema@.pems_audit_log FOR VALUES FROM (%L) TO (%L)', partition,
                        month.first AT TIME ZONE 'UTC', month.beyond AT TIME ZONE 'UTC');
+        EXECUTE format('COMMENT ON TABLE %s IS %L', partition, 'Audit rows of one month');
         EXECUTE format('CREATE INDEX ON %s (item_id)', partition);
         EXECUTE format('CREATE INDEX ON %s (organization_id, at)', partition);
         EXECUTE format('GRANT SELECT, INSERT ON %s TO pems_sync_worker', partition);

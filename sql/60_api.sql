@@ -100,7 +100,7 @@ COMMENT ON FUNCTION @extschema@._pems_estimate(text) IS 'Internal: when what wai
  */
 CREATE FUNCTION @extschema@._pems_check_draft(
     found boolean, sync_status text, created_by text, committed_by text, pfa_id text, operation text,
-    delta jsonb, mirrored boolean, current_data jsonb) RETURNS jsonb
+    base_version integer, delta jsonb, mirrored boolean, current_data jsonb) RETURNS jsonb
 LANGUAGE sql STABLE AS $function$
     SELECT CASE
         WHEN NOT found THEN
@@ -113,12 +113,14 @@ LANGUAGE sql STABLE AS $function$
             '{"code": "INVALID_PFA_ID", "errors": ["PFA id must be 1 to 64 letters, digits, dots, underscores or hyphens"]}'
         WHEN NOT mirrored THEN
             '{"code": "NO_MIRROR", "errors": ["The record is not mirrored; pull it from PEMS first"]}'
+        WHEN base_version IS NULL THEN
+            '{"code": "VALIDATION_FAILED", "errors": ["base_version is missing"]}'
         WHEN operation = 'DELETE' THEN NULL
         WHEN operation IS DISTINCT FROM 'UPDATE' THEN
             '{"code": "VALIDATION_FAILED", "errors": ["operation must be UPDATE or DELETE"]}'
         ELSE @extschema@._pems_check_delta(delta, current_data) END
 $function$;
-COMMENT ON FUNCTION @extschema@._pems_check_draft(boolean, text, text, text, text, text, jsonb, boolean, jsonb) IS 'Internal: why a modification may not be committed, NULL when it may';
+COMMENT ON FUNCTION @extschema@._pems_check_draft(boolean, text, text, text, text, text, integer, jsonb, boolean, jsonb) IS 'Internal: why a modification may not be committed, NULL when it may';
 
 /*
  * pems_commit(organization_id, modification_ids, committed_by, priority)
@@ -164,17 +166,25 @@ BEGIN
         -- locked in one order, so that two commits of the same drafts queue up instead of deadlocking
         SELECT m.id, m.pfa_id, m.operation, m.delta, m.base_version, m.created_by, m.created_at, m.sync_status
         FROM @extschema@.pfa_modification m
-        WHERE m.id IN (SELECT w.id FROM wanted w) AND m.organization_id = organization
+        WHERE m.id = ANY (ARRAY(SELECT w.id FROM wanted w)) AND m.organization_id = organization
         ORDER BY m.id FOR NO KEY UPDATE
-    ), checked AS MATERIALIZED (
-        SELECT w.id, l.pfa_id, l.operation, l.delta, l.base_version, l.created_at,
-               @extschema@._pems_check_draft(l.id IS NOT NULL, l.sync_status, l.created_by, owner, l.pfa_id, l.operation,
-                                             l.delta, r.id IS NOT NULL, r.data) AS problem
-        FROM wanted w
-        LEFT JOIN locked l ON l.id = w.id
-        LEFT JOIN @extschema@.pfa_mirror r ON r.organization_id = organization AND r.pfa_id = l.pfa_id
+    ), draft AS (
         -- asked for all drafts: one that another session has just committed is simply none any more
-        WHERE modification_ids IS NOT NULL OR l.sync_status = 'draft'
+        SELECT true AS found, l.* FROM locked l WHERE modification_ids IS NOT NULL OR l.sync_status = 'draft'
+        UNION ALL
+        SELECT false, u.id, NULL, NULL, NULL, NULL, NULL, NULL, NULL
+        FROM wanted u WHERE modification_ids IS NOT NULL AND u.id NOT IN (SELECT l.id FROM locked l)
+    ), checked AS MATERIALIZED (
+        SELECT d.id, d.pfa_id, d.operation, d.delta, d.base_version, d.created_at,
+               @extschema@._pems_check_draft(
+                   d.found,
+                   -- an application that sets sync_status back does not take an item out of the queue
+                   CASE WHEN EXISTS (SELECT FROM @extschema@.pfa_write_queue q WHERE q.modification_id = d.id
+                                     AND q.status IN ('pending', 'processing', 'conflict', 'failed'))
+                        THEN 'queued' ELSE d.sync_status END,
+                   d.created_by, owner, d.pfa_id, d.operation, d.base_version, d.delta, r.id IS NOT NULL, r.data) AS problem
+        FROM draft d
+        LEFT JOIN @extschema@.pfa_mirror r ON r.organization_id = organization AND r.pfa_id = d.pfa_id
     ), ordered AS (
         SELECT c.*, row_number() OVER (PARTITION BY c.pfa_id ORDER BY c.created_at, c.id) > 1 OR EXISTS (
                    SELECT FROM @extschema@.pfa_write_queue e
@@ -451,7 +461,8 @@ BEGIN
               OR EXISTS (SELECT FROM @extschema@.pems_pause p WHERE p.organization_id IN (organization, '*'))
               OR (organization IS NULL AND EXISTS (SELECT FROM @extschema@.pems_pause));
     SELECT @extschema@._pems_oldest_pending(organization) INTO oldest WHERE sums.pending > 0;
-    SELECT CASE WHEN sums.pending > 0 AND NOT paused THEN coalesce(
+    SELECT CASE WHEN sums.pending > 0 AND NOT EXISTS (
+               SELECT FROM @extschema@.pems_pause p WHERE p.organization_id IN (organization, '*')) THEN coalesce(
                (SELECT clock_timestamp() WHERE EXISTS (SELECT FROM @extschema@.pfa_write_queue q
                 WHERE q.status = 'pending' AND q.waits_for IS NULL AND (organization IS NULL OR q.organization_id = organization))),
                (SELECT q.scheduled_at FROM @extschema@.pfa_write_queue q

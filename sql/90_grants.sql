@@ -7,25 +7,30 @@
 -- pems_sync_worker, never to a superuser: a trigger or policy that the application's role
 -- puts on its tables must not find itself powerful.  Three need more and do nothing but DDL:
 -- pems_attach, pems_detach and _pems_make_audit_partitions.
+-- Only members of the extension are touched: what another role planted under a name like ours
+-- must not end up as ours.
 DO $grants$
 DECLARE
     line record;
 BEGIN
     FOR line IN
-        SELECT format('REVOKE ALL ON ROUTINE %s FROM PUBLIC', p.oid::pg_catalog.regprocedure) AS command, 1 AS step
-        FROM pg_catalog.pg_proc p WHERE p.pronamespace = '@extschema@'::pg_catalog.regnamespace AND p.proname ~ '^_?pems_'
+        WITH member AS (
+            SELECT d.classid, d.objid FROM pg_catalog.pg_depend d
+            JOIN pg_catalog.pg_extension e ON e.oid = d.refobjid AND e.extname = 'pems_sync'
+            WHERE d.refclassid = 'pg_catalog.pg_extension'::pg_catalog.regclass AND d.deptype = 'e'
+        ), routine AS (
+            SELECT p.oid::pg_catalog.regprocedure AS name,
+                   p.prosecdef AND p.proname NOT IN ('pems_attach', 'pems_detach', '_pems_make_audit_partitions') AS for_worker
+            FROM pg_catalog.pg_proc p JOIN member m ON m.objid = p.oid AND m.classid = 'pg_catalog.pg_proc'::pg_catalog.regclass
+        )
+        SELECT format('REVOKE ALL ON ROUTINE %s FROM PUBLIC', r.name) AS command, 1 AS step FROM routine r
         UNION ALL
-        SELECT format('ALTER ROUTINE %s OWNER TO pems_sync_worker', p.oid::pg_catalog.regprocedure), 2
-        FROM pg_catalog.pg_proc p WHERE p.pronamespace = '@extschema@'::pg_catalog.regnamespace AND p.proname ~ '^_?pems_'
-             AND p.prosecdef AND p.proname NOT IN ('pems_attach', 'pems_detach', '_pems_make_audit_partitions')
+        SELECT format('ALTER ROUTINE %s OWNER TO pems_sync_worker', r.name), 2 FROM routine r WHERE r.for_worker
         UNION ALL
-        SELECT format('GRANT EXECUTE ON ROUTINE %s TO pems_sync_worker', p.oid::pg_catalog.regprocedure), 3
-        FROM pg_catalog.pg_proc p WHERE p.pronamespace = '@extschema@'::pg_catalog.regnamespace AND p.proname ~ '^_?pems_'
+        SELECT format('GRANT EXECUTE ON ROUTINE %s TO pems_sync_worker', r.name), 3 FROM routine r
         UNION ALL
         SELECT format('REVOKE ALL ON %s FROM PUBLIC', c.oid::pg_catalog.regclass), 4
-        FROM pg_catalog.pg_class c JOIN pg_catalog.pg_depend d ON d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass
-             AND d.objid = c.oid AND d.deptype = 'e'
-        JOIN pg_catalog.pg_extension e ON e.oid = d.refobjid AND e.extname = 'pems_sync'
+        FROM pg_catalog.pg_class c JOIN member m ON m.objid = c.oid AND m.classid = 'pg_catalog.pg_class'::pg_catalog.regclass
         WHERE c.relkind IN ('r', 'p', 'v')
         ORDER BY step
     LOOP
@@ -34,6 +39,8 @@ BEGIN
 END
 $grants$;
 
+REVOKE ALL ON TYPE @extschema@._pems_outcome FROM PUBLIC;
+GRANT USAGE ON TYPE @extschema@._pems_outcome TO pems_sync_worker;
 GRANT USAGE ON SCHEMA @extschema@ TO pems_sync_reader, pems_sync_worker;
 
 -- What the worker's functions touch.  The audit log takes INSERT only.

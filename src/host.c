@@ -31,7 +31,7 @@ PG_FUNCTION_INFO_V1(pems_host_write_mirror);
 
 #define HOST_MAX_ARGUMENTS 5
 
-/* A statement on one of the application's tables; %s in text is the schema, quoted. */
+/* A statement on one of the application's tables; each %s in text is the schema, quoted. */
 typedef struct HostStatement
 {
 	const char *table;
@@ -80,7 +80,8 @@ static HostStatement missing_mirror_statement = {
 			"CASE WHEN r.deleted THEN pg_catalog.clock_timestamp() END "
 			"FROM unnest($1, $2, $3, $4, $5) "
 			"AS r (organization_id, pfa_id, version, data, deleted) "
-			"ON CONFLICT (organization_id, pfa_id) DO NOTHING",
+			"WHERE NOT EXISTS (SELECT FROM %s.pfa_mirror m "
+			"WHERE m.organization_id = r.organization_id AND m.pfa_id = r.pfa_id)",
 	.argument_count = 5,
 	.types = {TEXTARRAYOID, TEXTARRAYOID, INT4ARRAYOID, JSONBARRAYOID, BOOLARRAYOID},
 };
@@ -111,7 +112,9 @@ plan_of(HostStatement *statement, Oid schema)
 		return statement->plan;
 	if (statement->plan != NULL)
 		SPI_freeplan(statement->plan);
-	text = psprintf(statement->text, quote_identifier(get_namespace_name(schema)));
+	/* one that names the schema once ignores the second */
+	text = psprintf(statement->text, quote_identifier(get_namespace_name(schema)),
+					quote_identifier(get_namespace_name(schema)));
 	statement->plan = SPI_prepare(text, statement->argument_count, statement->types);
 	if (statement->plan == NULL)
 		elog(ERROR, "could not prepare \"%s\": %s", text, SPI_result_code_string(SPI_result));
@@ -169,13 +172,31 @@ execute_as_owner(HostStatement *statement, FunctionCallInfo fcinfo)
 	return rows;
 }
 
+/* A trigger or a policy that keeps the change out of the table must not go unnoticed. */
+static void
+demand_all_rows(const HostStatement *statement, uint64 rows, ArrayType *keys)
+{
+	if (rows == ArrayGetNItems(ARR_NDIM(keys), ARR_DIMS(keys)))
+		return;
+	ereport(
+		ERROR,
+		(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+		 errmsg("not all rows of \"%s\" could be written", statement->table),
+		 errdetail("Its owner could write " UINT64_FORMAT " of %d rows.", rows,
+				   ArrayGetNItems(ARR_NDIM(keys), ARR_DIMS(keys))),
+		 errhint("Look for triggers that suppress the change, and for FORCE ROW LEVEL SECURITY.")));
+}
+
 /*
  * pems_host_mark(modification_ids, sync_statuses, pems_versions, sync_errors)
  */
 Datum
 pems_host_mark(PG_FUNCTION_ARGS)
 {
-	PG_RETURN_INT32((int32) execute_as_owner(&mark_statement, fcinfo));
+	uint64 rows = execute_as_owner(&mark_statement, fcinfo);
+
+	demand_all_rows(&mark_statement, rows, PG_GETARG_ARRAYTYPE_P(0));
+	PG_RETURN_INT32((int32) rows);
 }
 
 /*
@@ -184,9 +205,11 @@ pems_host_mark(PG_FUNCTION_ARGS)
 Datum
 pems_host_write_mirror(PG_FUNCTION_ARGS)
 {
+	ArrayType *keys = PG_GETARG_ARRAYTYPE_P(0);
 	uint64 rows = execute_as_owner(&mirror_statement, fcinfo);
 
-	if (rows < ArrayGetNItems(1, ARR_DIMS(PG_GETARG_ARRAYTYPE_P(0))))
+	if (rows < ArrayGetNItems(ARR_NDIM(keys), ARR_DIMS(keys)))
 		rows += execute_as_owner(&missing_mirror_statement, fcinfo);
+	demand_all_rows(&mirror_statement, rows, keys);
 	PG_RETURN_INT32((int32) rows);
 }

@@ -61,12 +61,19 @@ remember_unknown(const PemsTransitionInput *input, const PemsOutcome *outcome, P
 	t->next = PEMS_STEP_READ;
 }
 
-/* Out of retries.  A write that was applied is not a failure because the mirror cannot be read. */
+/* A write that was applied is not a failure because the mirror cannot be read. */
 static void
 give_up(const PemsTransitionInput *input, PemsTransition *t)
 {
 	t->status = input->step == PEMS_STEP_REFRESH ? PEMS_ITEM_COMPLETED : PEMS_ITEM_FAILED;
 	t->delay_ms = 0;
+}
+
+/* Reading what a write has made goes on until it is read: nothing could be won by giving up. */
+static bool
+has_retries_left(const PemsTransitionInput *input)
+{
+	return input->step == PEMS_STEP_REFRESH || input->retry_count < input->max_retries;
 }
 
 static void
@@ -77,7 +84,7 @@ try_later(const PemsTransitionInput *input, const PemsOutcome *outcome, PemsTran
 	remember_unknown(input, outcome, t);
 	if (!free_of_charge)
 	{
-		if (input->retry_count >= input->max_retries)
+		if (!has_retries_left(input))
 		{
 			give_up(input, t);
 			return;

@@ -1,0 +1,138 @@
+-- The SQL API: names, named arguments, defaults, return types, JSON keys and SQLSTATEs, for the functions that exist.
+\set QUIET 1
+\set ON_ERROR_ROLLBACK off
+\set ON_ERROR_STOP on
+\pset format unaligned
+\pset tuples_only on
+\pset pager off
+
+BEGIN;
+SET LOCAL client_min_messages = warning;
+SET LOCAL timezone = 'UTC';
+CREATE EXTENSION IF NOT EXISTS pgtap;
+CREATE EXTENSION pems_sync CASCADE;
+SET LOCAL client_min_messages = error;
+DO $$ BEGIN PERFORM pems_attach(create_missing => true); END $$;
+CREATE VIEW member AS
+    SELECT d.classid, d.objid FROM pg_depend d JOIN pg_extension e ON e.oid = d.refobjid AND e.extname = 'pems_sync'
+    WHERE d.refclassid = 'pg_extension'::regclass AND d.deptype = 'e';
+
+SELECT no_plan();
+
+/* The whole contract.  A function that a later version adds is measured against its line without further ado. */
+CREATE TABLE contract (name text PRIMARY KEY, arguments text, must_exist boolean DEFAULT true);
+INSERT INTO contract VALUES
+    ('pems_commit', 'organization_id text, modification_ids text[] DEFAULT NULL::text[], committed_by text DEFAULT NULL::text, priority text DEFAULT ''normal''::text'),
+    ('pems_write_sync', 'organization_id text, modification_ids text[] DEFAULT NULL::text[], priority text DEFAULT ''normal''::text'),
+    ('pems_sync_status', 'organization_id text DEFAULT NULL::text, status text DEFAULT NULL::text, start_date timestamp with time zone DEFAULT NULL::timestamp with time zone, end_date timestamp with time zone DEFAULT NULL::timestamp with time zone'),
+    ('pems_discard', 'modification_id text, discarded_by text DEFAULT NULL::text, organization_id text DEFAULT NULL::text'),
+    ('pems_validate', 'changes jsonb, current jsonb DEFAULT NULL::jsonb'),
+    ('pems_attach', 'create_missing boolean DEFAULT false'),
+    ('pems_detach', ''),
+    ('pems_set_credential', 'organization_id text, api_url text, sealed_token bytea, key_id text, set_by text DEFAULT NULL::text'),
+    ('pems_public_key', ''),
+    ('pems_pause', 'organization_id text DEFAULT NULL::text, reason text DEFAULT NULL::text, paused_by text DEFAULT NULL::text'),
+    ('pems_resume', 'organization_id text DEFAULT NULL::text, resumed_by text DEFAULT NULL::text');
+INSERT INTO contract VALUES
+    ('pems_sync_state', 'organization_id text, pfa_ids text[]', false),
+    ('pems_conflicts', 'organization_id text, status text DEFAULT NULL::text, page_size integer DEFAULT 100, after text DEFAULT NULL::text', false),
+    ('pems_conflict', 'conflict_id text, organization_id text DEFAULT NULL::text', false),
+    ('pems_resolve_conflict', 'conflict_id text, resolution text, merged_data jsonb DEFAULT NULL::jsonb, resolved_by text DEFAULT NULL::text, organization_id text DEFAULT NULL::text', false),
+    ('pems_sync_history', 'organization_id text DEFAULT NULL::text, status text DEFAULT NULL::text, start_date timestamp with time zone DEFAULT NULL::timestamp with time zone, end_date timestamp with time zone DEFAULT NULL::timestamp with time zone, page_size integer DEFAULT 50, before text DEFAULT NULL::text', false),
+    ('pems_job', 'job_id text, organization_id text DEFAULT NULL::text', false),
+    ('pems_version_history', 'organization_id text, pfa_id text, page_size integer DEFAULT 50', false),
+    ('pems_retry', 'item_ids text[] DEFAULT NULL::text[], organization_id text DEFAULT NULL::text, retried_by text DEFAULT NULL::text', false),
+    ('pems_pull', 'organization_id text, pfa_id text DEFAULT NULL::text, mode text DEFAULT ''delta''::text, requested_by text DEFAULT NULL::text', false),
+    ('pems_rollback_preview', 'organization_id text, pfa_id text, version integer', false),
+    ('pems_rollback', 'organization_id text, pfa_id text, version integer, reason text, requested_by text DEFAULT NULL::text', false),
+    ('pems_health_check', 'organization_id text', false),
+    ('pems_health', '', false);
+CREATE VIEW routine AS
+    SELECT p.oid, p.proname::text AS name, pg_get_function_arguments(p.oid) AS arguments, pg_get_function_result(p.oid) AS result
+    FROM member m JOIN pg_proc p ON m.classid = 'pg_proc'::regclass AND p.oid = m.objid WHERE p.proname !~ '^_';
+
+SELECT is_empty('SELECT name FROM contract WHERE must_exist EXCEPT SELECT name FROM routine', 'all functions are there');
+SELECT is_empty('SELECT name, arguments FROM routine WHERE name IN (SELECT name FROM contract) EXCEPT SELECT name, arguments FROM contract', 'arguments, names and defaults');
+SELECT is_empty('SELECT name, result FROM routine WHERE name IN (SELECT name FROM contract) AND result <> ''jsonb''', 'all return jsonb');
+SELECT is_empty('SELECT name FROM routine GROUP BY name HAVING count(*) > 1', 'no overloads, so that named arguments never become ambiguous');
+SELECT is_empty('SELECT name FROM routine EXCEPT SELECT name FROM contract EXCEPT VALUES (''pems_metrics''), (''pems_purge''), (''pems_schedule_maintenance'')', 'no public function that is not in the contract');
+
+-- An application.
+INSERT INTO organization VALUES ('org-rio', 'RIO', 'Rio Grande'), ('org-rio2', 'RIO2', 'Rio Grande 2');
+INSERT INTO pfa_mirror (organization_id, pfa_id, version, data) VALUES ('org-rio', 'PFA-12345', 3, '{"monthlyRate": 5000, "dor": "BEO", "source": "Rental"}'), ('org-rio2', 'PFA-12345', 1, '{}');
+INSERT INTO pfa_modification (id, organization_id, pfa_id, base_version, delta, created_by, change_reason) VALUES
+    ('m1', 'org-rio', 'PFA-12345', 3, '{"forecastStart": "2025-01-15T00:00:00Z", "forecastEnd": "2025-06-30T00:00:00Z", "monthlyRate": 5500.00, "dor": "PROJECT"}', 'john.doe@example.com', 'Budget reallocation'),
+    ('m2', 'org-rio', 'PFA-12345', 3, '{"monthlyRate": -1}', 'john.doe@example.com', NULL),
+    ('m3', 'org-rio', 'PFA-12345', 3, '{"model": "LR"}', 'john.doe@example.com', NULL),
+    ('m4', 'org-rio2', 'PFA-12345', 1, '{"model": "LR"}', 'john.doe@example.com', NULL);
+
+/* Keys of an object with the types of their values. */
+CREATE FUNCTION shape(value jsonb) RETURNS text LANGUAGE sql AS $$ SELECT string_agg(key || ':' || jsonb_typeof(v), ' ' ORDER BY key COLLATE "C") FROM jsonb_each(value) e (key, v) $$;
+
+-- pems_commit
+CREATE TEMPORARY TABLE answer AS SELECT pems_commit(organization_id => 'org-rio', modification_ids => ARRAY['m1', 'm2', 'm3'], committed_by => 'john.doe@example.com', priority => 'high') AS r;
+SELECT is((SELECT shape(r) FROM answer), 'estimatedCompletionTime:string jobId:string queuedCount:number rejected:array success:boolean', 'pems_commit: shape');
+SELECT is((SELECT shape(r #> '{rejected,0}') FROM answer), 'code:string errors:array modificationId:string', 'pems_commit: shape of a rejection');
+SELECT is((SELECT r #> '{rejected,0}' FROM answer), '{"modificationId": "m2", "code": "VALIDATION_FAILED", "errors": ["Monthly rate must be positive"]}', 'pems_commit: a rejection');
+SELECT matches((SELECT r ->> 'estimatedCompletionTime' FROM answer), '^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z$', 'times are ISO 8601 in UTC with Z');
+SELECT is((SELECT id FROM pems_sync_job), (SELECT r ->> 'jobId' FROM answer), 'jobId is the job''s');
+SELECT is((SELECT (r -> 'queuedCount')::integer FROM answer), 2, 'queuedCount');
+SELECT is((SELECT array_agg(priority) FROM pfa_write_queue), '{10,10}', 'priority high is 10');
+SET LOCAL timezone = 'Asia/Kolkata';
+SELECT matches((SELECT pems_write_sync('org-rio') ->> 'estimatedCompletionTime'), 'Z$', 'whatever the session''s time zone is');
+SELECT ok(abs(extract(epoch FROM (pems_write_sync('org-rio') ->> 'estimatedCompletionTime')::timestamptz - now())) < 600, 'and it is the right time');
+SET LOCAL timezone = 'UTC';
+SET LOCAL datestyle = 'German, DMY';
+SELECT matches((SELECT pems_sync_status('org-rio') ->> 'nextSyncAt'), '^\d{4}-\d\d-\d\dT', 'whatever the date style is');
+RESET datestyle;
+
+-- pems_write_sync
+SELECT is(shape(pems_write_sync(organization_id => 'org-rio', modification_ids => ARRAY['m1'], priority => 'low')), 'estimatedCompletionTime:string jobId:string queuedCount:number success:boolean', 'pems_write_sync: shape');
+SELECT is((SELECT priority FROM pfa_write_queue WHERE modification_id = 'm1'), -10, 'priority low is -10');
+
+-- pems_sync_status
+SELECT is(shape(pems_sync_status(organization_id => 'org-rio', status => 'pending', start_date => now() - interval '1 day', end_date => now())),
+    'avgSyncTime:null completed:number conflicts:number failed:number health:string held:number items:array lastSyncAt:null nextSyncAt:string oldestQueuedSeconds:number paused:boolean processing:number totalQueued:number', 'pems_sync_status: shape');
+SELECT is(shape(pems_sync_status()), 'avgSyncTime:null completed:number conflicts:number failed:number health:string held:number lastSyncAt:null nextSyncAt:string oldestQueuedSeconds:number paused:boolean processing:number totalQueued:number', 'pems_sync_status: without status no items');
+SELECT is((pems_sync_status('org-rio') -> 'totalQueued')::integer, 2, 'totalQueued: pending items');
+SELECT is((pems_sync_status('org-rio') -> 'held')::integer, 1, 'held: those that wait for an earlier one');
+SELECT matches(pems_sync_status('org-rio') ->> 'health', '^(healthy|degraded|unhealthy)$', 'health');
+
+-- pems_discard
+SELECT is(shape(pems_discard(modification_id => 'm3', discarded_by => 'john.doe@example.com', organization_id => 'org-rio')), 'modificationId:string outcome:string success:boolean', 'pems_discard: shape');
+UPDATE pfa_write_queue SET status = 'processing' WHERE modification_id = 'm1';
+SELECT is(pems_discard('m1'), '{"success": false, "modificationId": "m1", "outcome": "in_flight"}', 'pems_discard: in flight');
+
+-- pems_validate
+SELECT is(pems_validate(changes => '{"dor": "BEO"}', current => '{}'), '{"valid": true, "errors": []}', 'pems_validate: valid');
+SELECT is(pems_validate('{"dor": "X", "source": "Rental"}'), '{"valid": false, "errors": ["DOR must be BEO or PROJECT", "Monthly rate required for rentals"]}', 'pems_validate: not valid');
+SELECT is(pems_validate('{"source": "Purchase", "monthlyRate": -1, "forecastStart": "2025-02-01", "forecastEnd": "2025-01-01"}') -> 'errors',
+    '["Forecast end must be after forecast start", "Monthly rate must be positive", "Purchase price required for purchases"]', 'pems_validate: the words of the contract');
+SELECT is(pems_validate(jsonb_build_object('description', repeat('x', 501))) -> 'errors', '["Description must be less than 500 characters"]', 'pems_validate: length');
+
+-- pems_pause, pems_resume, pems_attach, pems_detach
+SELECT is(pems_pause(organization_id => 'org-rio', reason => 'why', paused_by => 'carol') -> 'success', 'true', 'pems_pause');
+SELECT is(pems_sync_status('org-rio') -> 'paused', 'true', 'paused in the status');
+SELECT is(pems_resume(organization_id => 'org-rio', resumed_by => 'carol') -> 'success', 'true', 'pems_resume');
+SELECT is(pems_attach(create_missing => false) -> 'success', 'true', 'pems_attach');
+
+-- SQLSTATEs: 22023 for an argument, P0002 for what is not there, 55000 for what is not possible now, 42501 for what is not allowed.
+SELECT throws_ok($$SELECT pems_commit('nowhere')$$, 'P0002', 'organization "nowhere" does not exist', 'pems_commit: unknown organization');
+SELECT throws_ok($$SELECT pems_commit('org-rio', priority => 'x')$$, '22023', 'unknown priority "x"', 'pems_commit: unknown priority');
+SELECT throws_ok($$SELECT pems_write_sync('nowhere')$$, 'P0002', NULL, 'pems_write_sync: unknown organization');
+SELECT throws_ok($$SELECT pems_write_sync('org-rio', priority => 'x')$$, '22023', NULL, 'pems_write_sync: unknown priority');
+SELECT throws_ok($$SELECT pems_sync_status('nowhere')$$, 'P0002', NULL, 'pems_sync_status: unknown organization');
+SELECT throws_ok($$SELECT pems_sync_status(status => 'x')$$, '22023', NULL, 'pems_sync_status: unknown status');
+SELECT throws_ok($$SELECT pems_discard('nowhere')$$, 'P0002', NULL, 'pems_discard: unknown modification');
+SELECT throws_ok($$SELECT pems_discard('m4', NULL, 'org-rio')$$, 'P0002', 'modification "m4" does not exist', 'pems_discard: of another organization, in the same words');
+SELECT throws_ok($$SELECT pems_discard('m3')$$, '55000', NULL, 'pems_discard: finished');
+SELECT throws_ok($$SELECT pems_validate('[]')$$, '22023', NULL, 'pems_validate: no object');
+SELECT throws_ok($$SELECT pems_set_credential('org-rio', 'http://pems.invalid', decode(repeat('00', 64), 'hex'), '0123456789abcdef')$$, '22023', NULL, 'pems_set_credential: not https');
+SELECT throws_ok($$SELECT pems_pause('nowhere')$$, 'P0002', NULL, 'pems_pause: unknown organization');
+CREATE ROLE pgtap_pems_nobody;
+SELECT ok(NOT has_function_privilege('pgtap_pems_nobody', oid, 'EXECUTE'), 'nobody may call ' || name) FROM routine ORDER BY name COLLATE "C";
+SELECT is(pems_detach() -> 'success', 'true', 'pems_detach');
+SELECT throws_ok($$SELECT pems_commit('org-rio')$$, '55000', NULL, 'pems_commit: not attached');
+
+SELECT * FROM finish();
+ROLLBACK;

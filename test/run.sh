@@ -1,0 +1,73 @@
+#!/usr/bin/env bash
+# run.sh: all tests.  `make test` calls it.
+#
+# Installs packages that are missing, builds a copy of the checkout with warnings as errors,
+# installs it, and runs the layers; the last line is "N passed, N failed".  Leaves nothing
+# behind but the installed extension, and after a failure the logs in build/test-failure.
+#
+#   ONLY=unit,tap      only these layers
+#   TEST_JOBS=1        one test program at a time (2)
+#   PG_CONFIG=path     the PostgreSQL to test with (pg_config)
+. "$(dirname "$0")/support/base.sh"
+. "$PROJECT/test/support/packages.sh"
+. "$PROJECT/test/support/scratch.sh"
+. "$PROJECT/test/support/build.sh"
+. "$PROJECT/test/support/cluster.sh"
+. "$PROJECT/test/support/results.sh"
+for file in "$PROJECT"/test/layers/*.sh; do
+    # shellcheck source=/dev/null
+    . "$file"
+done
+
+LAYERS=(unit fuzz regress isolation pgtap tap lint)
+
+# The layers to run: all, or those that ONLY names.
+chosen_layers()
+{
+    local layer
+
+    for layer in ${ONLY//,/ }; do
+        [[ " ${LAYERS[*]} " == *" $layer "* ]] || die "ONLY: there is no layer $layer; layers: ${LAYERS[*]}"
+    done
+    for layer in "${LAYERS[@]}"; do
+        case ,$ONLY, in
+            ,, | *,"$layer",*) say "$layer" ;;
+        esac
+    done
+}
+
+# A layer that has files but whose tests did not run is a failure.
+run_layer()
+{
+    local layer=$1 before=$((PASSED + FAILED + SKIPPED)) begin
+
+    begin=$(now)
+    say "$layer"
+    "layer_$layer"
+    if [ $((PASSED + FAILED + SKIPPED)) -eq "$before" ]; then
+        say "  --      no tests"
+    fi
+    say "  ($(seconds_since "$begin") s)"
+}
+
+main()
+{
+    local layers layer
+
+    ONLY=${ONLY:-}
+    forget_surroundings
+    layers=$(chosen_layers)
+    ensure_packages test
+    scratch_open
+    find_postgresql
+    say "Building and installing ($("$PG_CONFIG" --version), $(date -u +%FT%TZ)) ..."
+    copy_source
+    build_source WERROR=1 all programs
+    install_source
+    for layer in $layers; do
+        run_layer "$layer"
+    done
+    summarize
+}
+
+main

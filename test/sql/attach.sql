@@ -1,0 +1,128 @@
+-- pems_attach() and pems_detach(): what the application's tables must look like, and what is added to them.
+\set ECHO none
+\i test/support/regress_helpers.sql
+\i test/support/regress_tables.sql
+\set ECHO all
+CREATE EXTENSION pems_sync;
+SELECT pems_detach();
+DROP TABLE pfa_modification, pfa_mirror, organization;
+
+-- Nothing there: one error names every table.
+SELECT regress.attempt('SELECT pems_attach()');
+-- a view or a partitioned table is no host table
+CREATE VIEW organization AS SELECT 'o'::text AS id, 'O'::text AS code, 'O'::text AS name;
+CREATE TABLE pfa_mirror (id text, organization_id text) PARTITION BY LIST (organization_id);
+SELECT regress.attempt('SELECT pems_attach()');
+DROP VIEW organization;
+DROP TABLE pfa_mirror;
+
+-- Every missing column, wrong type and missing key, in one error.
+CREATE TABLE organization (id integer PRIMARY KEY, code varchar(20) UNIQUE);
+CREATE TABLE pfa_mirror (id text, organization_id text, pfa_id text, version bigint, data json, deleted_at timestamp, UNIQUE (pfa_id));
+CREATE TABLE pfa_modification (id uuid, pfa_id text, delta jsonb, created_at date, sync_status integer, pems_version bigint);
+SELECT regress.attempt('SELECT pems_attach()');
+-- nothing was changed by it
+SELECT count(*) AS columns FROM information_schema.columns WHERE table_schema = 'public' AND table_name IN ('organization', 'pfa_mirror', 'pfa_modification');
+SELECT count(*) AS attached FROM pems_control;
+DROP TABLE organization, pfa_mirror, pfa_modification;
+
+-- Keys: in any order of columns, also as a unique index; but not partial, not on an expression, not with more columns.
+CREATE TABLE organization (id text, code text, name text);
+CREATE TABLE pfa_mirror (id text, organization_id text, pfa_id text, version integer, data jsonb);
+CREATE TABLE pfa_modification (id text PRIMARY KEY, organization_id text, pfa_id text, base_version integer, delta jsonb, created_by text, created_at timestamptz);
+CREATE UNIQUE INDEX organization_id_index ON organization (id) WHERE id <> '';
+CREATE UNIQUE INDEX organization_code_index ON organization (lower(code));
+CREATE UNIQUE INDEX pfa_mirror_id_index ON pfa_mirror (id, pfa_id);
+SELECT regress.attempt('SELECT pems_attach()');
+CREATE UNIQUE INDEX organization_id_full ON organization (id);
+CREATE UNIQUE INDEX organization_code_full ON organization (code) INCLUDE (name);
+ALTER TABLE pfa_mirror ADD PRIMARY KEY (id);
+CREATE UNIQUE INDEX pfa_mirror_natural ON pfa_mirror (pfa_id, organization_id);
+INSERT INTO organization VALUES ('org-rio', 'RIO', 'Rio Grande');
+INSERT INTO pfa_mirror VALUES ('a', 'org-rio', 'PFA-1', 3, '{"dor": "BEO"}'), ('b', 'org-rio', 'PFA-2', 7, '{}'), ('c', 'org-rio', 'PFA-3', NULL, NULL);
+SELECT pems_attach();
+
+-- What was added.
+SELECT table_name, column_name, data_type, column_default, is_nullable FROM information_schema.columns
+WHERE table_schema = 'public' AND (table_name, column_name) IN (('pfa_mirror', 'deleted_at'), ('pfa_mirror', 'last_synced_at'), ('pfa_modification', 'operation'),
+    ('pfa_modification', 'change_reason'), ('pfa_modification', 'sync_status'), ('pfa_modification', 'synced_at'),
+    ('pfa_modification', 'sync_error'), ('pfa_modification', 'pems_version'))
+ORDER BY table_name COLLATE "C", ordinal_position;
+SELECT pg_get_indexdef('idx_modification_syncstatus'::regclass);
+SELECT tgrelid::regclass, tgname, pg_get_triggerdef(oid) FROM pg_trigger WHERE tgname ~ '^pems_' AND tgrelid::regclass::text IN ('organization', 'pfa_mirror', 'pfa_modification')
+ORDER BY tgrelid::regclass::text COLLATE "C", tgname COLLATE "C";
+SELECT conrelid::regclass, conname, pg_get_constraintdef(oid) FROM pg_constraint
+WHERE contype = 'f' AND conrelid IN ('pfa_write_queue'::regclass, 'pfa_sync_conflict'::regclass) ORDER BY conrelid::regclass::text COLLATE "C", conname COLLATE "C";
+SELECT pfa_id, version, data, source, modification_id FROM pems_mirror_version ORDER BY pfa_id COLLATE "C";
+-- the columns of the application itself are as they were
+SELECT column_name, data_type FROM information_schema.columns WHERE table_schema = 'public' AND table_name = 'organization' ORDER BY ordinal_position;
+
+-- Again: nothing new, no error, and a snapshot of what the history does not have.
+SELECT pems_attach();
+SELECT pems_attach(create_missing => true);
+SELECT pems_attach(true);
+SELECT count(*) FROM pg_trigger WHERE tgname ~ '^pems_' AND tgrelid::regclass::text IN ('organization', 'pfa_mirror', 'pfa_modification');
+SELECT count(*) FROM pg_constraint WHERE contype = 'f' AND conrelid IN ('pfa_write_queue'::regclass, 'pfa_sync_conflict'::regclass);
+
+-- Something was taken off by hand: attach puts it back.
+DROP TRIGGER pems_versions_updated ON pfa_mirror;
+ALTER TABLE pfa_write_queue DROP CONSTRAINT pfa_write_queue_organization_id_fkey;
+DROP INDEX idx_modification_syncstatus;
+UPDATE pfa_mirror SET version = 8 WHERE pfa_id = 'PFA-2';
+SELECT pems_attach();
+SELECT count(*) FROM pg_trigger WHERE tgname ~ '^pems_' AND tgrelid::regclass::text IN ('organization', 'pfa_mirror', 'pfa_modification');
+SELECT count(*) FROM pg_constraint WHERE contype = 'f' AND conrelid IN ('pfa_write_queue'::regclass, 'pfa_sync_conflict'::regclass);
+SELECT to_regclass('idx_modification_syncstatus');
+SELECT version FROM pems_mirror_version WHERE pfa_id = 'PFA-2' ORDER BY version;
+
+
+-- Detach: triggers and foreign keys go, rows and columns stay, and nothing is queued any more.
+INSERT INTO pfa_modification (id, organization_id, pfa_id, base_version, delta, created_by, created_at) VALUES ('m1', 'org-rio', 'PFA-1', 3, '{"dor": "PROJECT"}', 'alice', now());
+SELECT sync_status, operation FROM pfa_modification;
+SELECT pems_detach();
+SELECT count(*) FROM pg_trigger WHERE tgname ~ '^pems_' AND tgrelid::regclass::text IN ('organization', 'pfa_mirror', 'pfa_modification');
+SELECT count(*) FROM pg_constraint WHERE contype = 'f' AND conrelid IN ('pfa_write_queue'::regclass, 'pfa_sync_conflict'::regclass);
+SELECT count(*) AS attached FROM pems_control;
+SELECT count(*) AS history FROM pems_mirror_version;
+SELECT regress.attempt($$SELECT pems_commit('org-rio')$$);
+SELECT pems_detach();
+-- while detached the mirror moves on; attach finds out
+UPDATE pfa_mirror SET version = 4, data = '{"dor": "PROJECT"}' WHERE pfa_id = 'PFA-1';
+SELECT count(*) AS history FROM pems_mirror_version;
+SELECT pems_attach();
+SELECT version, data, source FROM pems_mirror_version WHERE pfa_id = 'PFA-1' ORDER BY version;
+SET client_min_messages = error;
+SELECT pems_commit('org-rio') -> 'queuedCount';
+SET client_min_messages = warning;
+
+-- A foreign key that cannot hold: a clear error, and nothing half done.
+SELECT pems_detach();
+DELETE FROM pfa_modification;
+SELECT regress.state('SELECT pems_attach()');
+SELECT count(*) FROM pg_trigger WHERE tgname ~ '^pems_' AND tgrelid::regclass::text IN ('organization', 'pfa_mirror', 'pfa_modification');
+DELETE FROM pfa_write_queue;
+SELECT pems_attach() -> 'success';
+
+SELECT pems_detach() -> 'success';
+DROP TABLE organization, pfa_mirror, pfa_modification;
+
+-- create_missing makes what does not exist, and only that, as tables of the caller.
+DELETE FROM pfa_write_queue;
+DELETE FROM pems_mirror_version;
+CREATE ROLE regress_pems_admin;
+GRANT pems_sync_admin TO regress_pems_admin;
+CREATE TABLE organization (id text PRIMARY KEY, code text NOT NULL UNIQUE, name text, region text);
+SET ROLE regress_pems_admin;
+SELECT pems_attach(create_missing => true);
+RESET ROLE;
+SELECT relname, relowner = 'regress_pems_admin'::regrole AS of_the_caller FROM pg_class
+WHERE relname IN ('organization', 'pfa_mirror', 'pfa_modification') AND relnamespace = 'public'::regnamespace ORDER BY relname COLLATE "C";
+SELECT column_name FROM information_schema.columns WHERE table_schema = 'public' AND table_name = 'organization' ORDER BY ordinal_position;
+-- create_missing does not repair a table that is there
+ALTER TABLE pfa_mirror DROP COLUMN data;
+SELECT regress.attempt('SELECT pems_attach(create_missing => true)');
+DROP EXTENSION pems_sync;
+DROP TABLE pfa_modification, pfa_mirror, organization;
+DROP ROLE regress_pems_admin;
+
+DROP SCHEMA regress CASCADE;

@@ -1,0 +1,146 @@
+-- _pems_claim(), as the worker calls it: one item per record, in commit order, the best first, and nothing that is held or paused.
+\set ECHO none
+\i test/support/regress_helpers.sql
+\i test/support/regress_tables.sql
+\set ECHO all
+CREATE EXTENSION pems_sync;
+\set ECHO none
+\i test/support/regress_application.sql
+\set ECHO all
+
+-- An empty queue.
+SET ROLE pems_sync_worker;
+SELECT regress.claim();
+RESET ROLE;
+
+-- What a claim gives and does.
+SELECT regress.queue('m1', 'PFA-1', '{"monthlyRate": 5500}', change_reason => 'Budget reallocation');
+SET ROLE pems_sync_worker;
+SELECT operation, next_request, attempt, retry_count, rounds, outcome_unknown, previous_version, payload, base_version, mirror_version, mirror_deleted,
+       created_by, change_reason, base_data, own_data, mirror_data, claim_token IS NOT NULL AS token, max_retries = current_setting('pems_sync.max_retries')::integer AS retries_as_set
+FROM _pems_claim(ARRAY['org-rio'], ARRAY[10]);
+RESET ROLE;
+SELECT status, waits_for, attempt, sent_version, claim_token IS NOT NULL AS token, last_attempt_at IS NOT NULL AS attempted FROM pfa_write_queue;
+SELECT sync_status FROM pfa_modification;
+-- what is claimed is not claimed again
+SELECT count(*) FROM regress.claim();
+DELETE FROM pfa_write_queue;
+
+-- At most one of a record, the first in commit order, whatever the priorities; the others wait for their turn.
+SELECT regress.queue('a1', 'PFA-1', priority => 'low'), regress.queue('a2', 'PFA-1', priority => 'high'), regress.queue('a3', 'PFA-1'),
+       regress.queue('b1', 'PFA-2'), regress.queue('c1', 'PFA-3', priority => 'high'), regress.queue('c2', 'PFA-3', priority => 'low'), regress.queue('d1', 'PFA-4');
+SET ROLE pems_sync_worker;
+-- by priority, then schedule, then commit order
+SELECT regress.claim(2);
+SELECT regress.claim(2);
+SELECT regress.claim(2);
+RESET ROLE;
+SELECT modification_id, status, waits_for FROM regress.items;
+DELETE FROM pfa_write_queue;
+SELECT regress.queue('s1', 'PFA-1'), regress.queue('s2', 'PFA-2'), regress.queue('s3', 'PFA-3');
+UPDATE pfa_write_queue SET scheduled_at = scheduled_at - interval '1 hour' WHERE modification_id = 's3';
+SELECT regress.claim(2);
+DELETE FROM pfa_write_queue;
+
+-- Several organizations in one call, each with its own number; the answer takes turns among them.
+SELECT regress.queue('r1', 'PFA-1'), regress.queue('r2', 'PFA-2'), regress.queue('r3', 'PFA-3'),
+       regress.queue('q1', 'PFA-1', organization_id => 'org-rio2'), regress.queue('q2', 'PFA-2', organization_id => 'org-rio2'),
+       regress.queue('p1', 'PFA-9', organization_id => 'org-port');
+SET ROLE pems_sync_worker;
+SELECT q.modification_id FROM _pems_claim(ARRAY['org-rio', 'org-rio2', 'org-nowhere'], ARRAY[2, 10, 5]) WITH ORDINALITY c JOIN pfa_write_queue q ON q.id = c.item_id ORDER BY c.ordinality;
+SELECT regress.claim(0, 'org-port');
+SELECT count(*) FROM _pems_claim('{}', '{}');
+RESET ROLE;
+DELETE FROM pfa_write_queue;
+
+-- Held by an earlier item that waits for a retry, is in flight, in conflict or dead; a finished one holds nobody.
+CREATE FUNCTION regress.after(first_status text, first_waits text DEFAULT NULL) RETURNS text LANGUAGE plpgsql AS $$
+DECLARE
+    claimed text;
+BEGIN
+    DELETE FROM pfa_write_queue;
+    PERFORM regress.draft(first_status || coalesce('-' || first_waits, '') || n, 'PFA-1') FROM generate_series(1, 2) n;
+    PERFORM regress.commit(NULL);
+    UPDATE pfa_write_queue SET status = first_status, waits_for = first_waits, scheduled_at = now() + interval '1 hour', claim_token = 0 WHERE waits_for IS NULL;
+    -- also if the second was taken for ready
+    UPDATE pfa_write_queue SET waits_for = NULL WHERE waits_for = 'turn';
+    SELECT string_agg(c, ' ') INTO claimed FROM regress.claim() c;
+    RETURN concat('claimed ', coalesce(claimed, 'nothing'), ', the second ', (SELECT concat_ws(' ', status, 'waits for ' || waits_for) FROM pfa_write_queue ORDER BY commit_seq DESC LIMIT 1));
+END
+$$;
+SELECT s, regress.after(s) FROM unnest(ARRAY['processing', 'conflict', 'failed']) s;
+SELECT regress.after('pending', 'time');
+SELECT s, regress.after(s) FROM unnest(ARRAY['completed', 'cancelled']) s;
+-- a later item in flight holds an earlier one, too: two sessions had committed at the same time, and one of them was sent already
+DELETE FROM pfa_write_queue;
+SELECT regress.queue('early', 'PFA-1'), regress.queue('late', 'PFA-1');
+UPDATE pfa_write_queue SET waits_for = NULL;
+UPDATE pfa_write_queue SET status = 'processing', claim_token = 0 WHERE modification_id = 'late';
+SELECT regress.claim();
+SELECT modification_id, status, waits_for FROM regress.items;
+DELETE FROM pfa_write_queue;
+-- both ready: the first goes, the second is sent back
+SELECT regress.queue('first', 'PFA-1', priority => 'low'), regress.queue('second', 'PFA-1', priority => 'high');
+UPDATE pfa_write_queue SET waits_for = NULL;
+SELECT regress.claim();
+SELECT modification_id, status, waits_for FROM regress.items;
+DELETE FROM pfa_write_queue;
+-- other records, and the same record of another organization, never wait for it
+SELECT regress.queue('h' || n, 'PFA-1') FROM generate_series(1, 50) n \g /dev/null
+SELECT regress.queue('other', 'PFA-2'), regress.queue('rio2', 'PFA-1', organization_id => 'org-rio2');
+UPDATE pfa_write_queue SET status = 'failed' WHERE modification_id = 'h1';
+SELECT regress.claim(1), regress.claim(1, 'org-rio2');
+DELETE FROM pfa_write_queue;
+
+-- Paused: one organization, or all.
+SELECT regress.queue('x1', 'PFA-1'), regress.queue('x2', 'PFA-1', organization_id => 'org-rio2');
+SELECT pems_pause('org-rio') -> 'paused';
+SELECT 'rio', regress.claim() UNION ALL SELECT 'rio2', regress.claim(1, 'org-rio2');
+SELECT pems_resume('org-rio') -> 'paused', pems_pause() -> 'paused';
+SELECT regress.claim();
+INSERT INTO pems_pause (organization_id, cause, paused_by) VALUES ('org-rio', 'credential', 'pems_sync');
+SELECT pems_resume() -> 'paused';
+SELECT regress.claim();
+DELETE FROM pfa_write_queue;
+
+-- What the decision needs, when the mirror has moved on from what the user saw: base, own changes, mirror.
+SELECT regress.draft('o1', 'PFA-5', '{"model": "mine"}'), regress.draft('o2', 'PFA-5', '{"dor": "PROJECT", "model": "mine again"}'), regress.draft('o3', 'PFA-5', '{"model": "hers"}', 'bob');
+SELECT regress.commit(ARRAY['o1']);
+SELECT regress.claim();
+SET ROLE pems_sync_worker;
+SELECT regress.record(regress.applied('o1'));
+RESET ROLE;
+UPDATE pfa_mirror SET version = 3, data = data || '{"category": "Trucks"}' WHERE organization_id = 'org-rio' AND pfa_id = 'PFA-5';
+SELECT regress.commit(ARRAY['o2']);
+SELECT base_version, mirror_version, base_data -> 'model' AS base_model, base_data -> 'category' AS base_category, own_data, mirror_data -> 'model' AS model, mirror_data -> 'category' AS category
+FROM _pems_claim(ARRAY['org-rio'], ARRAY[1]);
+DELETE FROM pfa_write_queue WHERE modification_id = 'o2';
+-- bob's edit: alice's is not his own
+SELECT regress.commit(ARRAY['o3']);
+SELECT base_version, mirror_version, own_data, mirror_data -> 'model' AS model FROM _pems_claim(ARRAY['org-rio'], ARRAY[1]);
+DELETE FROM pfa_write_queue WHERE modification_id = 'o3';
+-- the base is missing from the history; the mirror is deleted; there is no mirror any more
+SELECT regress.queue('o4', 'PFA-6', base_version => 99);
+UPDATE pfa_mirror SET deleted_at = now() WHERE organization_id = 'org-rio' AND pfa_id = 'PFA-6';
+SELECT base_version, mirror_version, mirror_deleted, base_data, mirror_data IS NOT NULL AS mirror FROM _pems_claim(ARRAY['org-rio'], ARRAY[1]);
+SELECT regress.queue('o5', 'PFA-4');
+DELETE FROM pfa_mirror WHERE organization_id = 'org-rio' AND pfa_id = 'PFA-4';
+SELECT base_version, mirror_version, mirror_deleted, base_data, mirror_data FROM _pems_claim(ARRAY['org-rio'], ARRAY[1]);
+SELECT modification_id, status, sent_version FROM regress.items WHERE modification_id IN ('o4', 'o5');
+DELETE FROM pfa_write_queue;
+
+-- A read keeps the version of the write before it, and the next write takes the mirror's.
+SELECT regress.queue('v1', 'PFA-1');
+UPDATE pfa_write_queue SET next_request = 'read', sent_version = 7, outcome_unknown = true, attempt = 4;
+SELECT next_request, previous_version, outcome_unknown, attempt FROM _pems_claim(ARRAY['org-rio'], ARRAY[1]);
+SELECT sent_version, attempt FROM pfa_write_queue;
+UPDATE pfa_write_queue SET status = 'pending', next_request = 'write';
+SELECT next_request, previous_version, mirror_version, attempt FROM _pems_claim(ARRAY['org-rio'], ARRAY[1]);
+SELECT sent_version FROM pfa_write_queue;
+-- each claim has a token of its own, and they grow
+UPDATE pfa_write_queue SET status = 'pending';
+SELECT (SELECT claim_token FROM pfa_write_queue) < (SELECT claim_token FROM _pems_claim(ARRAY['org-rio'], ARRAY[1])) AS grows;
+
+DROP SCHEMA regress CASCADE;
+DROP EXTENSION pems_sync;
+DROP TABLE pfa_modification, pfa_mirror, organization;

@@ -1,0 +1,89 @@
+-- Deleting modifications and truncating the application's tables while items are unfinished.
+\set ECHO none
+\i test/support/regress_helpers.sql
+\i test/support/regress_tables.sql
+\set ECHO all
+CREATE EXTENSION pems_sync;
+\set ECHO none
+\i test/support/regress_application.sql
+\set ECHO all
+CREATE ROLE regress_pems_app;
+GRANT SELECT, INSERT, UPDATE, DELETE, TRUNCATE ON pfa_modification, pfa_mirror, organization TO regress_pems_app;
+
+-- Drafts and finished ones can be deleted.
+SELECT regress.draft('draft', 'PFA-1'), regress.queue('done', 'PFA-2');
+UPDATE pfa_write_queue SET status = 'completed', completed_at = now();
+SET ROLE regress_pems_app;
+DELETE FROM pfa_modification;
+RESET ROLE;
+SELECT count(*) FROM pfa_write_queue;
+SELECT count(*) FROM pems_audit_log WHERE event_type = 'DISCARDED';
+
+-- In flight, or nobody knows whether it arrived, or written and the mirror not read yet: 55000.
+SELECT regress.queue('flying', 'PFA-1'), regress.queue('unknown', 'PFA-2'), regress.queue('written', 'PFA-3');
+UPDATE pfa_write_queue SET status = 'processing', claim_token = 1 WHERE modification_id = 'flying';
+UPDATE pfa_write_queue SET outcome_unknown = true, next_request = 'read' WHERE modification_id = 'unknown';
+UPDATE pfa_write_queue SET next_request = 'refresh' WHERE modification_id = 'written';
+SET ROLE regress_pems_app;
+SELECT regress.attempt($$DELETE FROM pfa_modification WHERE id = 'flying'$$);
+SELECT regress.attempt($$DELETE FROM pfa_modification WHERE id = 'unknown'$$);
+SELECT regress.attempt($$DELETE FROM pfa_modification WHERE id = 'written'$$);
+-- one of many: none is deleted
+SELECT regress.draft('draft', 'PFA-1');
+SELECT regress.state('DELETE FROM pfa_modification');
+SELECT count(*) FROM pfa_modification;
+RESET ROLE;
+SELECT count(*) FROM pfa_write_queue;
+
+-- What waits goes with its modification: its item is cancelled, the audit log says so, its successors are looked at, the numbers follow.
+UPDATE pfa_write_queue SET status = 'completed', next_request = 'write', outcome_unknown = false, completed_at = now();
+SELECT regress.queue('w1', 'PFA-4'), regress.queue('w2', 'PFA-4'), regress.queue('w3', 'PFA-5'), regress.queue('dead', 'PFA-6'), regress.queue('conflict', 'PFA-3');
+UPDATE pfa_write_queue SET status = 'failed', completed_at = now() WHERE modification_id = 'dead';
+UPDATE pfa_write_queue SET status = 'conflict' WHERE modification_id = 'conflict';
+INSERT INTO pfa_sync_conflict (pfa_id, organization_id, modification_id, item_id, local_version, pems_version, local_data, kind)
+SELECT pfa_id, organization_id, modification_id, id, 1, 2, payload, 'update_update' FROM pfa_write_queue WHERE modification_id = 'conflict';
+DELETE FROM pems_recheck;
+SET ROLE regress_pems_app;
+DELETE FROM pfa_modification WHERE id IN ('w1', 'w3', 'dead', 'conflict');
+RESET ROLE;
+SELECT modification_id, status, waits_for FROM regress.items WHERE modification_id NOT IN ('flying', 'unknown', 'written');
+SELECT count(*) FROM pfa_sync_conflict;
+SELECT pfa_id FROM pems_recheck ORDER BY pfa_id COLLATE "C";
+SELECT event_type, modification_id, actor, error FROM pems_audit_log WHERE event_type = 'DISCARDED' ORDER BY modification_id COLLATE "C";
+SELECT s -> 'totalQueued', s -> 'held', s -> 'failed', s -> 'conflicts' FROM pems_sync_status('org-rio') s;
+SET ROLE pems_sync_worker;
+SELECT _pems_prepare();
+RESET ROLE;
+SELECT modification_id, status, waits_for FROM regress.items WHERE modification_id = 'w2';
+
+-- An organization with items, or with conflicts, cannot be deleted.
+SELECT regress.state($$DELETE FROM organization WHERE id = 'org-rio'$$);
+
+-- TRUNCATE of each table, alone, together, and with CASCADE, while an item is unfinished.
+SELECT regress.attempt('TRUNCATE pfa_mirror');
+SELECT regress.attempt('TRUNCATE pfa_modification CASCADE');
+SELECT regress.attempt('TRUNCATE organization CASCADE');
+SELECT regress.state('TRUNCATE pfa_modification, pfa_write_queue, pfa_sync_conflict');
+SELECT regress.state('TRUNCATE organization, pfa_mirror, pfa_modification, pfa_write_queue, pfa_sync_conflict');
+SET ROLE regress_pems_app;
+SELECT regress.state('TRUNCATE pfa_mirror');
+RESET ROLE;
+CREATE FUNCTION regress.truncate_with(wanted text) RETURNS text LANGUAGE plpgsql AS $$
+BEGIN
+    UPDATE pfa_write_queue SET status = wanted, waits_for = NULL WHERE modification_id = 'w2';
+    RETURN regress.state('TRUNCATE pfa_mirror');
+END
+$$;
+SELECT s, regress.truncate_with(s) FROM unnest(ARRAY['processing', 'conflict', 'failed']) s;
+SELECT count(*) > 0 AS still_there FROM pfa_mirror;
+-- finished or cancelled: nothing in the way
+SELECT regress.truncate_with('cancelled');
+SELECT count(*) FROM pfa_mirror;
+SELECT regress.state('TRUNCATE pfa_modification CASCADE');
+SELECT count(*) FROM pfa_write_queue;
+SELECT s -> 'totalQueued', s -> 'held', s -> 'failed', s -> 'conflicts' FROM pems_sync_status('org-rio') s;
+
+DROP SCHEMA regress CASCADE;
+DROP EXTENSION pems_sync;
+DROP TABLE pfa_modification, pfa_mirror, organization;
+DROP ROLE regress_pems_app;

@@ -1,0 +1,143 @@
+-- What the worker does besides sending: _pems_prepare(), _pems_settle(), _pems_adopt(), _pems_quarantine(), _pems_mark_syncing(), _pems_fold_stats().
+\set ECHO none
+\i test/support/regress_helpers.sql
+\i test/support/regress_tables.sql
+\set ECHO all
+CREATE EXTENSION pems_sync;
+\set ECHO none
+\i test/support/regress_application.sql
+\set ECHO all
+CREATE FUNCTION regress.clear() RETURNS void LANGUAGE sql AS $$ DELETE FROM pfa_write_queue; DELETE FROM pfa_modification; DELETE FROM pems_recheck; TRUNCATE pems_audit_log; $$;
+
+-- prepare: items whose time has come are ready; the answer is when the next one's time comes.
+SELECT regress.queue('a1', 'PFA-1'), regress.queue('a2', 'PFA-2'), regress.queue('a3', 'PFA-3'), regress.queue('a4', 'PFA-4');
+UPDATE pfa_write_queue SET waits_for = 'time', scheduled_at = CASE modification_id WHEN 'a1' THEN now() - interval '1 second' WHEN 'a2' THEN '2040-01-01 00:00+00' ELSE '2041-01-01 00:00+00' END
+WHERE modification_id <> 'a4';
+SET ROLE pems_sync_worker;
+SELECT _pems_prepare();
+RESET ROLE;
+SELECT modification_id, waits_for FROM regress.items;
+SELECT regress.clear();
+SELECT _pems_prepare() IS NULL AS nothing_waits;
+
+-- prepare: records in pems_recheck get their turn, and only those; the first of each goes, at its time.
+SELECT regress.queue('b1', 'PFA-1'), regress.queue('b2', 'PFA-1'), regress.queue('b3', 'PFA-1'), regress.queue('c1', 'PFA-2'), regress.queue('c2', 'PFA-2'),
+       regress.queue('d1', 'PFA-3'), regress.queue('d2', 'PFA-3'), regress.queue('e1', 'PFA-1', organization_id => 'org-rio2'), regress.queue('e2', 'PFA-1', organization_id => 'org-rio2');
+SET ROLE pems_sync_worker;
+SELECT _pems_prepare() IS NULL AS nothing_waits;
+RESET ROLE;
+SELECT count(*) FROM pems_recheck;
+SELECT modification_id, waits_for FROM regress.items;
+UPDATE pfa_write_queue SET status = 'cancelled', completed_at = now() WHERE modification_id IN ('b1', 'd1', 'e1');
+UPDATE pfa_write_queue SET status = 'failed', completed_at = now() WHERE modification_id = 'c1';
+UPDATE pfa_write_queue SET scheduled_at = '2040-01-01 00:00+00' WHERE modification_id = 'd2';
+INSERT INTO pems_recheck (organization_id, pfa_id) VALUES ('org-rio', 'PFA-1'), ('org-rio', 'PFA-1'), ('org-rio', 'PFA-2'), ('org-rio', 'PFA-3'), ('org-rio', 'PFA-99');
+SELECT _pems_prepare();
+SELECT modification_id, status, waits_for FROM regress.items WHERE modification_id NOT IN ('b1', 'd1', 'e1');
+SELECT regress.clear();
+
+-- adopt: what a dead worker left.  A write: nobody knows whether it arrived, so the next request is a read, two seconds after
+-- the write; a read or a refresh is repeated.  Each gets its line in the audit log.
+SELECT regress.queue('w1', 'PFA-1'), regress.queue('w2', 'PFA-2', operation => 'DELETE'), regress.queue('r1', 'PFA-3'), regress.queue('r2', 'PFA-4'), regress.queue('f1', 'PFA-5'), regress.queue('ready', 'PFA-6');
+UPDATE pfa_write_queue SET next_request = 'read' WHERE modification_id IN ('r1', 'r2');
+UPDATE pfa_write_queue SET outcome_unknown = true, sent_version = 5 WHERE modification_id = 'r2';
+UPDATE pfa_write_queue SET next_request = 'refresh', sent_version = 2 WHERE modification_id = 'f1';
+SET ROLE pems_sync_worker;
+SELECT count(*) FROM regress.claim(5);
+CREATE TEMPORARY TABLE tokens AS SELECT id, claim_token FROM pfa_write_queue;
+SELECT _pems_adopt();
+SELECT _pems_adopt();
+RESET ROLE;
+SELECT * FROM regress.items;
+SELECT q.modification_id, q.claim_token > t.claim_token AS new_token, q.scheduled_at = q.last_attempt_at + interval '2 seconds' AS two_seconds_after FROM pfa_write_queue q JOIN tokens t USING (id) WHERE q.claim_token IS NOT NULL ORDER BY q.commit_seq;
+SELECT event_type, modification_id, actor, attempt, http_method, http_status, error_code, error FROM pems_audit_log WHERE event_type <> 'COMMITTED' ORDER BY modification_id COLLATE "C";
+SELECT s -> 'processing', s -> 'totalQueued' FROM pems_sync_status('org-rio') s;
+-- a write that is long ago may be looked for at once
+UPDATE pfa_write_queue SET status = 'processing', waits_for = NULL, last_attempt_at = now() - interval '1 hour' WHERE modification_id = 'w1';
+SELECT _pems_adopt();
+SELECT scheduled_at <= clock_timestamp() AS at_once FROM pfa_write_queue WHERE modification_id = 'w1';
+SELECT _pems_prepare() IS NOT NULL AS others_wait;
+SELECT regress.claim(1);
+SELECT regress.clear();
+-- a successor keeps its turn; an earlier item that was sent back for the orphan goes on
+SELECT regress.queue('o1', 'PFA-1'), regress.queue('o2', 'PFA-1'), regress.queue('early', 'PFA-2'), regress.queue('late', 'PFA-2');
+UPDATE pfa_write_queue SET status = 'processing', claim_token = 0, last_attempt_at = now(), attempt = 1, waits_for = NULL WHERE modification_id IN ('o1', 'late');
+UPDATE pfa_write_queue SET waits_for = 'turn' WHERE modification_id = 'early';
+DELETE FROM pems_recheck;
+SELECT _pems_adopt();
+SELECT _pems_prepare() IS NOT NULL AS orphans_wait;
+SELECT modification_id, status, waits_for FROM regress.items;
+SELECT regress.clear();
+
+-- quarantine: the database refuses to record; a dead letter, both stories in the audit log, the application's tables untouched.
+SELECT regress.queue('q1', 'PFA-1'), regress.queue('q2', 'PFA-1'), regress.queue('q3', 'PFA-2');
+SELECT count(*) FROM regress.claim();
+SET ROLE pems_sync_worker;
+SELECT _pems_quarantine(regress.outcome('q1', 'completed', '{"request": {"changes": {}}, "pems_version": 2}'), 'a trigger says no');
+RESET ROLE;
+SELECT * FROM regress.items;
+SELECT last_error, completed_at IS NOT NULL FROM pfa_write_queue WHERE modification_id = 'q1';
+SELECT sync_status FROM pfa_modification WHERE id = 'q1';
+SELECT version FROM pfa_mirror WHERE organization_id = 'org-rio' AND pfa_id = 'PFA-1';
+SELECT event_type, modification_id, attempt, http_method, http_status, request, error_code, error FROM pems_audit_log WHERE event_type <> 'COMMITTED';
+-- with a stale token: nothing; of a read: a write that may have arrived is not forgotten
+UPDATE pfa_write_queue SET next_request = 'read', outcome_unknown = true WHERE modification_id = 'q3';
+SELECT _pems_quarantine(regress.outcome('q3', 'pending', '{"event_type": "READ_ATTEMPT", "http_method": "GET", "claim_token": 0}'), 'stale');
+SELECT status FROM pfa_write_queue WHERE modification_id = 'q3';
+SELECT _pems_quarantine(regress.outcome('q3', 'pending', '{"event_type": "READ_ATTEMPT", "http_method": "GET"}'), 'not now');
+SELECT * FROM regress.items WHERE modification_id = 'q3';
+SELECT count(*) FROM pems_audit_log WHERE event_type = 'READ_ATTEMPT';
+SELECT regress.clear();
+
+-- mark_syncing: what is in flight and queued; never what is finished, and nothing at all is no error.
+SELECT regress.queue('s1', 'PFA-1'), regress.queue('s2', 'PFA-2'), regress.queue('s3', 'PFA-3');
+SELECT count(*) FROM regress.claim(2);
+UPDATE pfa_modification SET sync_status = 'synced' WHERE id = 's2';
+SET ROLE pems_sync_worker;
+SELECT _pems_mark_syncing((SELECT array_agg(id) FROM pfa_write_queue));
+SELECT _pems_mark_syncing((SELECT array_agg(id) FROM pfa_write_queue));
+SELECT _pems_mark_syncing('{}');
+RESET ROLE;
+SELECT id, sync_status FROM pfa_modification ORDER BY id COLLATE "C";
+SELECT regress.record(regress.applied('s1'));
+SELECT sync_status FROM pfa_modification WHERE id = 's1';
+SELECT regress.clear();
+
+TRUNCATE pems_sync_stats;
+-- fold: readers see the same sums before and after, with one row for each organization and hour.
+SELECT regress.queue('f' || n, 'PFA-' || (n % 6 + 1)) FROM generate_series(1, 20) n \g /dev/null
+SELECT regress.queue('g1', 'PFA-1', organization_id => 'org-rio2');
+SELECT count(*) FROM regress.claim();
+SELECT regress.record(VARIADIC (SELECT array_agg(regress.applied(modification_id)) FROM pfa_write_queue WHERE status = 'processing')) <> '' AS recorded;
+UPDATE pfa_write_queue SET completed_at = created_at + interval '7 seconds' WHERE status = 'completed';
+INSERT INTO pems_sync_stats (organization_id, hour, completed, sync_seconds, latency_counts, last_completed_at)
+SELECT 'org-rio', h, 1, 2, '{0,0,0,1,0,0,0,0,0,0}', h FROM unnest(ARRAY['2025-01-01 10:00+00', '2025-01-01 10:00+00', '2025-01-01 11:00+00']::timestamptz[]) h;
+CREATE VIEW regress.sums AS
+    SELECT organization_id, sum(pending) AS pending, sum(held) AS held, sum(processing) AS processing, sum(failed) AS failed, sum(conflict) AS conflict, sum(queued) AS queued, sum(completed) AS completed,
+           sum(cancelled) AS cancelled, sum(dead_lettered) AS dead, sum(conflicted) AS conflicted, round(sum(sync_seconds)::numeric, 3) AS seconds, max(last_completed_at) AS last,
+           (SELECT array_agg(n ORDER BY i) FROM (SELECT i, sum(n) AS n FROM pems_sync_stats t, unnest(t.latency_counts) WITH ORDINALITY l (n, i) WHERE t.organization_id = s.organization_id GROUP BY i) b) AS latency
+    FROM pems_sync_stats s GROUP BY organization_id;
+CREATE TEMPORARY TABLE sums AS SELECT * FROM regress.sums;
+SELECT count(*) > 20 AS many FROM pems_sync_stats;
+SET ROLE pems_sync_worker;
+SELECT _pems_fold_stats();
+RESET ROLE;
+SELECT count(*) = count(DISTINCT (organization_id, hour)) AS one_each FROM pems_sync_stats;
+SELECT hour, completed, sync_seconds, latency_counts, last_completed_at = hour AS last FROM pems_sync_stats WHERE hour < '2025-02-01' ORDER BY hour;
+SELECT count(*) AS changed FROM (TABLE sums EXCEPT TABLE regress.sums) d;
+SELECT organization_id, pending, held, processing, completed, seconds, latency FROM regress.sums ORDER BY organization_id COLLATE "C";
+-- again: nothing to do
+SELECT _pems_fold_stats();
+SELECT count(*) AS changed FROM (TABLE sums EXCEPT TABLE regress.sums) d;
+-- latencies: up to 0.1, 0.5, 1, 5, 15, 30, 60, 120, 300 seconds, and above
+TRUNCATE pems_sync_stats;
+DELETE FROM pfa_write_queue;
+TRUNCATE pems_sync_stats;
+INSERT INTO pfa_write_queue (modification_id, pfa_id, organization_id, operation, payload, base_version, status, created_at, completed_at)
+SELECT 'f1', 'PFA-1', 'org-rio', 'UPDATE', '{}', 1, 'completed', '2025-01-01 00:00+00', '2025-01-01 00:00+00'::timestamptz + make_interval(secs => s)
+FROM unnest(ARRAY[0, 0.05, 0.3, 0.7, 3, 10, 20, 45, 90, 200, 301, 5000]) s;
+SELECT latency, completed, seconds FROM regress.sums;
+
+DROP SCHEMA regress CASCADE;
+DROP EXTENSION pems_sync;
+DROP TABLE pfa_modification, pfa_mirror, organization;

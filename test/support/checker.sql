@@ -1,0 +1,515 @@
+/*
+ * checker.sql: compares database, audit log and the log of the fake PEMS, and
+ * leaves a row in check_finding for everything that contradicts I1 to I8.
+ *
+ * Run by the program checker, inside a transaction that is rolled back.  Before: search_path is the
+ * extension's schema, and
+ *   check_line (log, line)      every line of the fakes' logs; log: number of the log
+ *   check_pems (records)        GET /_control/records of each fake, if there is one
+ *   check_initial (document)    records files that the fakes were started with, if any
+ *   check_option (quiet)        false: items may be unfinished, and I8 is not looked at
+ *
+ * The states of PEMS are built from the log alone: nothing here takes the extension's word for what
+ * PEMS had at some version.
+ */
+
+CREATE TEMP TABLE check_finding (number serial, invariant text NOT NULL, finding text NOT NULL);
+
+/* ---------- helpers ---------- */
+
+-- Two values of a field of the record, compared by its type.  SQL's NULL: the field is missing.
+CREATE FUNCTION pg_temp.same(field text, a jsonb, b jsonb) RETURNS boolean LANGUAGE plpgsql STABLE AS $$
+DECLARE
+    field_type text;
+BEGIN
+    IF a IS NOT DISTINCT FROM b THEN
+        RETURN true;
+    ELSIF a IS NULL OR b IS NULL OR jsonb_typeof(a) <> 'string' OR jsonb_typeof(b) <> 'string' THEN
+        RETURN false;
+    END IF;
+    SELECT f.type INTO field_type FROM pems_field f WHERE f.name = field;
+    IF field_type NOT IN ('date', 'timestamp') THEN
+        RETURN false;
+    END IF;
+    IF field_type = 'date' THEN
+        RETURN left(a #>> '{}', 10) = left(b #>> '{}', 10);
+    END IF;
+    RETURN (a #>> '{}')::timestamptz = (b #>> '{}')::timestamptz;
+EXCEPTION WHEN data_exception THEN
+    RETURN false;
+END
+$$;
+
+-- Two records, field by field.
+CREATE FUNCTION pg_temp.same_record(a jsonb, b jsonb) RETURNS boolean LANGUAGE sql STABLE AS $$
+    SELECT a = b OR NOT EXISTS (
+        SELECT FROM (SELECT jsonb_object_keys(a) UNION SELECT jsonb_object_keys(b)) AS k (key)
+        WHERE NOT pg_temp.same(k.key, a -> k.key, b -> k.key))
+$$;
+
+-- The values at the ends of an object's branches; arrays and empty objects are ends.
+CREATE FUNCTION pg_temp.leaves(tree jsonb, above text[] DEFAULT '{}') RETURNS TABLE (path text[], value jsonb)
+LANGUAGE plpgsql STABLE AS $$
+DECLARE
+    member record;
+BEGIN
+    IF jsonb_typeof(tree) IS DISTINCT FROM 'object' THEN
+        RETURN;
+    END IF;
+    FOR member IN SELECT e.key, e.value FROM jsonb_each(tree) e LOOP
+        IF jsonb_typeof(member.value) = 'object' AND member.value <> '{}' THEN
+            RETURN QUERY SELECT * FROM pg_temp.leaves(member.value, above || member.key);
+        ELSE
+            path := above || member.key;
+            value := member.value;
+            RETURN NEXT;
+        END IF;
+    END LOOP;
+END
+$$;
+
+-- A record with changes on top, as PEMS does it: objects field by field, all else replaces.
+CREATE FUNCTION pg_temp.patched(data jsonb, changes jsonb) RETURNS jsonb LANGUAGE plpgsql IMMUTABLE AS $$
+DECLARE
+    result jsonb := data;
+    member record;
+BEGIN
+    IF jsonb_typeof(data) IS DISTINCT FROM 'object' OR jsonb_typeof(changes) IS DISTINCT FROM 'object' THEN
+        RETURN changes;
+    END IF;
+    FOR member IN SELECT e.key, e.value FROM jsonb_each(changes) e LOOP
+        result := result || jsonb_build_object(member.key,
+            CASE WHEN data ? member.key THEN pg_temp.patched(data -> member.key, member.value) ELSE member.value END);
+    END LOOP;
+    RETURN result;
+END
+$$;
+
+/* ---------- the log as tables ---------- */
+
+CREATE TEMP TABLE check_request AS
+SELECT r.*, substring(r.request_id FROM '^(.+):[0-9]+$') AS item_id, substring(r.request_id FROM ':([0-9]{1,9})$')::integer AS attempt
+FROM (SELECT l.log, (l.line ->> 'seq')::bigint AS seq, (l.line ->> 'at')::timestamptz AS at, l.line ->> 'call' AS call,
+             l.line ->> 'method' AS method, l.line ->> 'path' AS path, l.line ->> 'organizationCode' AS code,
+             l.line ->> 'pfaId' AS pfa_id, l.line ->> 'requestId' AS request_id, l.line ->> 'idempotencyKey' AS idempotency_key,
+             (l.line ->> 'version')::numeric AS version, nullif(l.line -> 'changes', 'null') AS changes,
+             l.line ->> 'modifiedBy' AS modified_by, (l.line ->> 'status')::integer AS status,
+             (l.line ->> 'applied')::boolean AS applied, l.line ->> 'fault' AS fault
+      FROM check_line l WHERE l.line ->> 'kind' = 'request') r;
+CREATE UNIQUE INDEX ON check_request (log, seq);
+CREATE INDEX ON check_request (item_id, attempt);
+CREATE INDEX ON check_request (code, pfa_id, seq);
+
+CREATE TEMP TABLE check_change AS
+SELECT c.*, r.item_id, r.request_id, r.version AS request_version
+FROM (SELECT l.log, (l.line ->> 'seq')::bigint AS seq, l.line ->> 'organizationCode' AS code, l.line ->> 'pfaId' AS pfa_id,
+             (l.line ->> 'fromVersion')::bigint AS from_version, (l.line ->> 'toVersion')::bigint AS to_version,
+             l.line ->> 'by' = 'client' AS ours, l.line ->> 'user' AS author, nullif(l.line -> 'changes', 'null') AS changes,
+             (l.line ->> 'whole')::boolean AS whole, (l.line ->> 'deleted')::boolean AS deleted,
+             (l.line ->> 'requestSeq')::bigint AS request_seq
+      FROM check_line l WHERE l.line ->> 'kind' = 'change') c
+LEFT JOIN check_request r ON r.log = c.log AND r.seq = c.request_seq;
+CREATE INDEX ON check_change (code, pfa_id, seq);
+CREATE INDEX ON check_change (item_id);
+ANALYZE check_request, check_change;
+
+-- Every state that a record ever had in PEMS.
+CREATE TEMP TABLE check_state (code text, pfa_id text, seq bigint, version bigint, data jsonb, deleted boolean);
+CREATE INDEX ON check_state (code, pfa_id, seq);
+INSERT INTO check_state
+SELECT r ->> 'organizationCode', r ->> 'pfaId', 0, coalesce((r ->> 'version')::bigint, 1), r -> 'data',
+       coalesce((r ->> 'deleted')::boolean, false)
+FROM check_initial i CROSS JOIN LATERAL jsonb_array_elements(i.document -> 'records') r;
+
+DO $$
+DECLARE
+    change record;
+    before record;
+BEGIN
+    FOR change IN SELECT * FROM check_change c ORDER BY c.log, c.seq LOOP
+        SELECT * INTO before FROM check_state s
+        WHERE s.code = change.code AND s.pfa_id = change.pfa_id ORDER BY s.seq DESC LIMIT 1;
+        IF before.data IS NULL AND NOT change.whole THEN
+            INSERT INTO check_finding (invariant, finding) VALUES ('log',
+                format('%s/%s: the log does not say what the record was before change %s', change.code, change.pfa_id, change.seq));
+            CONTINUE;
+        END IF;
+        IF change.from_version <> coalesce(before.version, 0) THEN
+            INSERT INTO check_finding (invariant, finding) VALUES ('I3',
+                format('%s/%s: change %s goes from version %s to %s, but the record was at %s', change.code, change.pfa_id,
+                       change.seq, change.from_version, change.to_version, before.version));
+        END IF;
+        INSERT INTO check_state VALUES (change.code, change.pfa_id, change.seq, change.to_version,
+            CASE WHEN change.whole THEN change.changes
+                 WHEN change.deleted OR change.changes IS NULL THEN before.data
+                 ELSE pg_temp.patched(before.data, change.changes) END, change.deleted);
+    END LOOP;
+END
+$$;
+
+-- Which change touched which field.
+CREATE TEMP TABLE check_touch AS
+SELECT c.code, c.pfa_id, c.seq, c.ours, c.author, f.path
+FROM check_change c
+CROSS JOIN LATERAL (SELECT s.data FROM check_state s WHERE s.code = c.code AND s.pfa_id = c.pfa_id AND s.seq < c.seq
+                    ORDER BY s.seq DESC LIMIT 1) before
+CROSS JOIN LATERAL (
+    SELECT l.path FROM pg_temp.leaves(c.changes) l WHERE NOT c.whole
+    UNION
+    SELECT l.path FROM (SELECT path FROM pg_temp.leaves(c.changes) UNION SELECT path FROM pg_temp.leaves(before.data)) l
+    WHERE c.whole AND NOT pg_temp.same(l.path[1], c.changes #> l.path, before.data #> l.path)) f;
+CREATE INDEX ON check_touch (code, pfa_id, seq);
+ANALYZE check_state, check_touch;
+
+/* ---------- the database as tables ---------- */
+
+CREATE TEMP TABLE check_item AS
+SELECT q.*, o.code, m.sync_status, m.pems_version AS modification_version, m.created_by,
+       q.payload || coalesce((SELECT jsonb_object_agg(l.key, l.value) FROM pfa_sync_conflict c
+                              CROSS JOIN LATERAL jsonb_each(c.local_data) l WHERE c.item_id = q.id
+                                AND NOT q.payload ? l.key), '{}') AS sendable
+FROM pfa_write_queue q
+LEFT JOIN organization o ON o.id = q.organization_id
+LEFT JOIN pfa_modification m ON m.id = q.modification_id;
+CREATE UNIQUE INDEX ON check_item (id);
+CREATE INDEX ON check_item (code, pfa_id, commit_seq);
+CREATE INDEX ON check_item (modification_id);
+
+CREATE TEMP TABLE check_audit AS
+SELECT a.*, pg_xact_commit_timestamp(a.xmin) AS committed_at FROM pems_audit_log a WHERE current_setting('track_commit_timestamp')::boolean
+UNION ALL
+SELECT a.*, NULL FROM pems_audit_log a WHERE NOT current_setting('track_commit_timestamp')::boolean;
+CREATE INDEX ON check_audit (item_id, attempt);
+ANALYZE check_item, check_audit;
+
+-- What was committed: the item, or, where the modification was deleted since, its line in the audit log.
+CREATE TEMP TABLE check_committed AS
+SELECT a.item_id, min(a.modification_id) AS modification_id, min(o.code) AS code, min(a.pfa_id) AS pfa_id,
+       min(a.at) AS at, min(a.committed_at) AS committed_at, count(*) AS lines
+FROM check_audit a LEFT JOIN organization o ON o.id = a.organization_id
+WHERE a.event_type = 'COMMITTED' GROUP BY a.item_id;
+CREATE UNIQUE INDEX ON check_committed (item_id);
+ANALYZE check_committed;
+
+/* ---------- I1: nothing is lost ---------- */
+
+INSERT INTO check_finding (invariant, finding)
+SELECT 'I1', format('item %s has %s lines COMMITTED in the audit log', c.item_id, c.lines) FROM check_committed c WHERE c.lines <> 1
+UNION ALL
+SELECT 'I1', format('item %s was committed and is gone without a line DISCARDED', c.item_id)
+FROM check_committed c
+WHERE NOT EXISTS (SELECT FROM check_item i WHERE i.id = c.item_id)
+  AND NOT EXISTS (SELECT FROM check_audit d WHERE d.item_id = c.item_id AND d.event_type = 'DISCARDED')
+UNION ALL
+SELECT 'I1', format('item %s is not in the audit log as COMMITTED', i.id)
+FROM check_item i
+WHERE NOT EXISTS (SELECT FROM check_committed c WHERE c.item_id = i.id)
+  AND NOT EXISTS (SELECT FROM check_audit a WHERE a.modification_id = i.modification_id AND a.event_type IN ('CONFLICT_RESOLVED', 'RETRIED'))
+UNION ALL
+SELECT 'I1', format('modification %s is %s and has no item', m.id, m.sync_status)
+FROM pfa_modification m
+WHERE m.sync_status NOT IN ('draft', 'discarded') AND NOT EXISTS (SELECT FROM check_item i WHERE i.modification_id = m.id)
+UNION ALL
+-- an item whose outcome the application's own table refused could not mark its modification
+SELECT 'I1', format('item %s is %s, but its modification %s', i.id, i.status, coalesce(i.sync_status, 'without a status'))
+FROM check_item i
+WHERE i.error_code IS DISTINCT FROM 'DATABASE_ERROR'
+  AND CASE i.status WHEN 'completed' THEN i.sync_status <> 'synced'
+                    WHEN 'failed' THEN i.sync_status <> 'failed'
+                    WHEN 'conflict' THEN i.sync_status <> 'conflict'
+                    WHEN 'cancelled' THEN i.sync_status NOT IN ('discarded', 'superseded')
+                    ELSE i.sync_status NOT IN ('queued', 'syncing') END IS NOT FALSE
+  AND NOT EXISTS (SELECT FROM check_item later WHERE later.modification_id = i.modification_id AND later.commit_seq > i.commit_seq)
+UNION ALL
+SELECT 'I1', format('item %s is in conflict and has no unresolved conflict record', i.id)
+FROM check_item i
+WHERE i.status = 'conflict'
+  AND NOT EXISTS (SELECT FROM pfa_sync_conflict c WHERE c.item_id = i.id AND c.status = 'unresolved')
+UNION ALL
+SELECT 'I1', format('conflict %s is unresolved, but its item is %s', c.id, coalesce(i.status, 'gone'))
+FROM pfa_sync_conflict c LEFT JOIN check_item i ON i.id = c.item_id
+WHERE c.status = 'unresolved' AND i.status IS DISTINCT FROM 'conflict'
+UNION ALL
+SELECT 'I1', format('item %s waits for its turn for ever: no earlier item of %s/%s is unfinished', i.id, i.code, i.pfa_id)
+FROM check_item i
+WHERE i.status = 'pending' AND i.waits_for = 'turn'
+  AND NOT EXISTS (SELECT FROM check_item e WHERE e.code = i.code AND e.pfa_id = i.pfa_id AND e.commit_seq < i.commit_seq
+                  AND e.status IN ('pending', 'processing', 'conflict', 'failed'))
+  AND NOT EXISTS (SELECT FROM pems_recheck r WHERE r.organization_id = i.organization_id AND r.pfa_id = i.pfa_id)
+UNION ALL
+-- "synced" must be true
+SELECT 'I1', format('item %s is completed, but PEMS applied nothing of it and nothing says why', i.id)
+FROM check_item i
+WHERE i.status = 'completed'
+  AND NOT EXISTS (SELECT FROM check_change c WHERE c.item_id = i.id)
+  AND NOT EXISTS (SELECT FROM check_audit a WHERE a.item_id = i.id AND a.event_type = 'SYNCED_WITHOUT_REQUEST')
+  AND NOT (i.operation = 'DELETE' AND EXISTS (SELECT FROM check_audit a WHERE a.item_id = i.id AND a.http_status = 404))
+UNION ALL
+SELECT 'I1', format('item %s made version %s in PEMS, but its modification says %s', i.id, c.to_version, coalesce(i.modification_version::text, 'none'))
+FROM check_item i JOIN check_change c ON c.item_id = i.id
+-- a read that finds the record gone says no version
+WHERE i.status = 'completed' AND i.operation = 'UPDATE' AND coalesce(i.modification_version < c.to_version, true);
+
+/* ---------- I2: nothing uncommitted is sent ---------- */
+
+INSERT INTO check_finding (invariant, finding)
+SELECT 'I2', format('request %s of log %s (%s %s) names no item', r.seq, r.log, r.method, r.path)
+FROM check_request r WHERE r.call IN ('update', 'delete', 'read', 'unknown') AND r.item_id IS NULL
+UNION ALL
+SELECT 'I2', format('request %s was sent for an item that was never committed', r.request_id)
+FROM check_request r
+WHERE r.item_id IS NOT NULL AND NOT EXISTS (SELECT FROM check_item i WHERE i.id = r.item_id)
+  AND NOT EXISTS (SELECT FROM check_committed c WHERE c.item_id = r.item_id)
+UNION ALL
+SELECT 'I2', format('request %s is about %s/%s, its item about %s/%s', r.request_id, r.code, r.pfa_id, c.code, c.pfa_id)
+FROM check_request r JOIN check_committed c ON c.item_id = r.item_id
+WHERE (r.code, r.pfa_id) IS DISTINCT FROM (c.code, c.pfa_id)
+UNION ALL
+SELECT 'I2', format('request %s arrived before its item was queued', r.request_id)
+FROM check_request r JOIN check_committed c ON c.item_id = r.item_id WHERE r.at < c.at
+UNION ALL
+SELECT 'I2', format('request %s is a %s, its item %s', r.request_id, r.method, i.operation)
+FROM check_request r JOIN check_item i ON i.id = r.item_id
+WHERE r.call IN ('update', 'delete') AND (r.call = 'delete') <> (i.operation = 'DELETE')
+UNION ALL
+SELECT 'I2', format('request %s sends %s, which its item does not', r.request_id, array_to_string(l.path, '.'))
+FROM check_request r JOIN check_item i ON i.id = r.item_id CROSS JOIN LATERAL pg_temp.leaves(r.changes) l
+WHERE r.call = 'update' AND i.payload #> l.path IS DISTINCT FROM l.value AND i.sendable #> l.path IS DISTINCT FROM l.value
+UNION ALL
+SELECT 'I2', format('request %s was sent in the name of %s, not of %s', r.request_id, coalesce(r.modified_by, 'nobody'), i.created_by)
+FROM check_request r JOIN check_item i ON i.id = r.item_id
+WHERE r.call IN ('update', 'delete') AND r.modified_by IS DISTINCT FROM i.created_by AND i.created_by IS NOT NULL
+UNION ALL
+SELECT 'I2', format('request %s has the idempotency key %s', r.request_id, coalesce(r.idempotency_key, 'none'))
+FROM check_request r
+WHERE r.call IN ('update', 'delete') AND r.idempotency_key IS DISTINCT FROM r.item_id || ':' || r.version;
+
+/* ---------- I3: no lost update ---------- */
+
+CREATE TEMP TABLE check_write AS
+SELECT c.*, i.base_version, i.operation, i.commit_seq, i.job_id, before.seq AS before_seq, before.version AS before_version, before.data AS before_data,
+       base.seq AS base_seq, base.data AS base_data
+FROM check_change c
+JOIN check_item i ON i.id = c.item_id
+LEFT JOIN LATERAL (SELECT * FROM check_state s WHERE s.code = c.code AND s.pfa_id = c.pfa_id AND s.seq < c.seq
+                   ORDER BY s.seq DESC LIMIT 1) before ON true
+LEFT JOIN LATERAL (SELECT * FROM check_state s WHERE s.code = c.code AND s.pfa_id = c.pfa_id AND s.seq < c.seq
+                   AND s.version = i.base_version ORDER BY s.seq DESC LIMIT 1) base ON true
+WHERE c.ours;
+
+INSERT INTO check_finding (invariant, finding)
+SELECT 'I3', format('%s wrote on version %s of %s/%s, which was at %s', w.request_id, w.request_version, w.code, w.pfa_id, w.before_version)
+FROM check_write w WHERE w.request_version IS DISTINCT FROM w.before_version
+UNION ALL
+SELECT 'I3', format('%s wrote %s.%s = %s over %s, which was %s at the base version %s', w.request_id, w.pfa_id, array_to_string(l.path, '.'),
+                    l.value, coalesce((w.before_data #> l.path)::text, 'nothing'),
+                    CASE WHEN w.base_seq IS NULL THEN 'unknown' ELSE coalesce((w.base_data #> l.path)::text, 'nothing') END, w.base_version)
+FROM check_write w CROSS JOIN LATERAL pg_temp.leaves(w.changes) l
+WHERE w.operation = 'UPDATE'
+  AND NOT pg_temp.same(l.path[1], w.before_data #> l.path, l.value)
+  AND (w.base_seq IS NULL OR NOT pg_temp.same(l.path[1], w.before_data #> l.path, w.base_data #> l.path))
+  -- the author's own earlier edit is no other user's
+  AND NOT coalesce((SELECT t.ours AND t.author IS NOT DISTINCT FROM w.author FROM check_touch t
+                    WHERE t.code = w.code AND t.pfa_id = w.pfa_id AND t.path = l.path AND t.seq > w.base_seq AND t.seq < w.seq
+                    ORDER BY t.seq DESC LIMIT 1), false)
+UNION ALL
+SELECT 'I3', format('%s deleted %s/%s, which somebody had changed after the base version %s', w.request_id, w.code, w.pfa_id, w.base_version)
+FROM check_write w
+WHERE w.operation = 'DELETE' AND w.before_version <> w.base_version
+  AND (w.base_seq IS NULL OR (NOT pg_temp.same_record(w.before_data, w.base_data)
+       AND EXISTS (SELECT FROM check_touch t WHERE t.code = w.code AND t.pfa_id = w.pfa_id AND t.seq > w.base_seq AND t.seq < w.seq
+                   AND NOT (t.ours AND t.author IS NOT DISTINCT FROM w.author))));
+
+/* ---------- I4: at most one effect ---------- */
+
+INSERT INTO check_finding (invariant, finding)
+SELECT 'I4', format('item %s changed PEMS %s times: versions %s', c.item_id, count(*), string_agg(c.to_version::text, ', ' ORDER BY c.seq))
+FROM check_change c WHERE c.ours GROUP BY c.item_id HAVING count(*) > 1
+UNION ALL
+SELECT 'I4', format('modification %s changed PEMS %s times', i.modification_id, count(*))
+FROM check_change c JOIN check_item i ON i.id = c.item_id
+GROUP BY i.modification_id HAVING count(*) > 1 AND count(DISTINCT c.item_id) > 1
+UNION ALL
+-- Never a blind second write; and PEMS gets two seconds to commit the first, less what a request is on its way.
+SELECT 'I4', format(CASE WHEN r.call = 'read' THEN '%s looked for the outcome of %s after only %s s' ELSE '%s was written again, without a look after %s (%s s before)' END,
+                    r.request_id, r.before, round(extract(epoch FROM r.at - r.before_at), 3))
+FROM (SELECT r.*, lag(r.request_id) OVER item AS before, lag(r.at) OVER item AS before_at, lag(r.call) OVER item AS before_call,
+             lag(a.http_status IS NULL OR a.http_status >= 500
+                 OR a.error_code IN ('BAD_RESPONSE', 'ACCEPTED', 'RESPONSE_TOO_LARGE', 'SERVER_ERROR', 'UNAVAILABLE')) OVER item AS lost
+      FROM check_request r JOIN check_audit a ON a.item_id = r.item_id AND a.attempt = r.attempt AND a.http_method IS NOT NULL
+      WINDOW item AS (PARTITION BY r.item_id ORDER BY r.attempt)) r
+WHERE r.before_call IN ('update', 'delete') AND r.lost AND r.before <> r.request_id AND (r.call <> 'read' OR r.at < r.before_at + interval '1.9 seconds');
+
+/* ---------- I5: order ---------- */
+
+-- A lower number that was committed later, by a session that was slower, is not overtaken.
+INSERT INTO check_finding (invariant, finding)
+SELECT 'I5', format('%s/%s: request %s was sent while item %s, committed earlier, was not finished', r.code, r.pfa_id, r.request_id, e.id)
+FROM check_request r
+JOIN check_item i ON i.id = r.item_id
+JOIN check_item e ON e.code = i.code AND e.pfa_id = i.pfa_id AND e.commit_seq < i.commit_seq
+LEFT JOIN check_committed ec ON ec.item_id = e.id
+WHERE (CASE WHEN e.status IN ('completed', 'cancelled') THEN e.completed_at > r.at ELSE true END
+       OR EXISTS (SELECT FROM check_request later WHERE later.item_id = e.id AND later.at > r.at))
+  AND (e.job_id = i.job_id OR coalesce(ec.committed_at, ec.at) < r.at - interval '100 milliseconds')
+UNION ALL
+SELECT 'I5', format('%s/%s: item %s reached PEMS after item %s', a.code, a.pfa_id, a.item_id, b.item_id)
+FROM check_write a JOIN check_write b ON b.code = a.code AND b.pfa_id = a.pfa_id AND b.seq < a.seq AND b.commit_seq > a.commit_seq
+LEFT JOIN check_committed ac ON ac.item_id = a.item_id
+WHERE a.job_id = b.job_id
+   OR coalesce(ac.committed_at, ac.at) < (SELECT r.at FROM check_request r WHERE r.log = b.log AND r.seq = b.request_seq) - interval '100 milliseconds'
+UNION ALL
+-- One request of a record at a time: each attempt is recorded before the next request of its record starts.
+SELECT 'I5', format('%s/%s: request %s was sent before the outcome of %s was recorded', r.code, r.pfa_id, r.request_id, r.before)
+FROM (SELECT r.*, lag(r.request_id) OVER record AS before, lag(a.at) OVER record AS recorded
+      FROM check_request r JOIN check_audit a ON a.item_id = r.item_id AND a.attempt = r.attempt AND a.http_method IS NOT NULL
+      WINDOW record AS (PARTITION BY r.code, r.pfa_id ORDER BY r.at)) r
+WHERE r.at < r.recorded AND r.before <> r.request_id;
+
+/* ---------- I6: every attempt is in the audit log, exactly once ---------- */
+
+INSERT INTO check_finding (invariant, finding)
+SELECT 'I6', format('request %s is in the audit log %s times', r.request_id, count(a.item_id))
+FROM check_request r LEFT JOIN check_audit a ON a.item_id = r.item_id AND a.attempt = r.attempt AND a.http_method IS NOT NULL
+WHERE r.item_id IS NOT NULL
+  AND NOT EXISTS (SELECT FROM check_item i WHERE i.id = r.item_id AND i.status = 'processing' AND i.attempt = r.attempt)
+GROUP BY r.log, r.seq, r.request_id HAVING count(a.item_id) <> 1
+UNION ALL
+SELECT 'I6', format('request %s arrived %s times', r.request_id, count(*))
+FROM check_request r WHERE r.item_id IS NOT NULL GROUP BY r.request_id HAVING count(*) > 1
+UNION ALL
+SELECT 'I6', format('attempt %s:%s is in the audit log %s times', a.item_id, a.attempt, count(*))
+FROM check_audit a WHERE a.attempt IS NOT NULL GROUP BY a.item_id, a.attempt HAVING count(*) > 1
+UNION ALL
+SELECT 'I6', format('request %s was a %s with status %s, the audit log says %s with %s', r.request_id, r.method, r.status, a.http_method,
+                    coalesce(a.http_status::text, a.error_code, 'nothing'))
+FROM check_request r JOIN check_audit a ON a.item_id = r.item_id AND a.attempt = r.attempt AND a.http_method IS NOT NULL
+WHERE a.http_method <> r.method OR a.http_status <> r.status
+   OR (a.http_status IS NULL AND a.error_code NOT IN ('NETWORK_ERROR', 'TLS_ERROR', 'TIMEOUT', 'OUTCOME_UNKNOWN', 'RESPONSE_TOO_LARGE', 'BAD_RESPONSE'))
+   OR a.event_type <> CASE WHEN r.method = 'GET' THEN 'READ_ATTEMPT' ELSE 'WRITE_ATTEMPT' END
+UNION ALL
+SELECT 'I6', format('attempt %s:%s got status %s, but no such request arrived', a.item_id, a.attempt, a.http_status)
+FROM check_audit a
+WHERE a.item_id IS NOT NULL AND a.http_status IS NOT NULL
+  AND NOT EXISTS (SELECT FROM check_request r WHERE r.item_id = a.item_id AND r.attempt = a.attempt)
+UNION ALL
+SELECT 'I6', format('attempt %s:%s never arrived, and its error is %s', a.item_id, a.attempt, coalesce(a.error_code, 'none'))
+FROM check_audit a
+WHERE a.item_id IS NOT NULL AND a.http_method IS NOT NULL AND a.http_status IS NULL
+  AND coalesce(a.error_code, '') NOT IN ('NETWORK_ERROR', 'TLS_ERROR', 'TIMEOUT', 'OUTCOME_UNKNOWN', 'FORBIDDEN_ADDRESS', 'CANCELLED',
+                                         'INTERNAL_ERROR', 'DATABASE_ERROR')
+  AND NOT EXISTS (SELECT FROM check_request r WHERE r.item_id = a.item_id AND r.attempt = a.attempt)
+UNION ALL
+-- a claim that needed no request has a line that says what was decided instead
+SELECT 'I6', format('of %s attempts of item %s the audit log has %s', i.attempt, i.id, coalesce(a.lines, 0))
+FROM check_item i
+LEFT JOIN (SELECT a.item_id, count(*) FILTER (WHERE a.attempt IS NOT NULL) AS attempts,
+                  count(*) FILTER (WHERE a.attempt IS NOT NULL OR a.event_type = 'CONFLICT_DETECTED') AS lines
+           FROM check_audit a GROUP BY a.item_id) a ON a.item_id = i.id
+WHERE coalesce(a.attempts, 0) > i.attempt OR coalesce(a.lines, 0) < i.attempt - CASE WHEN i.status = 'processing' THEN 1 ELSE 0 END
+UNION ALL
+SELECT 'I6', format('conflict %s has %s lines CONFLICT_DETECTED', c.id, count(a.conflict_id))
+FROM pfa_sync_conflict c LEFT JOIN check_audit a ON a.conflict_id = c.id AND a.event_type = 'CONFLICT_DETECTED'
+GROUP BY c.id HAVING count(a.conflict_id) <> 1;
+
+/* ---------- I7: nothing is held while the network is waited for ---------- */
+
+INSERT INTO check_finding (invariant, finding)
+SELECT 'I7', format('worker %s has had a transaction open since %s', s.pid, s.xact_start)
+FROM pg_stat_activity s
+WHERE s.backend_type LIKE 'pems_sync%' AND s.datname = current_database()
+  AND (s.xact_start < clock_timestamp() - interval '2 seconds' OR s.state = 'idle in transaction');
+
+/* ---------- I8: when all is quiet, mirror = PEMS ---------- */
+
+INSERT INTO check_finding (invariant, finding)
+SELECT 'quiet', format('item %s of %s/%s is still %s (%s)', i.id, i.code, i.pfa_id, i.status, coalesce(i.error_code, 'no error'))
+FROM check_item i, check_option o
+WHERE o.quiet AND (i.status = 'processing' OR (i.status = 'pending' AND i.waits_for IS DISTINCT FROM 'turn'));
+
+-- The last time that we and PEMS agreed: our write, or a read that was answered.
+CREATE TEMP TABLE check_contact AS
+SELECT r.code, r.pfa_id, max(r.seq) AS seq
+FROM check_request r
+JOIN check_audit a ON a.item_id = r.item_id AND a.attempt = r.attempt AND a.http_method IS NOT NULL
+WHERE a.error_code IS NULL AND r.status = 200 OR r.status = 404 AND r.call = 'read' AND a.http_status = 404
+GROUP BY r.code, r.pfa_id;
+
+CREATE TEMP TABLE check_expected AS
+SELECT c.code, c.pfa_id, s.version, s.deleted,
+       -- what PEMS says it has, where nothing happened since; a value that PEMS rounded is in no log
+       CASE WHEN p.record IS NOT NULL AND s.seq = s.last THEN p.record -> 'data' ELSE s.data END AS data,
+       s.seq = s.last AS newest, p.record
+FROM check_contact c
+CROSS JOIN LATERAL (SELECT s.*, (SELECT max(l.seq) FROM check_state l WHERE l.code = c.code AND l.pfa_id = c.pfa_id) AS last
+                    FROM check_state s
+                    WHERE s.code = c.code AND s.pfa_id = c.pfa_id AND s.seq <= c.seq + 1
+                      -- the change that a request makes stands right behind it
+                      AND (s.seq < c.seq OR EXISTS (SELECT FROM check_change x WHERE x.code = c.code AND x.pfa_id = c.pfa_id
+                                                    AND x.seq = s.seq AND x.request_seq = c.seq))
+                    ORDER BY s.seq DESC LIMIT 1) s
+LEFT JOIN LATERAL (SELECT r AS record FROM check_pems d CROSS JOIN LATERAL jsonb_array_elements(d.records) r
+                   WHERE r ->> 'organizationCode' = c.code AND r ->> 'pfaId' = c.pfa_id LIMIT 1) p ON true;
+
+INSERT INTO check_finding (invariant, finding)
+SELECT 'I8', f.finding
+FROM (SELECT CASE
+             WHEN m.version IS NULL AND e.deleted THEN NULL
+             WHEN m.version IS NULL THEN format('%s/%s has no mirror', e.code, e.pfa_id)
+             WHEN e.deleted <> (m.deleted_at IS NOT NULL) THEN format('%s/%s: deleted is %s in PEMS, %s in the mirror', e.code, e.pfa_id,
+                                                                      e.deleted, m.deleted_at IS NOT NULL)
+             WHEN e.deleted THEN NULL
+             WHEN e.version <> m.version THEN format('%s/%s: PEMS has version %s, the mirror %s', e.code, e.pfa_id, e.version, m.version)
+             WHEN NOT pg_temp.same_record(e.data, m.data) THEN format('%s/%s: at version %s PEMS has %s, the mirror %s', e.code, e.pfa_id,
+                 e.version, (SELECT jsonb_object_agg(d.key, d.value) FROM jsonb_each(e.data) d WHERE NOT pg_temp.same(d.key, d.value, m.data -> d.key)),
+                 (SELECT jsonb_object_agg(d.key, d.value) FROM jsonb_each(m.data) d WHERE NOT pg_temp.same(d.key, d.value, e.data -> d.key)))
+             WHEN e.newest AND (e.record ->> 'version')::bigint <> m.version
+                 THEN format('%s/%s: PEMS says version %s, the mirror %s', e.code, e.pfa_id, e.record ->> 'version', m.version)
+             END AS finding
+      FROM check_expected e
+      CROSS JOIN check_option option
+      JOIN organization o ON o.code = e.code
+      LEFT JOIN pfa_mirror m ON m.organization_id = o.id AND m.pfa_id = e.pfa_id
+      WHERE option.quiet) f
+WHERE f.finding IS NOT NULL
+UNION ALL
+SELECT 'I8', format('%s/%s: the history of version %s is not what PEMS had', o.code, v.pfa_id, v.version)
+FROM pems_mirror_version v JOIN organization o ON o.id = v.organization_id
+WHERE v.source IN ('pems', 'write')
+  AND EXISTS (SELECT FROM check_state s WHERE s.code = o.code AND s.pfa_id = v.pfa_id AND s.version = v.version)
+  AND NOT EXISTS (SELECT FROM check_state s WHERE s.code = o.code AND s.pfa_id = v.pfa_id AND s.version = v.version
+                  AND (pg_temp.same_record(s.data, v.data) OR s.deleted))
+  AND NOT EXISTS (SELECT FROM check_request r WHERE r.code = o.code AND r.pfa_id = v.pfa_id AND r.fault LIKE '%roundNumbers%')
+UNION ALL
+SELECT 'I8', format('%s/%s: the mirror is at version %s, and the history does not have it', o.code, m.pfa_id, m.version)
+FROM pfa_mirror m JOIN organization o ON o.id = m.organization_id
+WHERE NOT EXISTS (SELECT FROM pems_mirror_version v WHERE v.organization_id = m.organization_id AND v.pfa_id = m.pfa_id
+                  AND v.version = m.version AND v.data = m.data);
+
+/* ---------- the counts that the status shows ---------- */
+
+INSERT INTO check_finding (invariant, finding)
+SELECT 'counts', format('%s: %s is %s in the statistics and %s in the queue', q.code, v.name, v.counted, v.really)
+FROM (SELECT o.id, o.code, count(*) FILTER (WHERE i.status = 'pending') AS pending,
+             count(*) FILTER (WHERE i.status = 'pending' AND i.waits_for = 'turn') AS held,
+             count(*) FILTER (WHERE i.status = 'processing') AS processing,
+             count(*) FILTER (WHERE i.status = 'failed') AS failed, count(*) FILTER (WHERE i.status = 'conflict') AS conflict
+      FROM organization o LEFT JOIN check_item i ON i.organization_id = o.id GROUP BY o.id, o.code) q
+LEFT JOIN (SELECT s.organization_id, sum(s.pending) AS pending, sum(s.held) AS held, sum(s.processing) AS processing,
+                  sum(s.failed) AS failed, sum(s.conflict) AS conflict
+           FROM pems_sync_stats s GROUP BY s.organization_id) s ON s.organization_id = q.id
+CROSS JOIN LATERAL (VALUES ('pending', coalesce(s.pending, 0), q.pending), ('held', coalesce(s.held, 0), q.held),
+    ('processing', coalesce(s.processing, 0), q.processing), ('failed', coalesce(s.failed, 0), q.failed),
+    ('conflict', coalesce(s.conflict, 0), q.conflict)) AS v (name, counted, really)
+WHERE v.counted <> v.really;
+
+/* ---------- the log itself ---------- */
+
+INSERT INTO check_finding (invariant, finding)
+SELECT 'log', format('log %s was reset at %s: what was before is unknown', l.log, l.line ->> 'seq')
+FROM check_line l WHERE l.line ->> 'kind' = 'reset'
+UNION ALL
+SELECT 'log', format('log %s goes from entry %s to %s', g.log, g.before, g.seq)
+FROM (SELECT l.log, (l.line ->> 'seq')::bigint AS seq, lag((l.line ->> 'seq')::bigint) OVER (PARTITION BY l.log ORDER BY (l.line ->> 'seq')::bigint) AS before
+      FROM check_line l) g
+WHERE g.seq <> coalesce(g.before, 0) + 1;
