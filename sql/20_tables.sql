@@ -73,11 +73,11 @@ COMMENT ON COLUMN @extschema@.pfa_write_queue.priority IS 'Higher goes first (10
 COMMENT ON COLUMN @extschema@.pfa_write_queue.scheduled_at IS 'Not before this time';
 COMMENT ON COLUMN @extschema@.pfa_write_queue.next_request IS 'write; read = look at PEMS before deciding again; refresh = written, the mirror is still to be read';
 COMMENT ON COLUMN @extschema@.pfa_write_queue.outcome_unknown IS 'A write was sent and nobody knows whether PEMS applied it';
-COMMENT ON COLUMN @extschema@.pfa_write_queue.sent_version IS 'Version that the last write was based on';
+COMMENT ON COLUMN @extschema@.pfa_write_queue.sent_version IS 'Version that the last write was based on; while outcome_unknown, the first one whose answer was lost';
 COMMENT ON COLUMN @extschema@.pfa_write_queue.retry_count IS 'Retries used up';
 COMMENT ON COLUMN @extschema@.pfa_write_queue.max_retries IS 'Retries allowed (pems_sync.max_retries when it was queued)';
 COMMENT ON COLUMN @extschema@.pfa_write_queue.rounds IS 'Times that PEMS answered with a version conflict since the last backoff';
-COMMENT ON COLUMN @extschema@.pfa_write_queue.attempt IS 'HTTP requests made for the item, reads included; second half of X-Request-Id';
+COMMENT ON COLUMN @extschema@.pfa_write_queue.attempt IS 'Claims of the item; each makes at most one HTTP request, a read or a write. Second half of X-Request-Id';
 COMMENT ON COLUMN @extschema@.pfa_write_queue.claim_token IS 'Fencing token of the last claim: an outcome with another token is not recorded';
 COMMENT ON COLUMN @extschema@.pfa_write_queue.last_attempt_at IS 'When the last request was about to start';
 COMMENT ON COLUMN @extschema@.pfa_write_queue.last_error IS 'What went wrong last, a sentence for administrators';

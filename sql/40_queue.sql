@@ -133,6 +133,9 @@ COMMENT ON FUNCTION @extschema@._pems_prepare() IS 'Internal: settles records an
  * sessions that committed at the same time did not see each other.  Such an item is sent
  * back to wait for its turn.
  *
+ * sent_version stays that of the first write whose answer was lost, until it is known what became
+ * of it: a worker that dies in between must leave the doubt behind.
+ *
  * base_data, own_data and mirror_data are there only when the mirror is not at the version
  * that the user saw: the common case carries no records around.
  */
@@ -170,7 +173,7 @@ BEGIN
         UPDATE @extschema@.pfa_write_queue q
         SET status = 'processing', claim_token = nextval('@extschema@.pems_claim_order'), attempt = q.attempt + 1,
             last_attempt_at = clock_timestamp(),
-            sent_version = CASE WHEN q.next_request = 'write' THEN j.version ELSE q.sent_version END
+            sent_version = CASE WHEN q.next_request = 'write' AND NOT q.outcome_unknown THEN j.version ELSE q.sent_version END
         FROM (SELECT j.id, j.turn, j.place, m.version, m.deleted_at, m.data, b.sent_version AS previous_version
               FROM judged j
               JOIN @extschema@.pfa_write_queue b ON b.id = j.id
@@ -219,7 +222,8 @@ COMMENT ON FUNCTION @extschema@._pems_claim(text[], integer[]) IS 'Internal: cla
 /*
  * _pems_adopt(): takes up the items that a worker left in processing when it ended.  Nobody knows
  * whether their writes arrived: each gets its line in the audit log, and the next request
- * for it is a read, at least two seconds after the write, because PEMS may still be at it.
+ * for it is a read, two seconds from now, because PEMS may still be at it (the claim may be older than
+ * the request).
  * Called once, before the first claim: there is one worker per database, so every claim
  * that is there belongs to a dead one.
  * Returns: number of items.
@@ -234,7 +238,7 @@ BEGIN
     ), taken AS (
         UPDATE @extschema@.pfa_write_queue q
         SET status = 'pending', waits_for = 'time', claim_token = nextval('@extschema@.pems_claim_order'),
-            scheduled_at = greatest(clock_timestamp(), q.last_attempt_at + interval '2 seconds'),
+            scheduled_at = clock_timestamp() + interval '2 seconds',
             outcome_unknown = q.outcome_unknown OR q.next_request = 'write',
             next_request = CASE q.next_request WHEN 'write' THEN 'read' ELSE q.next_request END,
             error_code = 'OUTCOME_UNKNOWN', last_error = 'The worker ended before the answer of PEMS was recorded.'

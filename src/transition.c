@@ -51,6 +51,12 @@ at_least(int64_t delay_ms, int64_t minimum_ms)
 	return delay_ms > minimum_ms ? delay_ms : minimum_ms;
 }
 
+static int64_t
+at_most(int64_t delay_ms, int64_t maximum_ms)
+{
+	return delay_ms < maximum_ms ? delay_ms : maximum_ms;
+}
+
 /* A write that may have arrived makes the item unknown, and an unknown item is read first. */
 static void
 remember_unknown(const PemsTransitionInput *input, const PemsOutcome *outcome, PemsTransition *t)
@@ -91,6 +97,8 @@ try_later(const PemsTransitionInput *input, const PemsOutcome *outcome, PemsTran
 		}
 		t->delay_ms =
 			pems_retry_backoff_ms(input->retry_delay_ms, input->retry_count, input->jitter);
+		if (input->step == PEMS_STEP_REFRESH)
+			t->delay_ms = at_most(t->delay_ms, PEMS_TRANSITION_REFRESH_MS);
 		t->retry_count = input->retry_count + 1;
 	}
 	if (t->outcome_unknown)

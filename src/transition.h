@@ -19,6 +19,9 @@
 /* PEMS may still be committing a write whose answer was lost. */
 #define PEMS_TRANSITION_SETTLE_MS 2000
 
+/* A record that was written is read again at least this often; later items of the record wait. */
+#define PEMS_TRANSITION_REFRESH_MS 60000
+
 /* What a request was for. */
 typedef enum PemsStep
 {

@@ -304,6 +304,8 @@ UNIT_TEST(a_write_that_is_done_never_becomes_a_dead_letter)
 	CHECK_INT(after(&input, outcome(PEMS_OUTCOME_TRANSIENT)).status, PEMS_ITEM_PENDING);
 	CHECK_INT(after(&input, outcome(PEMS_OUTCOME_TRANSIENT)).next, PEMS_STEP_REFRESH);
 	CHECK_INT(after(&input, outcome(PEMS_OUTCOME_TRANSIENT)).delay_ms, 40000);
+	input.retry_count = 9;
+	CHECK_INT(after(&input, outcome(PEMS_OUTCOME_TRANSIENT)).delay_ms, PEMS_TRANSITION_REFRESH_MS);
 	CHECK_INT(after(&input, outcome(PEMS_OUTCOME_REJECTED)).status, PEMS_ITEM_COMPLETED);
 	CHECK_INT(after(&input, outcome(PEMS_OUTCOME_GONE)).status, PEMS_ITEM_COMPLETED);
 }
