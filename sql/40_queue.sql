@@ -533,7 +533,7 @@ $function$;
 COMMENT ON FUNCTION @extschema@._pems_record(@extschema@._pems_outcome[], boolean) IS 'Internal: records what became of claimed items; returns the ids of those that are done with';
 
 /*
- * _pems_quarantine(item_id, claim_token, outcome, error): the outcome of an item cannot be recorded,
+ * _pems_quarantine(outcome, problem): the outcome of an item cannot be recorded,
  * because something in the database (a trigger on the application's table, say) raises an error.
  * The item becomes a dead letter without touching the application's tables, so that it does
  * not block the others; the audit log has both what PEMS said and what the database said.
