@@ -35,7 +35,7 @@ REGRESS_OPTS   = --inputdir=test
 ISOLATION      = $(patsubst test/specs/%.spec,%,$(sort $(wildcard test/specs/*.spec)))
 ISOLATION_OPTS = --inputdir=test
 # These start servers of their own, which root may not, and need a Perl module.
-TAP_TESTS      = $(shell perl -MIPC::Run -e 'print $$> ? 1 : ""' 2>/dev/null)
+TAP_TESTS     := $(shell perl -MIPC::Run -e 'print $$> ? 1 : ""' 2>/dev/null)
 PROVE_TESTS    = $(sort $(wildcard test/t/*.t))
 
 # No bitcode: none of these functions is worth inlining into a query.

@@ -129,13 +129,16 @@ SELECT base_version, mirror_version, mirror_deleted, base_data, mirror_data FROM
 SELECT modification_id, status, sent_version FROM regress.items WHERE modification_id IN ('o4', 'o5');
 DELETE FROM pfa_write_queue;
 
--- A read keeps the version of the write before it, and the next write takes the mirror's.
+-- A read keeps the version of the write before it; so does the next write while its outcome is unknown, and then it takes the mirror's.
 SELECT regress.queue('v1', 'PFA-1');
 UPDATE pfa_write_queue SET next_request = 'read', sent_version = 7, outcome_unknown = true, attempt = 4;
 SELECT next_request, previous_version, outcome_unknown, attempt FROM _pems_claim(ARRAY['org-rio'], ARRAY[1]);
 SELECT sent_version, attempt FROM pfa_write_queue;
 UPDATE pfa_write_queue SET status = 'pending', next_request = 'write';
 SELECT next_request, previous_version, mirror_version, attempt FROM _pems_claim(ARRAY['org-rio'], ARRAY[1]);
+SELECT sent_version FROM pfa_write_queue;
+UPDATE pfa_write_queue SET status = 'pending', outcome_unknown = false;
+SELECT previous_version FROM _pems_claim(ARRAY['org-rio'], ARRAY[1]);
 SELECT sent_version FROM pfa_write_queue;
 -- each claim has a token of its own, and they grow
 UPDATE pfa_write_queue SET status = 'pending';
