@@ -535,8 +535,8 @@ COMMENT ON FUNCTION @extschema@._pems_record(@extschema@._pems_outcome[], boolea
 /*
  * _pems_quarantine(outcome, problem): the outcome of an item cannot be recorded,
  * because something in the database (a trigger on the application's table, say) raises an error.
- * The item becomes a dead letter without touching the application's tables, so that it does
- * not block the others; the audit log has both what PEMS said and what the database said.
+ * The item becomes a dead letter without depending on the application's tables, so that it does
+ * not block the others; its modification is marked as failed if that is possible.  The audit log has both what PEMS said and what the database said.
  */
 CREATE FUNCTION @extschema@._pems_quarantine(outcome @extschema@._pems_outcome, problem text) RETURNS void
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $function$
@@ -558,6 +558,18 @@ BEGIN
            'pems_sync', c.attempt, outcome.http_method, outcome.path, outcome.http_status, outcome.latency_ms,
            outcome.request, outcome.response, c.error_code, c.last_error
     FROM changed c;
+
+    -- Whoever waits for the edit should see it, if the database lets us say so.
+    BEGIN
+        outcome.verdict := 'failed';
+        outcome.error := problem;
+        PERFORM @extschema@._pems_host_mark(ARRAY[q.modification_id], ARRAY['failed'], ARRAY[NULL::integer], ARRAY[q.last_error])
+        FROM @extschema@.pfa_write_queue q
+        WHERE q.id = outcome.item_id AND q.claim_token = outcome.claim_token AND q.error_code = 'DATABASE_ERROR';
+        PERFORM @extschema@._pems_notify(ARRAY[outcome]);
+    EXCEPTION WHEN OTHERS THEN
+        RAISE WARNING 'pems_sync: a modification could not be marked as failed either' USING DETAIL = SQLERRM;
+    END;
 END
 $function$;
 COMMENT ON FUNCTION @extschema@._pems_quarantine(@extschema@._pems_outcome, text) IS 'Internal: makes a dead letter of an item whose outcome the database refuses to record';

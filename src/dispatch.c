@@ -209,6 +209,7 @@ pems_dispatch_reconfigure(void)
 	if (!pems_client_configure(client, &options))
 		report_problem("the settings could not be applied", "out of memory");
 	pems_roster_configure(monotonic_us());
+	next_poll_us = 0; /* it was computed from the old poll_interval */
 	setup_wanted = true;
 }
 

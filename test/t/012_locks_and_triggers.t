@@ -1,0 +1,129 @@
+# Sessions and triggers of the application that stand in the worker's way: what they lock or refuse waits or fails
+# alone, and everything else goes on.
+use strict;
+use warnings;
+
+use FindBin;
+use lib "$FindBin::RealBin/../support/perl";
+
+use JSON::PP;
+use PemsSync::Test;
+use Test::More;
+
+# The others do not wait: a moment, and what a noisy machine adds.
+use constant PROMPT => 4;
+use constant BATCH  => 20;
+
+my $t = PemsSync::Test->new('in_the_way', settings => { rate_limit => 0, retry_delay => '100ms', poll_interval => '1s', max_in_flight => 32 });
+$t->add_organization('RIO');
+my $fake = $t->fake;
+my @pfa_ids = $t->load_many('RIO', 'PFA-', BATCH);
+my $position = $t->log_position;
+
+# Edits of all records, committed while nothing is sent, so that they go out as one batch.
+sub queue_batch
+{
+    my ($rate) = @_;
+    $t->set(enabled => 'off');
+    ok($t->wait_worker(state => 'disabled'), 'nothing is sent for now');
+    my @ids = $t->edits('RIO', map { [ $_, { monthlyRate => $rate } ] } @pfa_ids);
+    $t->commit('RIO', \@ids);
+    return @ids;
+}
+
+# How many of them have that sync_status.
+sub count_of
+{
+    my ($status, @ids) = @_;
+    return $t->sql("SELECT count(*) FROM pfa_modification WHERE sync_status = '$status' AND id = ANY (" . PemsSync::Test::text_array(\@ids) . ')');
+}
+
+sub lock_and_see
+{
+    my ($name, $rate, $statement, $delay) = @_;
+    my @ids   = queue_batch($rate);
+    my ($one, @others) = @ids;
+    my $fault;
+    ($fault) = $fake->fault({ delayMs => $delay }) if $delay;
+    my $session = $t->node->background_psql('postgres');
+    $session->query_safe('BEGIN');
+    $session->query_safe($statement->($one));
+    $t->set(enabled => 'on');
+
+    ok($t->wait_until(sub { count_of('synced', @others) == BATCH - 1 }, what => 'the others', timeout => PROMPT), "$name: the others are synced meanwhile");
+    ok($t->wait_until(sub { $fake->changes(pfaId => $pfa_ids[0], by => 'client') == $rate }, what => 'its change'), "$name: it is done in PEMS, too");
+    isnt($t->modification($one)->{sync_status}, 'synced', "$name: but waits to be recorded");
+    $t->is_calm("$name: while a row is locked");
+    my $later = $t->commit_edit('RIO', $pfa_ids[-1], { dor => $rate % 2 ? 'PROJECT' : 'BEO' });
+    ok($t->wait_status($later, 'synced', timeout => PROMPT), "$name: a later edit arrives");
+    is(count_of('synced', $one), '0', "$name: it still waits");
+
+    $session->query_safe('COMMIT');
+    $session->quit;
+    ok($t->wait_status($one, 'synced', timeout => PROMPT), "$name: when the lock is released it is recorded");
+    is($t->attempts($one), 'PUT 200', "$name: and was sent once");
+    $fake->clear_faults($fault) if $delay;
+    return;
+}
+
+# ---- rows that another session has locked ----
+
+lock_and_see('modification', 1, sub { "SELECT FROM pfa_modification WHERE id = '$_[0]' FOR UPDATE" });
+lock_and_see('mirror',       2, sub { "SELECT FROM pfa_mirror WHERE pfa_id = '$pfa_ids[0]' FOR UPDATE" });
+# slow enough to be shown as syncing, which is one more statement that meets the lock
+lock_and_see('modification, slowly', 3, sub { "SELECT FROM pfa_modification WHERE id = '$_[0]' FOR UPDATE" }, 500);
+
+# ---- pems_write_sync() of a session that does not commit ----
+
+my @ids = queue_batch(4);
+my ($one, @others) = @ids;
+my $session = $t->node->background_psql('postgres');
+$session->query_safe('BEGIN');
+$session->query_safe("SELECT pems_write_sync('org-rio', ARRAY['$one'], 'high')");
+$t->set(enabled => 'on');
+ok($t->wait_until(sub { count_of('synced', @others) == BATCH - 1 }, what => 'the others', timeout => PROMPT), 'an open pems_write_sync holds no others');
+is(count_of('synced', $one), '0', 'its own item waits');
+$t->is_calm('while a session has not committed');
+$session->query_safe('COMMIT');
+ok($t->wait_status($one, 'synced', timeout => PROMPT), 'until that session commits');
+
+@ids = queue_batch(5);
+$session->query_safe('BEGIN');
+$session->query_safe("SELECT pems_write_sync('org-rio')");
+$t->set(enabled => 'on');
+$t->load('RIO', 'NEW-1');
+my $new = $t->commit_edit('RIO', 'NEW-1', { monthlyRate => 5 });
+ok($t->wait_status($new, 'synced', timeout => PROMPT), 'one for the whole queue does not hold what is committed later');
+is(count_of('synced', @ids), '0', 'what it holds waits');
+# nobody tells the worker of a rollback: it finds them at its next poll
+$session->query_safe('ROLLBACK');
+$session->quit;
+ok($t->wait_until(sub { count_of('synced', @ids) == BATCH }, what => 'all', timeout => PROMPT), 'until it rolls back');
+
+# ---- a trigger of the application that fails ----
+
+@ids = queue_batch(6);
+($one, @others) = @ids;
+$t->sql(<<"SQL");
+CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS \$\$ BEGIN RAISE EXCEPTION 'the trigger says no'; END \$\$;
+CREATE TRIGGER refuse BEFORE UPDATE ON pfa_modification FOR EACH ROW
+    WHEN (new.id = '$one' AND new.sync_status = 'synced') EXECUTE FUNCTION refuse();
+SQL
+$t->set(enabled => 'on');
+ok($t->wait_until(sub { count_of('synced', @others) == BATCH - 1 }, what => 'the others', timeout => PROMPT), 'a trigger that fails for one harms no others');
+ok($t->wait_until(sub { $t->item($one)->{status} eq 'failed' }, what => 'its failure', timeout => PROMPT), 'that one becomes a dead letter');
+my $item = $t->item($one);
+is($item->{error_code}, 'DATABASE_ERROR', 'of its own kind');
+is($t->sql("SELECT count(*) FROM pems_dead_letters WHERE modification_id = '$one'"), '1', 'that administrators see');
+like($item->{last_error}, qr/the trigger says no/, 'which says why');
+is(scalar(grep { $_->{pfaId} eq $pfa_ids[0] && ($_->{requestId} // '') =~ /^\Q$item->{id}\E:/ } $fake->requests), 1, 'it was sent once');
+my $held = $t->commit_edit('RIO', $pfa_ids[0], { dor => 'BEO' });
+my $free = $t->commit_edit('RIO', $pfa_ids[1], { dor => 'PROJECT' });
+ok($t->wait_status($free, 'synced', timeout => PROMPT), 'other records go on');
+is($t->item($held)->{status}, 'pending', 'its own record waits');
+$t->sql('DROP TRIGGER refuse ON pfa_modification');
+$t->sql("SELECT pems_discard('$one')");
+ok($t->wait_for("SELECT sync_status IN ('synced', 'conflict') FROM pfa_modification WHERE id = '$held'"), 'until it is discarded');
+
+unlike($t->log_since($position), qr/PANIC|was terminated|exited with exit code/, 'the worker lived through it all');
+$t->finish;
