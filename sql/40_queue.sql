@@ -566,7 +566,9 @@ BEGIN
         PERFORM @extschema@._pems_host_mark(ARRAY[q.modification_id], ARRAY['failed'], ARRAY[NULL::integer], ARRAY[q.last_error])
         FROM @extschema@.pfa_write_queue q
         WHERE q.id = outcome.item_id AND q.claim_token = outcome.claim_token AND q.error_code = 'DATABASE_ERROR';
-        PERFORM @extschema@._pems_notify(ARRAY[outcome]);
+        IF FOUND THEN
+            PERFORM @extschema@._pems_notify(ARRAY[outcome]);
+        END IF;
     EXCEPTION WHEN OTHERS THEN
         RAISE WARNING 'pems_sync: a modification could not be marked as failed either' USING DETAIL = SQLERRM;
     END;

@@ -69,7 +69,7 @@ SELECT _pems_prepare() IS NOT NULL AS orphans_wait;
 SELECT modification_id, status, waits_for FROM regress.items;
 SELECT regress.clear();
 
--- quarantine: the database refuses to record; a dead letter, both stories in the audit log, the application's tables untouched.
+-- quarantine: the database refuses to record; a dead letter, both stories in the audit log, the mirror untouched, the modification failed.
 SELECT regress.queue('q1', 'PFA-1'), regress.queue('q2', 'PFA-1'), regress.queue('q3', 'PFA-2');
 SELECT count(*) FROM regress.claim();
 SET ROLE pems_sync_worker;
