@@ -569,13 +569,18 @@ release_recorded(Parcel *parcel)
 	release_parcel(parcel);
 }
 
-/* Let the recorded ones of a list go; the others become stuck. */
+/*
+ * Let the recorded ones of a list go; the others become stuck.  Those that are stuck already keep
+ * their time: a busy worker comes through here many times a second.
+ */
 static void
 sort_out(ParcelList *list, const bool *recorded)
 {
 	Parcel *parcel = list->head;
 	int i = 0;
 
+	if (stuck.count == 0)
+		next_stuck_us = monotonic_us() + RETRY_PAUSE_MS * 1000;
 	list_clear(list);
 	for (Parcel *next; parcel != NULL; parcel = next)
 	{
@@ -585,7 +590,6 @@ sort_out(ParcelList *list, const bool *recorded)
 		else
 			list_add(&stuck, parcel);
 	}
-	next_stuck_us = monotonic_us() + RETRY_PAUSE_MS * 1000;
 }
 
 /*
@@ -764,7 +768,6 @@ show_slow_requests(int64 now)
 static void
 maintain(int64 now)
 {
-
 	if (now < next_maintenance_us || status == PEMS_WORKER_WAITING)
 		return;
 	next_maintenance_us = now + MAINTENANCE_US;
@@ -778,7 +781,8 @@ take_poll(int64 now)
 	if (now < next_poll_us)
 		return false;
 	next_poll_us = now + (int64) pems_poll_interval * 1000;
-	if (status == PEMS_WORKER_NO_KEY)
+	/* a key file that was repaired, or an attach that nobody announced (two-phase commit) */
+	if (status != PEMS_WORKER_RUNNING)
 		setup_wanted = true;
 	return true;
 }

@@ -73,6 +73,24 @@ lock_and_see('mirror',       2, sub { "SELECT FROM pfa_mirror WHERE pfa_id = '$p
 # slow enough to be shown as syncing, which is one more statement that meets the lock
 lock_and_see('modification, slowly', 3, sub { "SELECT FROM pfa_modification WHERE id = '$_[0]' FOR UPDATE" }, 500);
 
+# A worker that is never idle comes back to what was locked, too.
+{
+    my @busy = $t->load_many('RIO', 'BUSY-', 200);
+    my ($held) = $t->edits('RIO', [ $pfa_ids[0], { monthlyRate => 30 } ]);
+    my $holder = $t->node->background_psql('postgres');
+    $holder->query_safe('BEGIN');
+    $holder->query_safe("SELECT FROM pfa_mirror WHERE pfa_id = '$pfa_ids[0]' FOR UPDATE");
+    $t->commit('RIO', [$held]);
+    ok($t->wait_until(sub { $fake->changes(pfaId => $pfa_ids[0], by => 'client') == 4 }, what => 'its change'), 'busy: the edit is in PEMS');
+    my $keep_busy = sub { $t->commit_edit('RIO', shift @busy, { monthlyRate => 31 }) };
+    $keep_busy->() for 1 .. 10;
+    is(count_of('synced', $held), '0', 'busy: it waits to be recorded');
+    $holder->query_safe('COMMIT');
+    $holder->quit;
+    ok($t->wait_until(sub { $keep_busy->(); count_of('synced', $held) == 1 }, what => 'the held one', timeout => PROMPT),
+        'busy: it is recorded though the worker has no quiet second');
+}
+
 # ---- pems_write_sync() of a session that does not commit ----
 
 my @ids = queue_batch(4);
