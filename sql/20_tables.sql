@@ -12,7 +12,7 @@ COMMENT ON SEQUENCE @extschema@.pems_claim_order IS 'Fencing tokens: each claim 
 
 CREATE TABLE @extschema@.pems_sync_job (
     id              text PRIMARY KEY DEFAULT @extschema@._pems_uuid(),
-    organization_id text NOT NULL,
+    organization_id text,
     kind            text NOT NULL CHECK (kind IN ('commit', 'write_sync', 'retry', 'rollback', 'pull')),
     requested_by    text NOT NULL,
     created_at      timestamptz NOT NULL DEFAULT pg_catalog.now(),
@@ -21,7 +21,7 @@ CREATE TABLE @extschema@.pems_sync_job (
 );
 COMMENT ON TABLE @extschema@.pems_sync_job IS 'Jobs: the items queued by one call';
 COMMENT ON COLUMN @extschema@.pems_sync_job.id IS 'Time-ordered UUID';
-COMMENT ON COLUMN @extschema@.pems_sync_job.organization_id IS 'Organization that the job belongs to';
+COMMENT ON COLUMN @extschema@.pems_sync_job.organization_id IS 'Organization that the job belongs to; NULL: an administrator''s job over several';
 COMMENT ON COLUMN @extschema@.pems_sync_job.kind IS 'commit, write_sync, retry, rollback or pull';
 COMMENT ON COLUMN @extschema@.pems_sync_job.requested_by IS 'The user named by the caller, or the database role';
 COMMENT ON COLUMN @extschema@.pems_sync_job.created_at IS 'When it was asked for';
@@ -96,8 +96,8 @@ CREATE INDEX pfa_write_queue_timed ON @extschema@.pfa_write_queue
 -- Which item of this record is the first unfinished one? (order, held_by)
 CREATE INDEX pfa_write_queue_unfinished ON @extschema@.pfa_write_queue
     (organization_id, pfa_id, commit_seq) WHERE status IN ('pending', 'processing', 'conflict', 'failed');
--- What did a dead worker leave? (adopt)
-CREATE INDEX pfa_write_queue_processing ON @extschema@.pfa_write_queue (claim_token) WHERE status = 'processing';
+-- Is a request of this record under way? (claim)  What did a dead worker leave? (adopt)
+CREATE INDEX pfa_write_queue_processing ON @extschema@.pfa_write_queue (organization_id, pfa_id) WHERE status = 'processing';
 -- How old is the oldest that waits? (status)
 CREATE INDEX pfa_write_queue_waiting ON @extschema@.pfa_write_queue (organization_id, created_at) WHERE status = 'pending';
 -- Items of a modification (foreign key, discard)

@@ -162,9 +162,10 @@ BEGIN
     ), judged AS MATERIALIZED (
         SELECT h.*, row_number() OVER (PARTITION BY h.turn ORDER BY h.priority DESC, h.scheduled_at, h.commit_seq) AS place,
                EXISTS (SELECT FROM @extschema@.pfa_write_queue e
-                       WHERE e.organization_id = h.organization_id AND e.pfa_id = h.pfa_id AND e.id <> h.id
-                         AND e.status IN ('pending', 'processing', 'conflict', 'failed')
-                         AND (e.commit_seq < h.commit_seq OR e.status = 'processing')) AS blocked
+                       WHERE e.organization_id = h.organization_id AND e.pfa_id = h.pfa_id AND e.commit_seq < h.commit_seq
+                         AND e.status IN ('pending', 'processing', 'conflict', 'failed'))
+               OR EXISTS (SELECT FROM @extschema@.pfa_write_queue e
+                          WHERE e.organization_id = h.organization_id AND e.pfa_id = h.pfa_id AND e.status = 'processing') AS blocked
         FROM head h
     ), sent_back AS (
         UPDATE @extschema@.pfa_write_queue q SET waits_for = 'turn'
@@ -409,10 +410,12 @@ BEGIN
     ), found AS (
         INSERT INTO @extschema@.pfa_sync_conflict
             (pfa_id, organization_id, modification_id, item_id, local_version, pems_version, base_data, local_data,
-             pems_data, conflict_fields, kind)
+             pems_data, conflict_fields, kind, previous_conflict_id)
         SELECT c.pfa_id, c.organization_id, c.modification_id, c.id, c.base_version, m.version, b.data, c.payload,
                CASE WHEN (c.o).conflict_kind <> 'deleted_in_pems' THEN m.data END,
-               coalesce((c.o).conflict_fields, '[]'), (c.o).conflict_kind
+               coalesce((c.o).conflict_fields, '[]'), (c.o).conflict_kind,
+               (SELECT max(p.id) FROM @extschema@.pfa_sync_conflict p
+                WHERE p.modification_id = c.modification_id AND p.item_id = c.id)
         FROM changed c
         LEFT JOIN @extschema@.pfa_mirror m ON m.organization_id = c.organization_id AND m.pfa_id = c.pfa_id
         LEFT JOIN @extschema@.pems_mirror_version b

@@ -59,6 +59,23 @@ $function$;
 COMMENT ON FUNCTION @extschema@._pems_priority(text) IS 'Internal: number of a priority';
 
 /*
+ * _pems_page_size(rows): how many rows a page may have, 1 to 1000; 22023 for anything else.
+ */
+CREATE FUNCTION @extschema@._pems_page_size(rows integer) RETURNS integer
+LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $function$
+BEGIN
+    IF rows IS NULL OR rows NOT BETWEEN 1 AND 1000 THEN
+        RAISE EXCEPTION 'page_size must be between 1 and 1000'
+            USING ERRCODE = 'invalid_parameter_value',
+                  DETAIL = format('It is %s.', coalesce(rows::text, 'NULL')),
+                  HINT = 'Ask for a smaller page, and for the next one with the id of its last row.';
+    END IF;
+    RETURN rows;
+END
+$function$;
+COMMENT ON FUNCTION @extschema@._pems_page_size(integer) IS 'Internal: raises 22023 when a page size is out of range';
+
+/*
  * _pems_is_admin(): is the caller a member of pems_sync_admin (or a superuser)?
  */
 CREATE FUNCTION @extschema@._pems_is_admin() RETURNS boolean
@@ -302,6 +319,7 @@ DECLARE
     actor        CONSTANT text := coalesce(discarded_by, @extschema@._pems_caller());
     modification record;
     item         record;
+    conflict     text;
 BEGIN
     PERFORM @extschema@._pems_attached();
 
@@ -331,9 +349,11 @@ BEGIN
     WHERE q.id = item.id;
     UPDATE @extschema@.pfa_sync_conflict c
     SET status = 'resolved_manual', resolution = 'use_pems', resolved_by = actor, resolved_at = clock_timestamp()
-    WHERE c.item_id = item.id AND c.status = 'unresolved';
-    INSERT INTO @extschema@.pems_audit_log (event_type, organization_id, pfa_id, modification_id, item_id, job_id, actor)
-    VALUES ('DISCARDED', modification.organization_id, modification.pfa_id, wanted, item.id, item.job_id, actor);
+    WHERE c.item_id = item.id AND c.status = 'unresolved'
+    RETURNING c.id INTO conflict;
+    INSERT INTO @extschema@.pems_audit_log
+        (event_type, organization_id, pfa_id, modification_id, item_id, job_id, conflict_id, actor)
+    VALUES ('DISCARDED', modification.organization_id, modification.pfa_id, wanted, item.id, item.job_id, conflict, actor);
     INSERT INTO @extschema@.pems_recheck (organization_id, pfa_id)
     SELECT modification.organization_id, modification.pfa_id WHERE item.id IS NOT NULL;
     PERFORM @extschema@._pems_host_mark(ARRAY[wanted], ARRAY['discarded'], ARRAY[NULL::integer], ARRAY[NULL::text]);
@@ -379,129 +399,97 @@ $function$;
 COMMENT ON FUNCTION @extschema@.pems_validate(jsonb, jsonb) IS 'Checks changes against the field catalogue and the rules, on current with changes on top. Returns {valid, errors}. Error 22023 when an argument is no object.';
 
 /*
- * _pems_status_items(organization, wanted): the newest 100 items in that status, for pems_sync_status().
+ * _pems_pick_dead_letters(item_ids, organization): locks the dead letters with these ids, or (NULL) all, and
+ * returns their ids in commit order.
+ * Errors: P0002 when one does not exist (or belongs to another organization); 55000 when one is no dead letter.
  */
-CREATE FUNCTION @extschema@._pems_status_items(organization text, wanted text) RETURNS jsonb
-LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $function$
-    SELECT coalesce(jsonb_agg(jsonb_build_object(
-               'id', i.id, 'modificationId', i.modification_id, 'pfaId', i.pfa_id, 'organizationId', i.organization_id,
-               'operation', i.operation, 'status', i.status, 'priority', i.priority, 'retryCount', i.retry_count,
-               'error', i.last_error, 'errorCode', i.error_code, 'jobId', i.job_id,
-               'createdAt', @extschema@._pems_iso(i.created_at), 'scheduledAt', @extschema@._pems_iso(i.scheduled_at),
-               'completedAt', @extschema@._pems_iso(i.completed_at)) ORDER BY i.commit_seq DESC), '[]')
-    FROM (SELECT q.* FROM @extschema@.pfa_write_queue q
-          WHERE (organization IS NULL OR q.organization_id = organization) AND q.status = wanted
-          ORDER BY q.commit_seq DESC LIMIT 100) i
+CREATE FUNCTION @extschema@._pems_pick_dead_letters(item_ids text[], organization text) RETURNS text[]
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $function$
+DECLARE
+    wanted text[];
+    wrong  text;
+BEGIN
+    SELECT array_agg(q.id ORDER BY q.commit_seq) INTO wanted
+    FROM @extschema@.pfa_write_queue q
+    WHERE (organization IS NULL OR q.organization_id = organization)
+      AND CASE WHEN item_ids IS NULL THEN q.status = 'failed' ELSE q.id = ANY (item_ids) END;
+
+    SELECT string_agg(DISTINCT left(u.id, 100), ', ') INTO wrong FROM unnest(item_ids) u (id)
+    WHERE u.id IS NOT NULL AND u.id <> ALL (coalesce(wanted, '{}'));
+    IF wrong IS NOT NULL THEN
+        RAISE EXCEPTION 'no such item'
+            USING ERRCODE = 'no_data_found', DETAIL = format('Not found: %s.', left(wrong, 1000)),
+                  HINT = 'Pass ids from the view pems_dead_letters, and the organization that they belong to.';
+    END IF;
+
+    -- modifications first, as everywhere; then what two administrators do at once comes one after the other
+    PERFORM FROM @extschema@.pfa_modification m
+    WHERE m.id IN (SELECT q.modification_id FROM @extschema@.pfa_write_queue q WHERE q.id = ANY (wanted))
+    ORDER BY m.id FOR NO KEY UPDATE;
+    PERFORM FROM @extschema@.pfa_write_queue q WHERE q.id = ANY (wanted) ORDER BY q.id FOR NO KEY UPDATE;
+    IF item_ids IS NULL THEN
+        RETURN (SELECT array_agg(q.id ORDER BY q.commit_seq) FROM @extschema@.pfa_write_queue q
+                WHERE q.id = ANY (wanted) AND q.status = 'failed');
+    END IF;
+    SELECT string_agg(format('%s is %s', q.id, q.status), ', ' ORDER BY q.commit_seq) INTO wrong
+    FROM @extschema@.pfa_write_queue q WHERE q.id = ANY (wanted) AND q.status <> 'failed';
+    IF wrong IS NOT NULL THEN
+        RAISE EXCEPTION 'an item is no dead letter'
+            USING ERRCODE = 'object_not_in_prerequisite_state', DETAIL = format('%s.', left(wrong, 1000)),
+                  HINT = 'Only items in status failed can be retried; see the view pems_dead_letters.';
+    END IF;
+    RETURN wanted;
+END
 $function$;
-COMMENT ON FUNCTION @extschema@._pems_status_items(text, text) IS 'Internal: newest 100 items in a status';
+COMMENT ON FUNCTION @extschema@._pems_pick_dead_letters(text[], text) IS 'Internal: locks dead letters for a retry; P0002 or 55000 when one of them is none';
 
 /*
- * _pems_health_word(): healthy; degraded (something waits for a person, or the oldest edit for more
- * than five minutes); unhealthy (nothing is being sent).
- */
-CREATE FUNCTION @extschema@._pems_health_word(
-    paused boolean, failed bigint, conflicts bigint, oldest_seconds double precision) RETURNS text
-LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp AS $function$
-    SELECT CASE WHEN w.pid IS NULL OR w.state <> 'running' THEN 'unhealthy'
-                WHEN paused OR failed > 0 OR conflicts > 0 OR w.open_breakers > 0 OR oldest_seconds > 300 THEN 'degraded'
-                ELSE 'healthy' END
-    FROM (SELECT) one LEFT JOIN @extschema@._pems_worker_state() w ON true
-$function$;
-COMMENT ON FUNCTION @extschema@._pems_health_word(boolean, bigint, bigint, double precision) IS 'Internal: healthy, degraded or unhealthy';
-
-/*
- * pems_sync_status(organization_id, status, start_date, end_date)
+ * pems_retry(item_ids, organization_id, retried_by)
  *
- * How things stand, from the rollups, so that its time does not grow with the queue.
+ * Queues dead letters again, with all their retries and at their old place in the order of their record.
+ * Each begins with a read: it is decided again against PEMS as it is now.
  *
- * Parameters: organization_id: NULL = all; status: also list the newest 100 items in this status of the
- *   queue; start_date, end_date: window for completed and avgSyncTime, by the hour; default the last 24 h.
- * Returns: {totalQueued, processing, completed, failed, conflicts, held, avgSyncTime, lastSyncAt,
- *   nextSyncAt, health, paused, oldestQueuedSeconds} and, with status, items.  totalQueued: items in
- *   pending; avgSyncTime: seconds from commit to completion, null when none completed; nextSyncAt:
- *   when the next item is due, null when none waits or sending is paused.
- * Errors: P0002 unknown organization; 22023 unknown status, or a window that ends before it starts.
- * Tables: pems_sync_stats, pems_pause, pfa_write_queue (indexes only).
+ * Parameters:
+ *   item_ids         from the view pems_dead_letters; NULL: all (of the organization, if given)
+ *   organization_id  whose they must be; NULL: any
+ *   retried_by       the administrator; NULL: the database role
+ * Returns: {success, requeuedCount, jobId}; jobId: the job that the items belong to from now on, null when
+ *   there was nothing to retry.
+ * Errors, which leave everything as it was: P0002 unknown organization or item; 55000 an item is no dead letter,
+ *   or not attached.
+ * Tables: pfa_write_queue, pfa_modification, pems_sync_job, pems_audit_log, pems_recheck.
  */
-CREATE FUNCTION @extschema@.pems_sync_status(
-    organization_id text DEFAULT NULL, status text DEFAULT NULL, start_date timestamptz DEFAULT NULL,
-    end_date timestamptz DEFAULT NULL)
+CREATE FUNCTION @extschema@.pems_retry(
+    item_ids text[] DEFAULT NULL, organization_id text DEFAULT NULL, retried_by text DEFAULT NULL)
 RETURNS jsonb
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $function$
 DECLARE
-    organization CONSTANT text := CASE WHEN organization_id IS NOT NULL THEN @extschema@._pems_organization(organization_id) END;
-    wanted       CONSTANT text := status;
-    since        CONSTANT timestamptz := date_trunc('hour', coalesce(start_date, least(end_date, now()) - interval '24 hours'));
-    until        CONSTANT timestamptz := coalesce(end_date, 'infinity');
-    sums         record;
-    oldest       timestamptz;
-    next_at      timestamptz;
-    paused       boolean;
-    age          double precision;
+    actor        CONSTANT text := coalesce(retried_by, @extschema@._pems_caller());
+    job          CONSTANT text := @extschema@._pems_uuid();
+    organization text;
+    picked       text[];
 BEGIN
-    IF wanted IS NOT NULL AND wanted NOT IN ('pending', 'processing', 'completed', 'failed', 'conflict', 'cancelled') THEN
-        RAISE EXCEPTION 'unknown status "%"', left(wanted, 100)
-            USING ERRCODE = 'invalid_parameter_value',
-                  HINT = 'Use pending, processing, completed, failed, conflict or cancelled.';
+    PERFORM @extschema@._pems_attached();
+    IF organization_id IS NOT NULL THEN
+        organization := @extschema@._pems_organization(organization_id);
     END IF;
-    IF end_date < start_date THEN
-        RAISE EXCEPTION 'end_date is before start_date'
-            USING ERRCODE = 'invalid_parameter_value', HINT = 'Pass the earlier time as start_date.';
+    picked := @extschema@._pems_pick_dead_letters(item_ids, organization);
+
+    IF picked IS NOT NULL THEN
+        INSERT INTO @extschema@.pems_sync_job (id, organization_id, kind, requested_by, queued)
+        SELECT job, CASE WHEN min(q.organization_id) = max(q.organization_id) THEN min(q.organization_id) END, 'retry', actor, count(*)
+        FROM @extschema@.pfa_write_queue q WHERE q.id = ANY (picked);
+        INSERT INTO @extschema@.pems_audit_log
+            (event_type, organization_id, pfa_id, modification_id, item_id, job_id, actor, error_code, error)
+        SELECT 'RETRIED', q.organization_id, q.pfa_id, q.modification_id, q.id, job, actor, q.error_code, q.last_error
+        FROM @extschema@.pfa_write_queue q WHERE q.id = ANY (picked);
+        PERFORM @extschema@._pems_requeue(picked, 'read', job);
     END IF;
-
-    SELECT coalesce(sum(s.pending), 0) AS pending, coalesce(sum(s.held), 0) AS held,
-           coalesce(sum(s.processing), 0) AS processing, coalesce(sum(s.failed), 0) AS failed,
-           coalesce(sum(s.conflict), 0) AS conflict, max(s.last_completed_at) AS last_at,
-           coalesce(sum(s.completed) FILTER (WHERE s.hour >= since AND s.hour <= until), 0) AS completed,
-           coalesce(sum(s.sync_seconds) FILTER (WHERE s.hour >= since AND s.hour <= until), 0) AS seconds
-    INTO sums
-    FROM @extschema@.pems_sync_stats s WHERE organization IS NULL OR s.organization_id = organization;
-
-    paused := @extschema@._pems_standing() = 'copy'
-              OR EXISTS (SELECT FROM @extschema@.pems_pause p WHERE p.organization_id IN (organization, '*'))
-              OR (organization IS NULL AND EXISTS (SELECT FROM @extschema@.pems_pause));
-    SELECT @extschema@._pems_oldest_pending(organization) INTO oldest WHERE sums.pending > 0;
-    SELECT CASE WHEN sums.pending > 0 AND NOT EXISTS (
-               SELECT FROM @extschema@.pems_pause p WHERE p.organization_id IN (organization, '*')) THEN coalesce(
-               (SELECT clock_timestamp() WHERE EXISTS (SELECT FROM @extschema@.pfa_write_queue q
-                WHERE q.status = 'pending' AND q.waits_for IS NULL AND (organization IS NULL OR q.organization_id = organization))),
-               (SELECT q.scheduled_at FROM @extschema@.pfa_write_queue q
-                WHERE q.status = 'pending' AND q.waits_for = 'time' AND (organization IS NULL OR q.organization_id = organization)
-                ORDER BY q.scheduled_at LIMIT 1)) END
-    INTO next_at;
-    age := coalesce(extract(epoch FROM clock_timestamp() - oldest), 0);
-
-    RETURN jsonb_build_object(
-        'totalQueued', sums.pending, 'processing', sums.processing, 'completed', sums.completed,
-        'failed', sums.failed, 'conflicts', sums.conflict, 'held', sums.held,
-        'avgSyncTime', round((sums.seconds / nullif(sums.completed, 0)::double precision)::numeric, 3),
-        'lastSyncAt', @extschema@._pems_iso(sums.last_at), 'nextSyncAt', @extschema@._pems_iso(next_at),
-        'health', @extschema@._pems_health_word(paused, sums.failed::bigint, sums.conflict::bigint, age),
-        'paused', paused, 'oldestQueuedSeconds', floor(age))
-        || CASE WHEN wanted IS NULL THEN '{}' ELSE jsonb_build_object('items', @extschema@._pems_status_items(organization, wanted)) END;
+    RETURN jsonb_build_object('success', true, 'requeuedCount', coalesce(cardinality(picked), 0),
+                              'jobId', CASE WHEN picked IS NOT NULL THEN job END);
 END
 $function$;
-COMMENT ON FUNCTION @extschema@.pems_sync_status(text, text, timestamptz, timestamptz) IS 'How things stand: {totalQueued, processing, completed, failed, conflicts, held, avgSyncTime, lastSyncAt, nextSyncAt, health, paused, oldestQueuedSeconds}, with status also items. Errors: P0002, 22023.';
-
-/*
- * _pems_oldest_pending(organization): when the item was queued that waits longest.  Jumps from
- * organization to organization along the index instead of reading all that waits.
- */
-CREATE FUNCTION @extschema@._pems_oldest_pending(organization text) RETURNS timestamptz
-LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $function$
-    WITH RECURSIVE oldest AS (
-        (SELECT q.organization_id, q.created_at FROM @extschema@.pfa_write_queue q
-         WHERE q.status = 'pending' AND (organization IS NULL OR q.organization_id = organization)
-         ORDER BY q.organization_id, q.created_at LIMIT 1)
-        UNION ALL
-        SELECT n.organization_id, n.created_at FROM oldest o CROSS JOIN LATERAL (
-            SELECT q.organization_id, q.created_at FROM @extschema@.pfa_write_queue q
-            WHERE q.status = 'pending' AND organization IS NULL AND q.organization_id > o.organization_id
-            ORDER BY q.organization_id, q.created_at LIMIT 1) n
-    )
-    SELECT min(o.created_at) FROM oldest o
-$function$;
-COMMENT ON FUNCTION @extschema@._pems_oldest_pending(text) IS 'Internal: when the item was queued that waits longest';
+COMMENT ON FUNCTION @extschema@.pems_retry(text[], text, text) IS 'Queues dead letters again (NULL: all), to be decided against PEMS as it is now. Returns {success, requeuedCount, jobId}. Errors: P0002 unknown organization or item, 55000 no dead letter.';
 
 /*
  * _pems_lock_credential(organization_id): one administrator at a time sets the credential of an

@@ -26,22 +26,35 @@ CREATE VIEW @extschema@.pems_dead_letters AS
     WHERE q.status = 'failed';
 COMMENT ON VIEW @extschema@.pems_dead_letters IS 'Items that PEMS rejected or that used up their retries. holding: later items of the record that wait for them.';
 
+CREATE VIEW @extschema@.pems_open_conflicts AS
+    SELECT c.id, c.organization_id, c.pfa_id, c.modification_id, c.item_id, c.kind, c.conflict_fields, c.local_version, c.pems_version,
+           c.created_at, c.previous_conflict_id,
+           (SELECT count(*) FROM @extschema@.pfa_write_queue q
+            JOIN @extschema@.pfa_write_queue h ON h.organization_id = q.organization_id AND h.pfa_id = q.pfa_id
+                 AND h.status = 'pending' AND h.commit_seq > q.commit_seq
+            WHERE q.id = c.item_id) AS holding,
+           c.local_data
+    FROM @extschema@.pfa_sync_conflict c
+    WHERE c.status = 'unresolved';
+COMMENT ON VIEW @extschema@.pems_open_conflicts IS 'Conflicts that wait for a user. holding: later items of the record that wait for them. Resolve with pems_resolve_conflict().';
+
 CREATE VIEW @extschema@.pems_worker AS
     SELECT w.database, w.pid, w.state, w.version, w.started_at, w.last_heartbeat, w.in_flight, w.requests,
            w.open_breakers, w.last_error
     FROM @extschema@._pems_worker_state() w;
 COMMENT ON VIEW @extschema@.pems_worker IS 'The worker of this database; no row when pems_sync is not preloaded for it';
 
--- Comments on the columns of a view: what the table says of the column of that name.
+-- Comments on the columns of a view: what the table of the view says of the column of that name.
 DO $comments$
 DECLARE
     line record;
 BEGIN
     FOR line IN
         SELECT format('COMMENT ON COLUMN @extschema@.%I.%I IS %L', v.relname, a.attname, coalesce(
-                   col_description('@extschema@.pfa_write_queue'::pg_catalog.regclass,
-                       (SELECT t.attnum FROM pg_catalog.pg_attribute t
-                        WHERE t.attrelid = '@extschema@.pfa_write_queue'::pg_catalog.regclass AND t.attname = a.attname)),
+                   (SELECT pg_catalog.col_description(t.attrelid, t.attnum) FROM pg_catalog.pg_attribute t
+                    WHERE t.attname = a.attname AND t.attrelid = CASE v.relname
+                        WHEN 'pems_open_conflicts' THEN '@extschema@.pfa_sync_conflict'::pg_catalog.regclass
+                        ELSE '@extschema@.pfa_write_queue'::pg_catalog.regclass END),
                    CASE a.attname
                        WHEN 'held_by' THEN 'The earlier item of the same PFA record that this one waits for'
                        WHEN 'holding' THEN 'Later items of the record that wait for this one'
@@ -58,7 +71,7 @@ BEGIN
                        ELSE 'Last error of the worker itself' END)) AS command
         FROM pg_catalog.pg_class v JOIN pg_catalog.pg_attribute a ON a.attrelid = v.oid AND a.attnum > 0
         WHERE v.relnamespace = '@extschema@'::pg_catalog.regnamespace
-          AND v.relname IN ('pems_queue', 'pems_dead_letters', 'pems_worker')
+          AND v.relname IN ('pems_queue', 'pems_dead_letters', 'pems_open_conflicts', 'pems_worker')
     LOOP
         EXECUTE line.command;
     END LOOP;

@@ -57,13 +57,17 @@ GRANT SELECT, INSERT, UPDATE, DELETE ON @extschema@.pems_field TO pems_sync_admi
 
 GRANT EXECUTE ON FUNCTION
     @extschema@.pems_sync_status(text, text, timestamptz, timestamptz),
+    @extschema@.pems_sync_state(text, text[]),
+    @extschema@.pems_conflicts(text, text, integer, text),
+    @extschema@.pems_conflict(text, text),
     @extschema@._pems_worker_state()
     TO pems_sync_reader;
-GRANT SELECT ON @extschema@.pems_queue, @extschema@.pems_dead_letters, @extschema@.pems_worker TO pems_sync_reader;
+GRANT SELECT ON @extschema@.pems_queue, @extschema@.pems_dead_letters, @extschema@.pems_open_conflicts, @extschema@.pems_worker TO pems_sync_reader;
 
 GRANT EXECUTE ON FUNCTION
     @extschema@.pems_commit(text, text[], text, text),
     @extschema@.pems_write_sync(text, text[], text),
+    @extschema@.pems_resolve_conflict(text, text, jsonb, text, text),
     @extschema@.pems_discard(text, text, text),
     @extschema@.pems_validate(jsonb, jsonb)
     TO pems_sync_user;
@@ -74,6 +78,7 @@ GRANT EXECUTE ON FUNCTION
     @extschema@.pems_public_key(),
     @extschema@._pems_credential_target(text),
     @extschema@.pems_set_credential(text, text, bytea, text, text),
+    @extschema@.pems_retry(text[], text, text),
     @extschema@.pems_pause(text, text, text),
     @extschema@.pems_resume(text, text)
     TO pems_sync_admin;

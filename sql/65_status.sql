@@ -1,0 +1,233 @@
+/*
+ * 65_status: how things stand: counts for dashboards, and the state of single records.
+ */
+
+/*
+ * _pems_status_items(organization, wanted): the newest 100 items in that status, for pems_sync_status().
+ */
+CREATE FUNCTION @extschema@._pems_status_items(organization text, wanted text) RETURNS jsonb
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $function$
+    SELECT coalesce(jsonb_agg(jsonb_build_object(
+               'id', i.id, 'modificationId', i.modification_id, 'pfaId', i.pfa_id, 'organizationId', i.organization_id,
+               'operation', i.operation, 'status', i.status, 'priority', i.priority, 'retryCount', i.retry_count,
+               'error', i.last_error, 'errorCode', i.error_code, 'jobId', i.job_id,
+               'createdAt', @extschema@._pems_iso(i.created_at), 'scheduledAt', @extschema@._pems_iso(i.scheduled_at),
+               'completedAt', @extschema@._pems_iso(i.completed_at)) ORDER BY i.commit_seq DESC), '[]')
+    FROM (SELECT q.* FROM @extschema@.pfa_write_queue q
+          WHERE (organization IS NULL OR q.organization_id = organization) AND q.status = wanted
+          ORDER BY q.commit_seq DESC LIMIT 100) i
+$function$;
+COMMENT ON FUNCTION @extschema@._pems_status_items(text, text) IS 'Internal: newest 100 items in a status';
+
+/*
+ * _pems_health_word(): healthy; degraded (something waits for a person, or the oldest edit for more
+ * than five minutes); unhealthy (nothing is being sent).
+ */
+CREATE FUNCTION @extschema@._pems_health_word(
+    paused boolean, failed bigint, conflicts bigint, oldest_seconds double precision) RETURNS text
+LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp AS $function$
+    SELECT CASE WHEN w.pid IS NULL OR w.state <> 'running' THEN 'unhealthy'
+                WHEN paused OR failed > 0 OR conflicts > 0 OR w.open_breakers > 0 OR oldest_seconds > 300 THEN 'degraded'
+                ELSE 'healthy' END
+    FROM (SELECT) one LEFT JOIN @extschema@._pems_worker_state() w ON true
+$function$;
+COMMENT ON FUNCTION @extschema@._pems_health_word(boolean, bigint, bigint, double precision) IS 'Internal: healthy, degraded or unhealthy';
+
+/*
+ * pems_sync_status(organization_id, status, start_date, end_date)
+ *
+ * How things stand, from the rollups, so that its time does not grow with the queue.
+ *
+ * Parameters: organization_id: NULL = all; status: also list the newest 100 items in this status of the
+ *   queue; start_date, end_date: window for completed and avgSyncTime, by the hour; default the last 24 h.
+ * Returns: {totalQueued, processing, completed, failed, conflicts, held, avgSyncTime, lastSyncAt,
+ *   nextSyncAt, health, paused, oldestQueuedSeconds} and, with status, items.  totalQueued: items in
+ *   pending; avgSyncTime: seconds from commit to completion, null when none completed; nextSyncAt:
+ *   when the next item is due, null when none waits or sending is paused.
+ * Errors: P0002 unknown organization; 22023 unknown status, or a window that ends before it starts.
+ * Tables: pems_sync_stats, pems_pause, pfa_write_queue (indexes only).
+ */
+CREATE FUNCTION @extschema@.pems_sync_status(
+    organization_id text DEFAULT NULL, status text DEFAULT NULL, start_date timestamptz DEFAULT NULL,
+    end_date timestamptz DEFAULT NULL)
+RETURNS jsonb
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $function$
+DECLARE
+    organization CONSTANT text := CASE WHEN organization_id IS NOT NULL THEN @extschema@._pems_organization(organization_id) END;
+    wanted       CONSTANT text := status;
+    since        CONSTANT timestamptz := date_trunc('hour', coalesce(start_date, least(end_date, now()) - interval '24 hours'));
+    until        CONSTANT timestamptz := coalesce(end_date, 'infinity');
+    sums         record;
+    oldest       timestamptz;
+    next_at      timestamptz;
+    paused       boolean;
+    age          double precision;
+BEGIN
+    IF wanted IS NOT NULL AND wanted NOT IN ('pending', 'processing', 'completed', 'failed', 'conflict', 'cancelled') THEN
+        RAISE EXCEPTION 'unknown status "%"', left(wanted, 100)
+            USING ERRCODE = 'invalid_parameter_value',
+                  HINT = 'Use pending, processing, completed, failed, conflict or cancelled.';
+    END IF;
+    IF end_date < start_date THEN
+        RAISE EXCEPTION 'end_date is before start_date'
+            USING ERRCODE = 'invalid_parameter_value', HINT = 'Pass the earlier time as start_date.';
+    END IF;
+
+    SELECT coalesce(sum(s.pending), 0) AS pending, coalesce(sum(s.held), 0) AS held,
+           coalesce(sum(s.processing), 0) AS processing, coalesce(sum(s.failed), 0) AS failed,
+           coalesce(sum(s.conflict), 0) AS conflict, max(s.last_completed_at) AS last_at,
+           coalesce(sum(s.completed) FILTER (WHERE s.hour >= since AND s.hour <= until), 0) AS completed,
+           coalesce(sum(s.sync_seconds) FILTER (WHERE s.hour >= since AND s.hour <= until), 0) AS seconds
+    INTO sums
+    FROM @extschema@.pems_sync_stats s WHERE organization IS NULL OR s.organization_id = organization;
+
+    paused := @extschema@._pems_standing() = 'copy'
+              OR EXISTS (SELECT FROM @extschema@.pems_pause p WHERE p.organization_id IN (organization, '*'))
+              OR (organization IS NULL AND EXISTS (SELECT FROM @extschema@.pems_pause));
+    SELECT @extschema@._pems_oldest_pending(organization) INTO oldest WHERE sums.pending > 0;
+    SELECT CASE WHEN sums.pending > 0 AND NOT EXISTS (
+               SELECT FROM @extschema@.pems_pause p WHERE p.organization_id IN (organization, '*')) THEN coalesce(
+               (SELECT clock_timestamp() WHERE EXISTS (SELECT FROM @extschema@.pfa_write_queue q
+                WHERE q.status = 'pending' AND q.waits_for IS NULL AND (organization IS NULL OR q.organization_id = organization))),
+               (SELECT q.scheduled_at FROM @extschema@.pfa_write_queue q
+                WHERE q.status = 'pending' AND q.waits_for = 'time' AND (organization IS NULL OR q.organization_id = organization)
+                ORDER BY q.scheduled_at LIMIT 1)) END
+    INTO next_at;
+    age := coalesce(extract(epoch FROM clock_timestamp() - oldest), 0);
+
+    RETURN jsonb_build_object(
+        'totalQueued', sums.pending, 'processing', sums.processing, 'completed', sums.completed,
+        'failed', sums.failed, 'conflicts', sums.conflict, 'held', sums.held,
+        'avgSyncTime', round((sums.seconds / nullif(sums.completed, 0)::double precision)::numeric, 3),
+        'lastSyncAt', @extschema@._pems_iso(sums.last_at), 'nextSyncAt', @extschema@._pems_iso(next_at),
+        'health', @extschema@._pems_health_word(paused, sums.failed::bigint, sums.conflict::bigint, age),
+        'paused', paused, 'oldestQueuedSeconds', floor(age))
+        || CASE WHEN wanted IS NULL THEN '{}' ELSE jsonb_build_object('items', @extschema@._pems_status_items(organization, wanted)) END;
+END
+$function$;
+COMMENT ON FUNCTION @extschema@.pems_sync_status(text, text, timestamptz, timestamptz) IS 'How things stand: {totalQueued, processing, completed, failed, conflicts, held, avgSyncTime, lastSyncAt, nextSyncAt, health, paused, oldestQueuedSeconds}, with status also items. Errors: P0002, 22023.';
+
+/*
+ * _pems_oldest_pending(organization): when the item was queued that waits longest.  Jumps from
+ * organization to organization along the index instead of reading all that waits.
+ */
+CREATE FUNCTION @extschema@._pems_oldest_pending(organization text) RETURNS timestamptz
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $function$
+    WITH RECURSIVE oldest AS (
+        (SELECT q.organization_id, q.created_at FROM @extschema@.pfa_write_queue q
+         WHERE q.status = 'pending' AND (organization IS NULL OR q.organization_id = organization)
+         ORDER BY q.organization_id, q.created_at LIMIT 1)
+        UNION ALL
+        SELECT n.organization_id, n.created_at FROM oldest o CROSS JOIN LATERAL (
+            SELECT q.organization_id, q.created_at FROM @extschema@.pfa_write_queue q
+            WHERE q.status = 'pending' AND organization IS NULL AND q.organization_id > o.organization_id
+            ORDER BY q.organization_id, q.created_at LIMIT 1) n
+    )
+    SELECT min(o.created_at) FROM oldest o
+$function$;
+COMMENT ON FUNCTION @extschema@._pems_oldest_pending(text) IS 'Internal: when the item was queued that waits longest';
+
+/*
+ * _pems_why_not_sent(organization): why nothing of the organization is being sent, a sentence for people;
+ * NULL when it is.
+ */
+CREATE FUNCTION @extschema@._pems_why_not_sent(organization text) RETURNS text
+LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp AS $function$
+    SELECT coalesce(
+        (SELECT 'This database is a copy; it sends nothing until an administrator resumes it.'
+         WHERE @extschema@._pems_standing() = 'copy'),
+        (SELECT 'Sending is paused' || coalesce(': ' || p.reason, '.') FROM @extschema@.pems_pause p
+         WHERE p.organization_id IN (organization, '*') ORDER BY p.organization_id DESC, p.cause LIMIT 1),
+        (SELECT 'The organization has no credential for PEMS.'
+         WHERE NOT EXISTS (SELECT FROM @extschema@.pems_credential c WHERE c.organization_id = organization)),
+        (SELECT 'The worker is not running.'
+         WHERE NOT EXISTS (SELECT FROM @extschema@._pems_worker_state() w WHERE w.state = 'running')))
+$function$;
+COMMENT ON FUNCTION @extschema@._pems_why_not_sent(text) IS 'Internal: why nothing of the organization is being sent; NULL when it is';
+
+/*
+ * _pems_record_states(organization, pfa_ids): for each record that is known the edit that its state comes
+ * from: the first unfinished item; else the newest draft; else what the mirror came from.
+ * later: unfinished items behind the first, counted up to 100.
+ */
+CREATE FUNCTION @extschema@._pems_record_states(
+    organization text, pfa_ids text[],
+    OUT pfa_id text, OUT status text, OUT since timestamptz, OUT due timestamptz, OUT error text, OUT conflict_id text,
+    OUT modification_id text, OUT later bigint)
+RETURNS SETOF record
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $function$
+    WITH wanted AS (
+        SELECT DISTINCT u.id FROM unnest(pfa_ids) u (id)
+    ), head AS (
+        SELECT h.* FROM wanted w CROSS JOIN LATERAL (
+            SELECT q.* FROM @extschema@.pfa_write_queue q
+            WHERE q.organization_id = organization AND q.pfa_id = w.id
+              AND q.status IN ('pending', 'processing', 'conflict', 'failed')
+            ORDER BY q.commit_seq LIMIT 1) h
+    ), draft AS (
+        SELECT DISTINCT ON (m.pfa_id) m.pfa_id, m.id, m.created_at FROM @extschema@.pfa_modification m
+        WHERE m.organization_id = organization AND m.sync_status = 'draft' AND m.pfa_id = ANY (pfa_ids)
+        ORDER BY m.pfa_id, m.created_at DESC, m.id DESC
+    ), mirror AS (
+        SELECT r.pfa_id, coalesce(v.recorded_at, r.last_synced_at) AS at, v.modification_id
+        FROM wanted w JOIN @extschema@.pfa_mirror r ON r.organization_id = organization AND r.pfa_id = w.id
+        LEFT JOIN @extschema@.pems_mirror_version v
+             ON v.organization_id = r.organization_id AND v.pfa_id = r.pfa_id AND v.version = r.version
+    )
+    SELECT h.pfa_id, CASE h.status WHEN 'processing' THEN 'syncing' WHEN 'pending' THEN 'queued' ELSE h.status END,
+           CASE h.status WHEN 'processing' THEN h.last_attempt_at WHEN 'conflict' THEN c.created_at
+                         WHEN 'failed' THEN h.completed_at ELSE h.created_at END,
+           CASE WHEN h.status = 'pending' THEN h.scheduled_at WHEN h.status = 'processing' THEN h.last_attempt_at END,
+           h.last_error, c.id, h.modification_id,
+           (SELECT count(*) FROM (SELECT FROM @extschema@.pfa_write_queue l
+                WHERE l.organization_id = h.organization_id AND l.pfa_id = h.pfa_id AND l.commit_seq > h.commit_seq
+                  AND l.status IN ('pending', 'processing', 'conflict', 'failed') LIMIT 100) behind)
+    FROM head h
+    LEFT JOIN @extschema@.pfa_sync_conflict c ON c.item_id = h.id AND c.status = 'unresolved'
+    UNION ALL
+    SELECT d.pfa_id, 'draft', d.created_at, NULL, NULL, NULL, d.id, 0
+    FROM draft d WHERE d.pfa_id NOT IN (SELECT h.pfa_id FROM head h)
+    UNION ALL
+    SELECT m.pfa_id, 'synced', m.at, NULL, NULL, NULL, m.modification_id, 0
+    FROM mirror m WHERE m.pfa_id NOT IN (SELECT h.pfa_id FROM head h UNION ALL SELECT d.pfa_id FROM draft d)
+$function$;
+COMMENT ON FUNCTION @extschema@._pems_record_states(text, text[]) IS 'Internal: for each record the edit that its state comes from';
+
+/*
+ * pems_sync_state(organization_id, pfa_ids)
+ *
+ * The state of single records, for badges in a list.  A record is as far as its first unfinished edit;
+ * what is behind that one is held.
+ *
+ * Returns: {"PFA-1": {status, since, etaSeconds, error, conflictId, modificationId}, ...}; records that are
+ *   neither mirrored nor edited are left out.
+ *   status      draft, queued, syncing, conflict, failed, or synced: nothing is under way
+ *   etaSeconds  when it will probably be in PEMS; null when nothing is under way, or nothing is being sent
+ *   error       what went wrong, what it waits for, and how many later edits wait for it; null: all is well
+ * Errors: P0002 unknown organization; 22023 pfa_ids is NULL; 55000 not attached.
+ * Tables: pfa_write_queue, pfa_modification, pfa_mirror, pfa_sync_conflict, pems_mirror_version, pems_pause.
+ */
+CREATE FUNCTION @extschema@.pems_sync_state(organization_id text, pfa_ids text[]) RETURNS jsonb
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $function$
+DECLARE
+    organization CONSTANT text := @extschema@._pems_organization(organization_id);
+    blocked      CONSTANT text := @extschema@._pems_why_not_sent(organization);
+    at_earliest  CONSTANT timestamptz := @extschema@._pems_estimate(organization);
+BEGIN
+    IF pfa_ids IS NULL THEN
+        RAISE EXCEPTION 'pfa_ids must not be null'
+            USING ERRCODE = 'invalid_parameter_value', HINT = 'Pass the ids of the records in the list.';
+    END IF;
+    RETURN (SELECT coalesce(jsonb_object_agg(s.pfa_id, jsonb_build_object(
+        'status', s.status, 'since', @extschema@._pems_iso(s.since),
+        'etaSeconds', CASE WHEN s.due IS NOT NULL AND blocked IS NULL
+                           THEN ceil(greatest(0, extract(epoch FROM greatest(s.due, at_earliest) - clock_timestamp()))) END,
+        'error', nullif(concat_ws(' ', s.error, CASE WHEN s.due IS NOT NULL THEN blocked END,
+                 CASE WHEN s.later > 0 AND s.due IS NULL THEN
+                     format('%s later %s for this one.', CASE WHEN s.later < 100 THEN s.later::text ELSE 'At least 100' END,
+                            CASE s.later WHEN 1 THEN 'edit waits' ELSE 'edits wait' END) END), ''),
+        'conflictId', s.conflict_id, 'modificationId', s.modification_id)), '{}')
+        FROM @extschema@._pems_record_states(organization, pfa_ids) s);
+END
+$function$;
+COMMENT ON FUNCTION @extschema@.pems_sync_state(text, text[]) IS 'State of records for badges in a list: {"PFA-1": {status, since, etaSeconds, error, conflictId, modificationId}}. Errors: P0002, 22023, 55000.';
