@@ -14,7 +14,7 @@ PURE_ROOMS  = json field validate merge limiter retry protocol transition addres
 OTHER_ROOMS = api_url pems_client credentials settings shmem host api queue roster delivery dispatch worker pems_sync
 
 MODULE_big = pems_sync
-OBJS       = $(patsubst %,src/%.o,$(PURE_ROOMS) $(OTHER_ROOMS))
+OBJS       = $(patsubst %,src/%.o,$(PURE_ROOMS) $(OTHER_ROOMS) $(if $(FAILPOINTS),failpoint))
 DATA_built = sql/pems_sync--$(EXTVERSION).sql
 DATA       = $(wildcard sql/upgrade/pems_sync--*--*.sql)
 # Installed beside psql
@@ -23,7 +23,8 @@ SCRIPTS_built = build/pems-credential
 PROGRAMS   = build/pems-credential build/mock_pems
 EXTRA_CLEAN = build output_iso tmp_check
 
-PG_CPPFLAGS = -DPEMS_SYNC_VERSION='"$(EXTVERSION)"' -D_GNU_SOURCE
+# FAILPOINTS=1: a test build, which can be made to die at named places (src/failpoint.c); never for production
+PG_CPPFLAGS = -DPEMS_SYNC_VERSION='"$(EXTVERSION)"' -D_GNU_SOURCE $(if $(FAILPOINTS),-DPEMS_FAILPOINTS)
 PG_CFLAGS   = -Wall -Wextra -Wno-unused-parameter -Wno-sign-compare -Wno-missing-field-initializers \
               -Wno-declaration-after-statement $(if $(WERROR),-Werror)
 SHLIB_LINK  = -lcurl -lsodium

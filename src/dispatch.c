@@ -25,6 +25,7 @@
 #include "credentials.h"
 #include "delivery.h"
 #include "dispatch.h"
+#include "failpoint.h"
 #include "monotonic.h"
 #include "pems_client.h"
 #include "queue.h"
@@ -683,12 +684,18 @@ exchange(bool look, int64 now)
 
 	if (finished.count == 0 && (status != PEMS_WORKER_RUNNING || (grant_count == 0 && !look)))
 		return;
+	if (finished.count > 0)
+		PEMS_FAILPOINT("answer_unrecorded");
 	memory = AllocSetContextCreate(TopMemoryContext, "pems_sync batch", ALLOCSET_DEFAULT_SIZES);
 	turn = MemoryContextSwitchTo(memory);
 	done = pems_queue_exchange(&exchange);
 	MemoryContextSwitchTo(turn);
 	if (done == PEMS_QUEUE_OK)
 	{
+		if (exchange.result_count > 0)
+			PEMS_FAILPOINT("record_committed");
+		if (exchange.item_count > 0)
+			PEMS_FAILPOINT("claim_committed");
 		next_due = exchange.next_due;
 		sort_out(&finished, exchange.recorded);
 		note_emptied(grants, grant_count, exchange.items, exchange.item_count);
@@ -744,6 +751,8 @@ start_requests(int64 now)
 		}
 	}
 	pems_client_drive(client);
+	if (flying.count > 0)
+		PEMS_FAILPOINT("request_sent");
 }
 
 /* Requests that take their time show their modification as syncing. */

@@ -44,6 +44,7 @@
 #include "utils/typcache.h"
 
 #include "compat.h"
+#include "failpoint.h"
 #include "queue.h"
 
 #define EXTENSION_NAME "pems_sync"
@@ -711,10 +712,16 @@ do_exchange(void *argument)
 
 	renew_plans_if_sizes_changed();
 	if (exchange->result_count > 0)
+	{
 		record(exchange);
+		PEMS_FAILPOINT("record_uncommitted");
+		PEMS_FAILPOINT_IN_COMMIT("record_in_commit");
+	}
 	prepare(exchange);
 	if (exchange->grant_count > 0)
 		claim(work->context, exchange);
+	if (exchange->item_count > 0)
+		PEMS_FAILPOINT("claim_uncommitted");
 }
 
 PemsQueueStatus

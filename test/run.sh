@@ -12,6 +12,7 @@
 . "$PROJECT/test/support/packages.sh"
 . "$PROJECT/test/support/scratch.sh"
 . "$PROJECT/test/support/build.sh"
+. "$PROJECT/test/support/failpoint_server.sh"
 . "$PROJECT/test/support/cluster.sh"
 . "$PROJECT/test/support/results.sh"
 for file in "$PROJECT"/test/layers/*.sh; do
@@ -64,6 +65,7 @@ main()
     copy_source
     build_source WERROR=1 all programs
     install_source
+    [[ " ${layers//$'\n'/ } " != *" tap "* ]] || build_failpoint_server
     for layer in $layers; do
         run_layer "$layer"
     done

@@ -4,11 +4,14 @@
 # runs (or an editor) do not disturb each other.
 # shellcheck shell=bash
 
+# copy_source [DIRECTORY]
 copy_source()
 {
+    local directory=${1:-$SOURCE}
+
     tar -C "$PROJECT" -cf - --exclude=./.git --exclude=./build --exclude='*.o' --exclude='*.so' \
-        --exclude='./tmp_check*' --exclude=./results . | tar -C "$SOURCE" --no-same-owner -xf -
-    chmod -R u+w,a+rX "$SOURCE"
+        --exclude='./tmp_check*' --exclude=./results . | tar -C "$directory" --no-same-owner -xf -
+    chmod -R u+w,a+rX "$directory"
 }
 
 # build_source [MAKE ARGUMENT]...

@@ -35,17 +35,6 @@ my @ids = $t->edits('RIO', (map { [ $_, { monthlyRate => 1000 } ] } @pfa_ids), m
 $fake->edit(map { { organizationCode => 'RIO', pfaId => $pfa_ids[$_], changes => { description => 'changed in PEMS' } } } grep { $_ % 10 == 0 } 0 .. $#pfa_ids);
 $t->commit('RIO', \@ids);
 
-# Wait until the server takes connections again.
-sub wait_for_server
-{
-    return $t->wait_until(
-        sub {
-            my ($status) = $t->node->psql('postgres', 'SELECT 1');
-            return $status == 0;
-        },
-        what => 'the server');
-}
-
 my %started;    # round => start of the worker that came after its crash
 for my $round (1 .. KILLS + STOPS)
 {
@@ -60,7 +49,7 @@ for my $round (1 .. KILLS + STOPS)
         ok(kill('KILL', $worker->{pid}), "round $round: kill -9 of the worker");
         # The postmaster starts all processes anew.
         $t->wait_until(sub { !kill 0, $worker->{pid} }, what => 'the end of the worker');
-        wait_for_server();
+        $t->wait_for_server;
     }
     else
     {

@@ -37,9 +37,10 @@ my $checker = abs_path(dirname(__FILE__) . '/../../checker');
 
 # ---------- server ----------
 
-# new(NAME, settings => {...}, conf => TEXT, databases => [...], start => 0): a server and a fake
-# PEMS.  The settings are pems_sync's, without the prefix.  The first database gets the extension
-# and is where everything below happens unless it says otherwise.
+# new(NAME, settings => {...}, conf => TEXT, databases => [...], start => 0, failpoints => 1): a server and
+# a fake PEMS.  The settings are pems_sync's, without the prefix.  The first database gets the extension
+# and is where everything below happens unless it says otherwise.  failpoints: a server whose worker
+# can be made to die at a named place; see has_failpoints.
 sub new
 {
     my ($class, $name, %options) = @_;
@@ -54,7 +55,7 @@ sub new
     }, $class;
 
     $self->{db}   = $self->{databases}[0];
-    $self->{node} = PostgreSQL::Test::Cluster->new($name);
+    $self->{node} = PostgreSQL::Test::Cluster->new($name, $options{failpoints} ? (install_path => $ENV{PEMS_FAILPOINT_PG}) : ());
     $self->{node}->init(%{ $options{init} // {} });
     $self->{key_file} = "$directory/keyring";
     $self->run_program('', 'keygen', $self->{key_file});
@@ -120,6 +121,37 @@ sub set
     my $statements = join '', map { "ALTER SYSTEM SET pems_sync.$_ = '$settings{$_}';\n" } sort keys %settings;
     $self->sql($statements . 'SELECT pg_reload_conf()', db => 'postgres');
     return;
+}
+
+# ---------- failpoints ----------
+
+# Is there a server with failpoints?  Only `make test` builds one.
+sub has_failpoints { return ($ENV{PEMS_FAILPOINT_PG} // '') ne '' }
+
+sub failpoint_file { my ($self, $reached) = @_; return $self->{node}->data_dir . '/pems_failpoint' . ($reached ? '.reached' : '') }
+
+# The next process that reaches the point does that, once: crash, exit, error or hang (src/failpoint.c).
+sub arm
+{
+    my ($self, $point, $action) = @_;
+    unlink $self->failpoint_file(1);
+    append_to_file($self->failpoint_file . '.new', "$point $action\n");
+    rename $self->failpoint_file . '.new', $self->failpoint_file or croak "pems_failpoint: $!";
+    return;
+}
+
+# Wait until the armed point was reached.
+sub reached
+{
+    my ($self, $what) = @_;
+    return $self->wait_until(sub { -e $self->failpoint_file(1) }, what => $what // 'a failpoint');
+}
+
+# Wait until the server takes connections again.
+sub wait_for_server
+{
+    my ($self) = @_;
+    return $self->wait_until(sub { ($self->{node}->psql('postgres', 'SELECT 1'))[0] == 0 }, what => 'the server');
 }
 
 # ---------- SQL ----------
