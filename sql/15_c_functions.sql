@@ -31,6 +31,10 @@ CREATE FUNCTION @extschema@._pems_apply_delta(record jsonb, delta jsonb) RETURNS
 AS 'MODULE_PATHNAME', 'pems_api_apply_delta' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
 COMMENT ON FUNCTION @extschema@._pems_apply_delta(jsonb, jsonb) IS 'Internal: record with delta on top; objects merge field by field, everything else replaces';
 
+CREATE FUNCTION @extschema@._pems_restore_delta(record jsonb, old_record jsonb) RETURNS jsonb
+AS 'MODULE_PATHNAME', 'pems_api_restore_delta' LANGUAGE C STABLE STRICT;
+COMMENT ON FUNCTION @extschema@._pems_restore_delta(jsonb, jsonb) IS 'Internal: the delta that gives the writable fields of record their values in old_record; {} when there is nothing to change';
+
 CREATE FUNCTION @extschema@._pems_valid_pfa_id(pfa_id text) RETURNS boolean
 AS 'MODULE_PATHNAME', 'pems_api_valid_pfa_id' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
 COMMENT ON FUNCTION @extschema@._pems_valid_pfa_id(text) IS 'Internal: may the PFA id stand in a URL of PEMS?';
@@ -62,3 +66,9 @@ CREATE FUNCTION @extschema@._pems_host_write_mirror(
 RETURNS integer
 AS 'MODULE_PATHNAME', 'pems_host_write_mirror' LANGUAGE C VOLATILE STRICT;
 COMMENT ON FUNCTION @extschema@._pems_host_write_mirror(text[], text[], integer[], jsonb[], boolean[]) IS 'Internal: updates mirrors and inserts those that are missing, as the owner of pfa_mirror; the arrays go in step; returns the number of rows';
+
+CREATE FUNCTION @extschema@._pems_host_add_modification(
+    id text, organization_id text, pfa_id text, base_version integer, delta jsonb, created_by text, change_reason text)
+RETURNS void
+AS 'MODULE_PATHNAME', 'pems_host_add_modification' LANGUAGE C VOLATILE STRICT;
+COMMENT ON FUNCTION @extschema@._pems_host_add_modification(text, text, text, integer, jsonb, text, text) IS 'Internal: inserts a draft, as the owner of pfa_modification';

@@ -140,45 +140,31 @@ $function$;
 COMMENT ON FUNCTION @extschema@._pems_check_draft(boolean, text, text, text, text, text, integer, jsonb, boolean, jsonb) IS 'Internal: why a modification may not be committed, NULL when it may';
 
 /*
- * pems_commit(organization_id, modification_ids, committed_by, priority)
- *
- * Validates drafts and queues them for PEMS, in the caller's transaction: nothing leaves before
- * that commits, and nothing at all if it rolls back.
+ * _pems_queue_drafts(organization, modification_ids, author, owner, actor, rank, kind): what pems_commit() does,
+ * for a job of any kind.
  *
  * Parameters:
- *   organization_id   organization.id
- *   modification_ids  the drafts; NULL: all of the organization (of committed_by, if given)
- *   committed_by      the user who commits; must be created_by of each draft unless the caller is a
- *                     member of pems_sync_admin; NULL: the database role is recorded, no check
- *   priority          high, normal or low
- * Returns: {success, jobId, queuedCount, rejected: [{modificationId, code, errors}],
- *   estimatedCompletionTime}.  A rejected draft stays a draft.  success is false when nothing was
- *   queued because everything was rejected.
- * Errors: P0002 unknown organization; 22023 unknown priority; 55000 not attached.
- *   WARNING when the worker is not running; the edits are queued all the same.
- * Tables: pfa_modification, pfa_mirror, pfa_write_queue, pems_sync_job, pems_audit_log, pems_recheck.
+ *   modification_ids  the drafts; NULL: all of the organization (of author, if given)
+ *   owner             who must have made each of them; NULL: no check
+ *   actor             for job and audit log
+ *   rank              priority
+ * Returns: job_id, NULL when nothing was queued; queued: how many were; rejections: [{modificationId, code, errors}].
  */
-CREATE FUNCTION @extschema@.pems_commit(
-    organization_id text, modification_ids text[] DEFAULT NULL, committed_by text DEFAULT NULL,
-    priority text DEFAULT 'normal')
-RETURNS jsonb
-LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $function$
+CREATE FUNCTION @extschema@._pems_queue_drafts(
+    organization text, modification_ids text[], author text, owner text, actor text, rank integer, kind text,
+    OUT job_id text, OUT queued integer, OUT rejections jsonb)
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $function$
 DECLARE
-    organization CONSTANT text := @extschema@._pems_organization(organization_id);
-    rank         CONSTANT integer := @extschema@._pems_priority(priority);
-    actor        CONSTANT text := coalesce(committed_by, @extschema@._pems_caller());
-    owner        CONSTANT text := CASE WHEN NOT @extschema@._pems_is_admin() THEN committed_by END;
-    retries      CONSTANT integer := @extschema@._pems_setting('max_retries')::integer;
-    job          CONSTANT text := @extschema@._pems_uuid();
-    queued_ids   text[];
-    rejections   jsonb;
+    job        CONSTANT text := @extschema@._pems_uuid();
+    retries    CONSTANT integer := @extschema@._pems_setting('max_retries')::integer;
+    queued_ids text[];
 BEGIN
     WITH wanted AS (
         SELECT DISTINCT u.id FROM unnest(modification_ids) u (id) WHERE u.id IS NOT NULL
         UNION ALL
         SELECT m.id FROM @extschema@.pfa_modification m
         WHERE modification_ids IS NULL AND m.organization_id = organization AND m.sync_status = 'draft'
-          AND (committed_by IS NULL OR m.created_by = committed_by)
+          AND (author IS NULL OR m.created_by = author)
     ), locked AS MATERIALIZED (
         -- locked in one order, so that two commits of the same drafts queue up instead of deadlocking
         SELECT m.id, m.pfa_id, m.operation, m.delta, m.base_version, m.created_by, m.created_at, m.sync_status
@@ -232,19 +218,57 @@ BEGIN
 
     IF queued_ids IS NOT NULL THEN
         INSERT INTO @extschema@.pems_sync_job (id, organization_id, kind, requested_by, queued, rejected)
-        VALUES (job, organization, 'commit', actor, cardinality(queued_ids), jsonb_array_length(rejections));
+        VALUES (job, organization, kind, actor, cardinality(queued_ids), jsonb_array_length(rejections));
         PERFORM @extschema@._pems_host_mark(queued_ids, array_fill('queued'::text, ARRAY[cardinality(queued_ids)]),
                     array_fill(NULL::integer, ARRAY[cardinality(queued_ids)]), array_fill(NULL::text, ARRAY[cardinality(queued_ids)]));
         PERFORM @extschema@._pems_wake();
         PERFORM @extschema@._pems_warn_if_idle();
     END IF;
+    queued := coalesce(cardinality(queued_ids), 0);
+    job_id := CASE WHEN queued > 0 THEN job END;
+END
+$function$;
+COMMENT ON FUNCTION @extschema@._pems_queue_drafts(text, text[], text, text, text, integer, text) IS 'Internal: checks drafts and queues them, for a job of any kind';
 
+/*
+ * pems_commit(organization_id, modification_ids, committed_by, priority)
+ *
+ * Validates drafts and queues them for PEMS, in the caller's transaction: nothing leaves before
+ * that commits, and nothing at all if it rolls back.
+ *
+ * Parameters:
+ *   organization_id   organization.id
+ *   modification_ids  the drafts; NULL: all of the organization (of committed_by, if given)
+ *   committed_by      the user who commits; must be created_by of each draft unless the caller is a
+ *                     member of pems_sync_admin; NULL: the database role is recorded, no check
+ *   priority          high, normal or low
+ * Returns: {success, jobId, queuedCount, rejected: [{modificationId, code, errors}],
+ *   estimatedCompletionTime}.  A rejected draft stays a draft.  success is false when nothing was
+ *   queued because everything was rejected.
+ * Errors: P0002 unknown organization; 22023 unknown priority; 55000 not attached.
+ *   WARNING when the worker is not running; the edits are queued all the same.
+ * Tables: pfa_modification, pfa_mirror, pfa_write_queue, pems_sync_job, pems_audit_log, pems_recheck.
+ */
+CREATE FUNCTION @extschema@.pems_commit(
+    organization_id text, modification_ids text[] DEFAULT NULL, committed_by text DEFAULT NULL,
+    priority text DEFAULT 'normal')
+RETURNS jsonb
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $function$
+DECLARE
+    organization CONSTANT text := @extschema@._pems_organization(organization_id);
+    rank         CONSTANT integer := @extschema@._pems_priority(priority);
+    actor        CONSTANT text := coalesce(committed_by, @extschema@._pems_caller());
+    owner        CONSTANT text := CASE WHEN NOT @extschema@._pems_is_admin() THEN committed_by END;
+    done         record;
+BEGIN
+    SELECT d.* INTO done
+    FROM @extschema@._pems_queue_drafts(organization, modification_ids, committed_by, owner, actor, rank, 'commit') d;
     RETURN jsonb_build_object(
-        'success', queued_ids IS NOT NULL OR rejections = '[]',
-        'jobId', CASE WHEN queued_ids IS NOT NULL THEN job END,
-        'queuedCount', coalesce(cardinality(queued_ids), 0),
-        'rejected', rejections,
-        'estimatedCompletionTime', CASE WHEN queued_ids IS NOT NULL
+        'success', done.queued > 0 OR done.rejections = '[]',
+        'jobId', done.job_id,
+        'queuedCount', done.queued,
+        'rejected', done.rejections,
+        'estimatedCompletionTime', CASE WHEN done.queued > 0
             THEN @extschema@._pems_iso(@extschema@._pems_estimate(organization)) END);
 END
 $function$;

@@ -79,6 +79,8 @@ GRANT EXECUTE ON FUNCTION
     @extschema@._pems_credential_target(text),
     @extschema@.pems_set_credential(text, text, bytea, text, text),
     @extschema@.pems_retry(text[], text, text),
+    @extschema@.pems_rollback_preview(text, text, integer),
+    @extschema@.pems_rollback(text, text, integer, text, text),
     @extschema@.pems_pause(text, text, text),
     @extschema@.pems_resume(text, text)
     TO pems_sync_admin;

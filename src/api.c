@@ -41,6 +41,7 @@ PG_FUNCTION_INFO_V1(pems_api_wake);
 PG_FUNCTION_INFO_V1(pems_api_setting);
 PG_FUNCTION_INFO_V1(pems_api_check_delta);
 PG_FUNCTION_INFO_V1(pems_api_apply_delta);
+PG_FUNCTION_INFO_V1(pems_api_restore_delta);
 PG_FUNCTION_INFO_V1(pems_api_valid_pfa_id);
 PG_FUNCTION_INFO_V1(pems_api_check_api_url);
 PG_FUNCTION_INFO_V1(pems_api_public_key);
@@ -306,6 +307,14 @@ has_nested_object(Jsonb *object)
 	return false;
 }
 
+static void
+refuse_value(const char *problem)
+{
+	ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					errmsg("JSON value cannot be processed"), errdetail("%s.", problem),
+					errhint("Values may be nested %d levels deep.", PEMS_JSON_MAX_DEPTH)));
+}
+
 /*
  * pems_api_apply_delta(record, delta)
  */
@@ -328,9 +337,28 @@ pems_api_apply_delta(PG_FUNCTION_ARGS)
 	free_argument(&record);
 	free_argument(&delta);
 	if (problem)
-		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-						errmsg("JSON value cannot be processed"), errdetail("%s.", problem),
-						errhint("Values may be nested %d levels deep.", PEMS_JSON_MAX_DEPTH)));
+		refuse_value(problem);
+	PG_RETURN_DATUM(take_jsonb(&buffer));
+}
+
+/*
+ * pems_api_restore_delta(record, old_record)
+ */
+Datum
+pems_api_restore_delta(PG_FUNCTION_ARGS)
+{
+	const PemsCatalogue *catalogue = catalogue_for(fcinfo->flinfo);
+	Argument record = read_argument(fcinfo, 0);
+	Argument old_record = read_argument(fcinfo, 1);
+	const char *problem = record.problem ? record.problem : old_record.problem;
+	JsonBuffer buffer = {0};
+
+	if (problem == NULL)
+		pems_merge_restore(catalogue, record.document.root, old_record.document.root, &buffer);
+	free_argument(&record);
+	free_argument(&old_record);
+	if (problem)
+		refuse_value(problem);
 	PG_RETURN_DATUM(take_jsonb(&buffer));
 }
 

@@ -28,8 +28,9 @@
 
 PG_FUNCTION_INFO_V1(pems_host_mark);
 PG_FUNCTION_INFO_V1(pems_host_write_mirror);
+PG_FUNCTION_INFO_V1(pems_host_add_modification);
 
-#define HOST_MAX_ARGUMENTS 5
+#define HOST_MAX_ARGUMENTS 7
 
 /* A statement on one of the application's tables; each %s in text is the schema, quoted. */
 typedef struct HostStatement
@@ -84,6 +85,15 @@ static HostStatement missing_mirror_statement = {
 			"WHERE m.organization_id = r.organization_id AND m.pfa_id = r.pfa_id)",
 	.argument_count = 5,
 	.types = {TEXTARRAYOID, TEXTARRAYOID, INT4ARRAYOID, JSONBARRAYOID, BOOLARRAYOID},
+};
+
+static HostStatement add_modification_statement = {
+	.table = "pfa_modification",
+	.text = "INSERT INTO %s.pfa_modification (id, organization_id, pfa_id, base_version, delta, "
+			"created_by, created_at, operation, change_reason, sync_status) "
+			"VALUES ($1, $2, $3, $4, $5, $6, pg_catalog.clock_timestamp(), 'UPDATE', $7, 'draft')",
+	.argument_count = 7,
+	.types = {TEXTOID, TEXTOID, TEXTOID, INT4OID, JSONBOID, TEXTOID, TEXTOID},
 };
 
 static Oid
@@ -174,17 +184,22 @@ execute_as_owner(HostStatement *statement, FunctionCallInfo fcinfo)
 
 /* A trigger or a policy that keeps the change out of the table must not go unnoticed. */
 static void
-demand_all_rows(const HostStatement *statement, uint64 rows, ArrayType *keys)
+demand_all_rows(const HostStatement *statement, uint64 rows, int wanted)
 {
-	if (rows == ArrayGetNItems(ARR_NDIM(keys), ARR_DIMS(keys)))
+	if (rows == wanted)
 		return;
 	ereport(
 		ERROR,
 		(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 		 errmsg("not all rows of \"%s\" could be written", statement->table),
-		 errdetail("Its owner could write " UINT64_FORMAT " of %d rows.", rows,
-				   ArrayGetNItems(ARR_NDIM(keys), ARR_DIMS(keys))),
+		 errdetail("Its owner could write " UINT64_FORMAT " of %d rows.", rows, wanted),
 		 errhint("Look for triggers that suppress the change, and for FORCE ROW LEVEL SECURITY.")));
+}
+
+static int
+length_of(ArrayType *array)
+{
+	return ArrayGetNItems(ARR_NDIM(array), ARR_DIMS(array));
 }
 
 /*
@@ -195,7 +210,7 @@ pems_host_mark(PG_FUNCTION_ARGS)
 {
 	uint64 rows = execute_as_owner(&mark_statement, fcinfo);
 
-	demand_all_rows(&mark_statement, rows, PG_GETARG_ARRAYTYPE_P(0));
+	demand_all_rows(&mark_statement, rows, length_of(PG_GETARG_ARRAYTYPE_P(0)));
 	PG_RETURN_INT32((int32) rows);
 }
 
@@ -205,11 +220,24 @@ pems_host_mark(PG_FUNCTION_ARGS)
 Datum
 pems_host_write_mirror(PG_FUNCTION_ARGS)
 {
-	ArrayType *keys = PG_GETARG_ARRAYTYPE_P(0);
+	int wanted = length_of(PG_GETARG_ARRAYTYPE_P(0));
 	uint64 rows = execute_as_owner(&mirror_statement, fcinfo);
 
-	if (rows < ArrayGetNItems(ARR_NDIM(keys), ARR_DIMS(keys)))
+	if (rows < wanted)
 		rows += execute_as_owner(&missing_mirror_statement, fcinfo);
-	demand_all_rows(&mirror_statement, rows, keys);
+	demand_all_rows(&mirror_statement, rows, wanted);
 	PG_RETURN_INT32((int32) rows);
+}
+
+/*
+ * pems_host_add_modification(id, organization_id, pfa_id, base_version, delta, created_by,
+ * change_reason)
+ */
+Datum
+pems_host_add_modification(PG_FUNCTION_ARGS)
+{
+	uint64 rows = execute_as_owner(&add_modification_statement, fcinfo);
+
+	demand_all_rows(&add_modification_statement, rows, 1);
+	PG_RETURN_VOID();
 }

@@ -149,22 +149,6 @@ holds(const PemsField *field, const JsonNode *ours, const JsonNode *remote)
 	return true;
 }
 
-bool
-pems_merge_is_applied(const PemsCatalogue *catalogue, const JsonNode *delta, const JsonNode *remote)
-{
-	const JsonNode *member;
-
-	if (!is_object(delta) || !is_object(remote))
-		return false;
-	for (member = delta->first; member; member = member->next)
-	{
-		if (!holds(pems_field_find(catalogue, member->key), member,
-				   pems_json_get(remote, member->key)))
-			return false;
-	}
-	return true;
-}
-
 /* Are two whole records the same, each field compared by its type? */
 static bool
 records_equal(const PemsCatalogue *catalogue, const JsonNode *a, const JsonNode *b)
@@ -401,6 +385,40 @@ pems_merge_apply(const JsonNode *record, const JsonNode *changes, JsonBuffer *re
 		comma = ",";
 	}
 	pems_json_append_text(result, "}");
+}
+
+static bool
+is_empty(const JsonNode *node)
+{
+	return node == NULL || node->kind == JSON_KIND_NULL;
+}
+
+void
+pems_merge_restore(const PemsCatalogue *catalogue, const JsonNode *record,
+				   const JsonNode *old_record, JsonBuffer *delta)
+{
+	const char *comma = "";
+
+	pems_json_append_text(delta, "{");
+	for (size_t i = 0; i < catalogue->count; i++)
+	{
+		const PemsField *field = &catalogue->fields[i];
+		const JsonNode *now = pems_json_get(record, field->name);
+		const JsonNode *then = pems_json_get(old_record, field->name);
+
+		if (!field->writable || (is_empty(now) && is_empty(then)) ||
+			pems_field_equal(field, now, then))
+			continue;
+		pems_json_append_text(delta, comma);
+		pems_json_append_string(delta, field->name, strlen(field->name));
+		pems_json_append_text(delta, ":");
+		if (then)
+			pems_json_append_node(delta, then);
+		else
+			pems_json_append_text(delta, "null");
+		comma = ",";
+	}
+	pems_json_append_text(delta, "}");
 }
 
 /*

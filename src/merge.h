@@ -90,17 +90,18 @@ extern void pems_merge_free(PemsDecision *decision);
 extern const char *pems_merge_kind_name(PemsConflictKind kind);
 
 /*
- * Does remote hold our value in every field of the delta?  (Unknown outcome,
- * 04.)  False when either is NULL or no object.
- */
-extern bool pems_merge_is_applied(const PemsCatalogue *catalogue, const JsonNode *delta,
-								  const JsonNode *remote);
-
-/*
  * Append record with changes on top: objects member by member, all else
  * replaced.  This is what PEMS is taken to do with the changes of a PUT, and
  * what mirror + delta means.  record may be NULL.
  */
 extern void pems_merge_apply(const JsonNode *record, const JsonNode *changes, JsonBuffer *result);
+
+/*
+ * Append the delta that gives the writable fields of record the values that they have in
+ * old_record, {} when they have them.  A field that is missing is taken for null:
+ * a delta cannot take a field away.  Both must be objects.
+ */
+extern void pems_merge_restore(const PemsCatalogue *catalogue, const JsonNode *record,
+							   const JsonNode *old_record, JsonBuffer *delta);
 
 #endif /* PEMS_MERGE_H */

@@ -452,33 +452,6 @@ UNIT_TEST(kinds_have_names)
 	CHECK_TEXT(pems_merge_kind_name(PEMS_CONFLICT_DELETED_IN_PEMS), "deleted_in_pems");
 }
 
-static bool
-is_applied(const char *delta, const char *remote)
-{
-	Side left;
-	Side right;
-	bool result =
-		pems_merge_is_applied(catalogue(), parse_side(delta, &left), parse_side(remote, &right));
-
-	free_side(&left);
-	free_side(&right);
-	return result;
-}
-
-UNIT_TEST(applied_means_every_field_of_the_delta)
-{
-	CHECK(is_applied("{'quantity':2}", "{'quantity':2.0,'dor':'BEO'}"));
-	CHECK(is_applied("{'forecastStart':'2025-01-01'}", "{'forecastStart':'2025-01-01T00:00:00Z'}"));
-	CHECK(is_applied("{'custom':{'a':1}}", "{'custom':{'b':2,'a':1}}"));
-	CHECK(is_applied("{'dor':null}", "{'dor':null}"));
-	CHECK(!is_applied("{'dor':null}", "{}"));
-	CHECK(!is_applied("{'quantity':2,'dor':'BEO'}", "{'quantity':2}"));
-	CHECK(!is_applied("{'custom':{'a':[1]}}", "{'custom':{'a':[1,2]}}"));
-	CHECK(!is_applied("{'quantity':2}", NULL));
-	CHECK(!is_applied(NULL, "{'quantity':2}"));
-	CHECK(!is_applied("[]", "{}"));
-}
-
 static const char *
 applied(const char *record, const char *changes)
 {
@@ -511,7 +484,77 @@ UNIT_TEST(changes_go_on_top_of_a_record)
 	CHECK_TEXT(applied(NULL, "{'a':1}"), "{'a':1}");
 }
 
+static const char *
+restored(const char *record, const char *old_record)
+{
+	static char text[512];
+	Side left;
+	Side right;
+	JsonBuffer delta = {0};
+	char *c;
+
+	pems_merge_restore(catalogue(), parse_side(record, &left), parse_side(old_record, &right),
+					   &delta);
+	snprintf(text, sizeof(text), "%s", delta.data);
+	for (c = text; *c; c++)
+	{
+		if (*c == '"')
+			*c = '\'';
+	}
+	pems_json_buffer_free(&delta);
+	free_side(&left);
+	free_side(&right);
+	return text;
+}
+
+UNIT_TEST(a_restore_names_what_is_writable_and_differs)
+{
+	CHECK_TEXT(restored("{'dor':'BEO','quantity':2}", "{'dor':'PROJECT','quantity':2.0}"),
+			   "{'dor':'PROJECT'}");
+	CHECK_TEXT(restored("{'forecastStart':'2025-01-01'}",
+						"{'forecastStart':'2025-01-01T00:00:00Z','quantity':1}"),
+			   "{'quantity':1}");
+	/* what was not there is emptied; what is empty is not */
+	CHECK_TEXT(restored("{'dor':'BEO'}", "{}"), "{'dor':null}");
+	CHECK_TEXT(restored("{'dor':null}", "{}"), "{}");
+	CHECK_TEXT(restored("{}", "{'dor':null}"), "{}");
+	/* what only PEMS sets, or nobody knows */
+	CHECK_TEXT(restored("{'pfaId':'a','unknown':1}", "{'pfaId':'b','unknown':2}"), "{}");
+}
+
 /* ---------- properties of random records ---------- */
+
+/* Does remote hold the delta's value, or, of objects, every member of it that the delta names? */
+static bool
+holds(const PemsField *field, const JsonNode *ours, const JsonNode *remote)
+{
+	const JsonNode *member;
+
+	if (ours->kind != JSON_KIND_OBJECT || remote == NULL || remote->kind != JSON_KIND_OBJECT)
+		return pems_field_equal(field, ours, remote);
+	for (member = ours->first; member; member = member->next)
+	{
+		if (!holds(NULL, member, pems_json_get(remote, member->key)))
+			return false;
+	}
+	return true;
+}
+
+static bool
+is_applied(const PemsMergeInput *input, const JsonNode *remote)
+{
+	const JsonNode *member;
+
+	if (input->delta == NULL || remote == NULL)
+		return false;
+	for (member = input->delta->first; member; member = member->next)
+	{
+		if (!holds(pems_field_find(input->catalogue, member->key), member,
+				   pems_json_get(remote, member->key)))
+			return false;
+	}
+	return true;
+}
 
 /*
  * Few fields with few values, so that sides often agree and often do not; each
@@ -836,7 +879,7 @@ check_sending(Situation *situation)
 	if (CHECK(pems_json_parse(text.data, text.length, &result, NULL)))
 	{
 		check_survival(input.delta, input.remote, result.root, true);
-		CHECK(pems_merge_is_applied(input.catalogue, input.delta, result.root));
+		CHECK(is_applied(&input, result.root));
 		input.remote = result.root;
 		input.remote_version++;
 		pems_merge_decide(&input, &again);
@@ -861,8 +904,7 @@ check_sent_or_there(Situation *situation)
 	}
 	else
 		CHECK((situation->decision.action == PEMS_MERGE_NOTHING) ==
-			  pems_merge_is_applied(situation->input.catalogue, situation->input.delta,
-									situation->input.remote));
+			  is_applied(&situation->input, situation->input.remote));
 }
 
 UNIT_TEST(what_is_sent_is_ours_and_changes_nothing_else)
@@ -875,8 +917,7 @@ static void
 check_without_base(Situation *situation)
 {
 	PemsDecision *decision = &situation->decision;
-	bool is_there = pems_merge_is_applied(situation->input.catalogue, situation->input.delta,
-										  situation->input.remote);
+	bool is_there = is_applied(&situation->input, situation->input.remote);
 
 	situation->input.own = situation->input.base;
 	situation->input.base = NULL;
