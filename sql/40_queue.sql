@@ -187,38 +187,69 @@ BEGIN
     )
     SELECT t.id, t.claim_token, t.organization_id, t.pfa_id, t.operation, t.next_request, t.attempt, t.retry_count,
            t.max_retries, t.rounds, t.outcome_unknown, t.previous_version, t.payload, t.base_version, t.mirror_version,
-           t.mirror_deleted, m.created_by, m.change_reason,
-           CASE WHEN t.mirror_version <> t.base_version THEN
-               (SELECT v.data FROM @extschema@.pems_mirror_version v
-                WHERE v.organization_id = t.organization_id AND v.pfa_id = t.pfa_id AND v.version = t.base_version) END,
-           CASE WHEN t.mirror_version <> t.base_version THEN
-               @extschema@._pems_own_changes(t.organization_id, t.pfa_id, t.base_version, t.modification_id, m.created_by) END,
+           t.mirror_deleted, m.created_by, m.change_reason, b.data,
+           CASE WHEN b.data IS NOT NULL THEN
+               @extschema@._pems_own_changes(t.organization_id, t.pfa_id, t.base_version, t.modification_id, m.created_by,
+                   @extschema@._pems_disputed_keys(t.payload, b.data, t.mirror_data)) END,
            t.mirror_data
-    FROM taken t LEFT JOIN @extschema@.pfa_modification m ON m.id = t.modification_id
+    FROM taken t
+    LEFT JOIN @extschema@.pfa_modification m ON m.id = t.modification_id
+    LEFT JOIN LATERAL (
+        SELECT v.data FROM @extschema@.pems_mirror_version v
+        WHERE t.mirror_version <> t.base_version
+          AND v.organization_id = t.organization_id AND v.pfa_id = t.pfa_id AND v.version = t.base_version) b ON true
     ORDER BY t.place, t.turn;
 END
 $function$;
 
+COMMENT ON FUNCTION @extschema@._pems_claim(text[], integer[]) IS 'Internal: claims ready items, at most one per record, and returns what is needed to send them';
+
 /*
- * _pems_own_changes(): fields that the author's own earlier modifications of the record wrote
- * after that version, with the last value each.  In a three-way decision they count as base:
- * a user's own earlier edit is no conflict with the same user's later one.
+ * _pems_disputed_keys(payload, base_data, mirror_data): fields of an edit that would be in conflict if the author
+ * had written nothing since; of a DELETE ({}) all that differ.
+ */
+CREATE FUNCTION @extschema@._pems_disputed_keys(payload jsonb, base_data jsonb, mirror_data jsonb) RETURNS text[]
+LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $function$
+    SELECT array_agg(k.key)
+    FROM jsonb_object_keys(CASE WHEN payload = '{}' THEN base_data || mirror_data ELSE payload END) AS k (key)
+    WHERE base_data -> k.key IS DISTINCT FROM mirror_data -> k.key AND payload -> k.key IS DISTINCT FROM mirror_data -> k.key
+$function$;
+COMMENT ON FUNCTION @extschema@._pems_disputed_keys(jsonb, jsonb, jsonb) IS 'Internal: fields of an edit that differ on all three sides';
+
+/*
+ * _pems_own_changes(organization_id, pfa_id, base_version, modification_id, author, keys): what the author's own
+ * earlier modifications of the record wrote into these fields after that version, the last value of each.
+ * In a three-way decision they count as base: a user's own earlier edit is no conflict with the same
+ * user's later one.
+ *
+ * Goes back from the newest version until every field is found: of ten thousand edits of one record the last
+ * must not read all the others.
  */
 CREATE FUNCTION @extschema@._pems_own_changes(
-    organization_id text, pfa_id text, base_version integer, modification_id text, author text) RETURNS jsonb
+    organization_id text, pfa_id text, base_version integer, modification_id text, author text, keys text[]) RETURNS jsonb
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $function$
+DECLARE
+    own     jsonb := '{}';
+    earlier jsonb;
 BEGIN
-    RETURN (
-    SELECT jsonb_object_agg(d.key, d.value ORDER BY v.version)
-    FROM @extschema@.pems_mirror_version v
-    JOIN @extschema@.pfa_modification m ON m.id = v.modification_id AND m.created_by = $5
-    JOIN @extschema@.pfa_write_queue q ON q.modification_id = v.modification_id AND q.operation = 'UPDATE'
-    CROSS JOIN LATERAL jsonb_each(q.payload) AS d
-    WHERE v.organization_id = $1 AND v.pfa_id = $2 AND v.version > $3 AND v.modification_id <> $4);
+    IF keys IS NULL THEN
+        RETURN NULL;
+    END IF;
+    FOR earlier IN
+        SELECT q.payload
+        FROM @extschema@.pems_mirror_version v
+        JOIN @extschema@.pfa_modification m ON m.id = v.modification_id AND m.created_by = $5
+        JOIN @extschema@.pfa_write_queue q ON q.modification_id = v.modification_id AND q.operation = 'UPDATE'
+        WHERE v.organization_id = $1 AND v.pfa_id = $2 AND v.version > $3 AND v.modification_id <> $4
+        ORDER BY v.version DESC
+    LOOP
+        own := earlier || own;
+        EXIT WHEN own ?& keys;
+    END LOOP;
+    RETURN own;
 END
 $function$;
-COMMENT ON FUNCTION @extschema@._pems_own_changes(text, text, integer, text, text) IS 'Internal: what the author''s own earlier modifications wrote after that version';
-COMMENT ON FUNCTION @extschema@._pems_claim(text[], integer[]) IS 'Internal: claims ready items, at most one per record, and returns what is needed to send them';
+COMMENT ON FUNCTION @extschema@._pems_own_changes(text, text, integer, text, text, text[]) IS 'Internal: what the author''s own earlier modifications wrote into these fields after that version';
 
 /*
  * _pems_adopt(): takes up the items that a worker left in processing when it ended.  Nobody knows

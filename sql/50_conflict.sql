@@ -320,7 +320,9 @@ DECLARE
 BEGIN
     WITH back AS (
         UPDATE @extschema@.pfa_write_queue q
-        SET status = 'pending', waits_for = 'turn', scheduled_at = clock_timestamp(), completed_at = NULL, retry_count = 0,
+        SET status = 'pending', waits_for = 'turn', completed_at = NULL, retry_count = 0,
+            -- PEMS may still be at a write whose answer was lost
+            scheduled_at = greatest(clock_timestamp(), CASE WHEN q.outcome_unknown THEN q.last_attempt_at + interval '2 seconds' END),
             rounds = 0, error_code = NULL, last_error = NULL, job_id = coalesce(_pems_requeue.job_id, q.job_id),
             next_request = CASE q.next_request WHEN 'refresh' THEN 'refresh' ELSE _pems_requeue.next_request END
         WHERE q.id = ANY (item_ids)

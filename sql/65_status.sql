@@ -222,7 +222,7 @@ BEGIN
         'status', s.status, 'since', @extschema@._pems_iso(s.since),
         'etaSeconds', CASE WHEN s.due IS NOT NULL AND blocked IS NULL
                            THEN ceil(greatest(0, extract(epoch FROM greatest(s.due, at_earliest) - clock_timestamp()))) END,
-        'error', nullif(concat_ws(' ', s.error, CASE WHEN s.due IS NOT NULL THEN blocked END,
+        'error', nullif(concat_ws(' ', s.error || CASE WHEN s.error LIKE '%.' THEN '' ELSE '.' END, CASE WHEN s.due IS NOT NULL THEN blocked END,
                  CASE WHEN s.later > 0 AND s.due IS NULL THEN
                      format('%s later %s for this one.', CASE WHEN s.later < 100 THEN s.later::text ELSE 'At least 100' END,
                             CASE s.later WHEN 1 THEN 'edit waits' ELSE 'edits wait' END) END), ''),

@@ -5,6 +5,7 @@
 # shellcheck shell=bash
 
 # copy_source [DIRECTORY]
+# shellcheck disable=SC2120 # callers may leave it out
 copy_source()
 {
     local directory=${1:-$SOURCE}
