@@ -206,15 +206,16 @@ COMMENT ON FUNCTION @extschema@._pems_claim(text[], integer[]) IS 'Internal: cla
 
 /*
  * _pems_disputed_keys(payload, base_data, mirror_data): fields of an edit that would be in conflict if the author
- * had written nothing since; of a DELETE ({}) all that differ.
+ * had written nothing since; for a DELETE ({}) all fields of the record.
  */
 CREATE FUNCTION @extschema@._pems_disputed_keys(payload jsonb, base_data jsonb, mirror_data jsonb) RETURNS text[]
 LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $function$
     SELECT array_agg(k.key)
     FROM jsonb_object_keys(CASE WHEN payload = '{}' THEN base_data || mirror_data ELSE payload END) AS k (key)
-    WHERE base_data -> k.key IS DISTINCT FROM mirror_data -> k.key AND payload -> k.key IS DISTINCT FROM mirror_data -> k.key
+    WHERE payload = '{}'
+       OR (base_data -> k.key IS DISTINCT FROM mirror_data -> k.key AND payload -> k.key IS DISTINCT FROM mirror_data -> k.key)
 $function$;
-COMMENT ON FUNCTION @extschema@._pems_disputed_keys(jsonb, jsonb, jsonb) IS 'Internal: fields of an edit that differ on all three sides';
+COMMENT ON FUNCTION @extschema@._pems_disputed_keys(jsonb, jsonb, jsonb) IS 'Internal: fields of an edit that differ on all three sides; for a DELETE all fields';
 
 /*
  * _pems_own_changes(organization_id, pfa_id, base_version, modification_id, author, keys): what the author's own
@@ -243,7 +244,7 @@ BEGIN
         WHERE v.organization_id = $1 AND v.pfa_id = $2 AND v.version > $3 AND v.modification_id <> $4
         ORDER BY v.version DESC
     LOOP
-        own := earlier || own;
+        own := (SELECT coalesce(jsonb_object_agg(e.key, e.value), '{}') FROM jsonb_each(earlier) e WHERE e.key = ANY (keys)) || own;
         EXIT WHEN own ?& keys;
     END LOOP;
     RETURN own;
@@ -442,8 +443,8 @@ BEGIN
         INSERT INTO @extschema@.pfa_sync_conflict
             (pfa_id, organization_id, modification_id, item_id, local_version, pems_version, base_data, local_data,
              pems_data, conflict_fields, kind, previous_conflict_id)
-        SELECT c.pfa_id, c.organization_id, c.modification_id, c.id, c.base_version, m.version, b.data, c.payload,
-               CASE WHEN (c.o).conflict_kind <> 'deleted_in_pems' THEN m.data END,
+        SELECT c.pfa_id, c.organization_id, c.modification_id, c.id, c.base_version, coalesce(d.version, m.version), b.data, c.payload,
+               CASE WHEN (c.o).conflict_kind <> 'deleted_in_pems' THEN coalesce(d.data, m.data) END,
                coalesce((c.o).conflict_fields, '[]'), (c.o).conflict_kind,
                (SELECT max(p.id) FROM @extschema@.pfa_sync_conflict p
                 WHERE p.modification_id = c.modification_id AND p.item_id = c.id)
@@ -451,6 +452,10 @@ BEGIN
         LEFT JOIN @extschema@.pfa_mirror m ON m.organization_id = c.organization_id AND m.pfa_id = c.pfa_id
         LEFT JOIN @extschema@.pems_mirror_version b
              ON b.organization_id = c.organization_id AND b.pfa_id = c.pfa_id AND b.version = c.base_version
+        -- the version that was decided on, and that the user will have seen; the mirror may have moved on since
+        LEFT JOIN @extschema@.pems_mirror_version d
+             ON d.organization_id = c.organization_id AND d.pfa_id = c.pfa_id
+            AND d.version = coalesce((c.o).pems_version, (c.o).seen_version)
         WHERE c.status = 'conflict'
         RETURNING *
     ), line AS (

@@ -31,13 +31,25 @@ $function$;
 COMMENT ON FUNCTION @extschema@._pems_find_conflict(text, text) IS 'Internal: a conflict by id; P0002 when there is none in that organization';
 
 /*
- * _pems_at_path(document, path): the value that a dotted path names, NULL when there is none.  A
- * member whose name has dots in it comes before a member of a member.
+ * _pems_at_path(document, path): the value that a dotted path names, NULL when there is none.  A name may have
+ * dots in it, so each way to cut the path is tried, the longest name first.
  */
 CREATE FUNCTION @extschema@._pems_at_path(document jsonb, path text) RETURNS jsonb
-LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $function$
-    SELECT CASE WHEN jsonb_typeof(document) = 'object' AND document ? path THEN document -> path
-                ELSE document #> string_to_array(path, '.') END
+LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $function$
+DECLARE
+    name  text;
+    value jsonb := document -> path;
+BEGIN
+    IF value IS NOT NULL OR jsonb_typeof(document) IS DISTINCT FROM 'object' THEN
+        RETURN value;
+    END IF;
+    FOR name IN SELECT k FROM jsonb_object_keys(document) k WHERE starts_with(path, k || '.') ORDER BY length(k) DESC
+    LOOP
+        value := @extschema@._pems_at_path(document -> name, substr(path, length(name) + 2));
+        EXIT WHEN value IS NOT NULL;
+    END LOOP;
+    RETURN value;
+END
 $function$;
 COMMENT ON FUNCTION @extschema@._pems_at_path(jsonb, text) IS 'Internal: the value that a dotted path names';
 
@@ -46,11 +58,21 @@ COMMENT ON FUNCTION @extschema@._pems_at_path(jsonb, text) IS 'Internal: the val
  * it, or puts something else in the place of an object above it.
  */
 CREATE FUNCTION @extschema@._pems_decides(delta jsonb, path text) RETURNS boolean
-LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $function$
-    SELECT @extschema@._pems_at_path(delta, path) IS NOT NULL OR EXISTS (
-        SELECT FROM (SELECT string_to_array(path, '.') AS keys) p
-        CROSS JOIN generate_series(1, cardinality(p.keys) - 1) AS depth
-        WHERE jsonb_typeof(delta #> p.keys[:depth]) <> 'object')
+LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $function$
+DECLARE
+    name text;
+BEGIN
+    IF jsonb_typeof(delta) <> 'object' OR delta ? path THEN
+        RETURN true;
+    END IF;
+    FOR name IN SELECT k FROM jsonb_object_keys(delta) k WHERE starts_with(path, k || '.')
+    LOOP
+        IF @extschema@._pems_decides(delta -> name, substr(path, length(name) + 2)) THEN
+            RETURN true;
+        END IF;
+    END LOOP;
+    RETURN false;
+END
 $function$;
 COMMENT ON FUNCTION @extschema@._pems_decides(jsonb, text) IS 'Internal: does a delta say what becomes of a dotted path?';
 
@@ -212,31 +234,32 @@ COMMENT ON FUNCTION @extschema@._pems_check_resolution(text, jsonb) IS 'Internal
 /*
  * _pems_lock_conflict(conflict): locks what a resolution changes, in the order of pems_discard(), and
  * reads the conflict again: of two who resolve it, one comes second.
- * Returns: the item.  Errors: 55000 when it is resolved.
+ * Returns: the item.  Errors: 55000 when it is resolved; P0002 when it was deleted with its modification.
  */
 CREATE FUNCTION @extschema@._pems_lock_conflict(conflict @extschema@.pfa_sync_conflict)
 RETURNS @extschema@.pfa_write_queue
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $function$
 DECLARE
     item @extschema@.pfa_write_queue;
-    now_resolved record;
+    latest @extschema@.pfa_sync_conflict;
 BEGIN
     PERFORM FROM @extschema@.pfa_modification m WHERE m.id = conflict.modification_id FOR NO KEY UPDATE;
     SELECT q.* INTO item FROM @extschema@.pfa_write_queue q WHERE q.id = conflict.item_id FOR NO KEY UPDATE;
-    SELECT c.status, c.resolution, c.resolved_by, c.resolved_at INTO now_resolved
-    FROM @extschema@.pfa_sync_conflict c WHERE c.id = conflict.id FOR NO KEY UPDATE;
+    PERFORM FROM @extschema@.pfa_sync_conflict c WHERE c.id = conflict.id FOR NO KEY UPDATE;
+    latest := @extschema@._pems_find_conflict(conflict.id, conflict.organization_id);
 
-    IF now_resolved.status IS DISTINCT FROM 'unresolved' OR item.status IS DISTINCT FROM 'conflict' THEN
+    IF latest.status <> 'unresolved' OR item.status IS DISTINCT FROM 'conflict' THEN
         RAISE EXCEPTION 'conflict "%" is already resolved', conflict.id
             USING ERRCODE = 'object_not_in_prerequisite_state',
-                  DETAIL = coalesce(format('%s resolved it with %s at %s.', now_resolved.resolved_by, now_resolved.resolution,
-                                           @extschema@._pems_iso(now_resolved.resolved_at)), 'Its edit is not in conflict any more.'),
+                  DETAIL = CASE WHEN latest.status = 'unresolved' THEN 'Its edit is not in conflict any more.'
+                                ELSE format('%s resolved it with %s at %s.', latest.resolved_by, latest.resolution,
+                                            @extschema@._pems_iso(latest.resolved_at)) END,
                   HINT = 'Look at the record again; if PEMS moved on since, there is a new conflict in pems_conflicts().';
     END IF;
     RETURN item;
 END
 $function$;
-COMMENT ON FUNCTION @extschema@._pems_lock_conflict(@extschema@.pfa_sync_conflict) IS 'Internal: locks what a resolution changes and returns the item; 55000 when the conflict is resolved';
+COMMENT ON FUNCTION @extschema@._pems_lock_conflict(@extschema@.pfa_sync_conflict) IS 'Internal: locks what a resolution changes and returns the item; 55000 when the conflict is resolved, P0002 when it is gone';
 
 /*
  * _pems_resolved_delta(conflict, operation, resolution, merged_data): what is sent after that resolution,
@@ -268,9 +291,10 @@ BEGIN
         RETURN '{}';
     END IF;
 
+    -- asked of a merge only: the edit itself decides what it is in conflict about
     SELECT array_agg(f.path ORDER BY f.place) INTO left_out
     FROM jsonb_array_elements_text(conflict.conflict_fields) WITH ORDINALITY AS f (path, place)
-    WHERE NOT @extschema@._pems_decides(delta, f.path);
+    WHERE resolution = 'merge' AND NOT @extschema@._pems_decides(delta, f.path);
     IF left_out IS NOT NULL THEN
         RAISE EXCEPTION 'merged_data does not decide every conflicting field'
             USING ERRCODE = 'invalid_parameter_value',

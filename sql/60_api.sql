@@ -424,45 +424,51 @@ COMMENT ON FUNCTION @extschema@.pems_validate(jsonb, jsonb) IS 'Checks changes a
 
 /*
  * _pems_pick_dead_letters(item_ids, organization): locks the dead letters with these ids, or (NULL) all, and
- * returns their ids in commit order.
+ * returns their ids.
  * Errors: P0002 when one does not exist (or belongs to another organization); 55000 when one is no dead letter.
  */
 CREATE FUNCTION @extschema@._pems_pick_dead_letters(item_ids text[], organization text) RETURNS text[]
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $function$
 DECLARE
-    wanted text[];
-    wrong  text;
+    wanted  text[] := item_ids;
+    picked  text[];
+    missing text;
+    wrong   text;
 BEGIN
-    SELECT array_agg(q.id ORDER BY q.commit_seq) INTO wanted
-    FROM @extschema@.pfa_write_queue q
-    WHERE (organization IS NULL OR q.organization_id = organization)
-      AND CASE WHEN item_ids IS NULL THEN q.status = 'failed' ELSE q.id = ANY (item_ids) END;
+    IF item_ids IS NULL THEN
+        SELECT array_agg(q.id) INTO wanted FROM @extschema@.pfa_write_queue q
+        WHERE q.status = 'failed' AND (organization IS NULL OR q.organization_id = organization);
+    END IF;
+    -- modifications first, as everywhere; what others did to them meanwhile is seen below
+    PERFORM FROM @extschema@.pfa_modification m
+    WHERE m.id IN (SELECT q.modification_id FROM @extschema@.pfa_write_queue q
+                   WHERE q.id = ANY (wanted) AND (organization IS NULL OR q.organization_id = organization))
+    ORDER BY m.id FOR NO KEY UPDATE;
+    PERFORM FROM @extschema@.pfa_write_queue q
+    WHERE q.id = ANY (wanted) AND (organization IS NULL OR q.organization_id = organization)
+    ORDER BY q.id FOR NO KEY UPDATE;
 
-    SELECT string_agg(DISTINCT left(u.id, 100), ', ') INTO wrong FROM unnest(item_ids) u (id)
-    WHERE u.id IS NOT NULL AND u.id <> ALL (coalesce(wanted, '{}'));
-    IF wrong IS NOT NULL THEN
+    SELECT array_agg(q.id) FILTER (WHERE item_ids IS NOT NULL OR q.status = 'failed'),
+           string_agg(format('%s is %s', q.id, q.status), ', ' ORDER BY q.commit_seq) FILTER (WHERE q.status <> 'failed')
+    INTO picked, wrong
+    FROM @extschema@.pfa_write_queue q
+    WHERE q.id = ANY (wanted) AND (organization IS NULL OR q.organization_id = organization);
+    IF item_ids IS NULL THEN
+        RETURN picked;
+    END IF;
+    SELECT string_agg(DISTINCT left(u.id, 100), ', ') INTO missing
+    FROM unnest(item_ids) u (id) WHERE u.id IS NOT NULL AND u.id <> ALL (coalesce(picked, '{}'));
+    IF missing IS NOT NULL THEN
         RAISE EXCEPTION 'no such item'
-            USING ERRCODE = 'no_data_found', DETAIL = format('Not found: %s.', left(wrong, 1000)),
+            USING ERRCODE = 'no_data_found', DETAIL = format('Not found: %s.', left(missing, 1000)),
                   HINT = 'Pass ids from the view pems_dead_letters, and the organization that they belong to.';
     END IF;
-
-    -- modifications first, as everywhere; then what two administrators do at once comes one after the other
-    PERFORM FROM @extschema@.pfa_modification m
-    WHERE m.id IN (SELECT q.modification_id FROM @extschema@.pfa_write_queue q WHERE q.id = ANY (wanted))
-    ORDER BY m.id FOR NO KEY UPDATE;
-    PERFORM FROM @extschema@.pfa_write_queue q WHERE q.id = ANY (wanted) ORDER BY q.id FOR NO KEY UPDATE;
-    IF item_ids IS NULL THEN
-        RETURN (SELECT array_agg(q.id ORDER BY q.commit_seq) FROM @extschema@.pfa_write_queue q
-                WHERE q.id = ANY (wanted) AND q.status = 'failed');
-    END IF;
-    SELECT string_agg(format('%s is %s', q.id, q.status), ', ' ORDER BY q.commit_seq) INTO wrong
-    FROM @extschema@.pfa_write_queue q WHERE q.id = ANY (wanted) AND q.status <> 'failed';
     IF wrong IS NOT NULL THEN
         RAISE EXCEPTION 'an item is no dead letter'
             USING ERRCODE = 'object_not_in_prerequisite_state', DETAIL = format('%s.', left(wrong, 1000)),
                   HINT = 'Only items in status failed can be retried; see the view pems_dead_letters.';
     END IF;
-    RETURN wanted;
+    RETURN picked;
 END
 $function$;
 COMMENT ON FUNCTION @extschema@._pems_pick_dead_letters(text[], text) IS 'Internal: locks dead letters for a retry; P0002 or 55000 when one of them is none';

@@ -32,16 +32,16 @@ INSERT INTO contract VALUES
     ('pems_set_credential', 'organization_id text, api_url text, sealed_token bytea, key_id text, set_by text DEFAULT NULL::text'),
     ('pems_public_key', ''),
     ('pems_pause', 'organization_id text DEFAULT NULL::text, reason text DEFAULT NULL::text, paused_by text DEFAULT NULL::text'),
-    ('pems_resume', 'organization_id text DEFAULT NULL::text, resumed_by text DEFAULT NULL::text');
+    ('pems_resume', 'organization_id text DEFAULT NULL::text, resumed_by text DEFAULT NULL::text'),
+    ('pems_sync_state', 'organization_id text, pfa_ids text[]'),
+    ('pems_conflicts', 'organization_id text, status text DEFAULT NULL::text, page_size integer DEFAULT 100, after text DEFAULT NULL::text'),
+    ('pems_conflict', 'conflict_id text, organization_id text DEFAULT NULL::text'),
+    ('pems_resolve_conflict', 'conflict_id text, resolution text, merged_data jsonb DEFAULT NULL::jsonb, resolved_by text DEFAULT NULL::text, organization_id text DEFAULT NULL::text'),
+    ('pems_retry', 'item_ids text[] DEFAULT NULL::text[], organization_id text DEFAULT NULL::text, retried_by text DEFAULT NULL::text');
 INSERT INTO contract VALUES
-    ('pems_sync_state', 'organization_id text, pfa_ids text[]', false),
-    ('pems_conflicts', 'organization_id text, status text DEFAULT NULL::text, page_size integer DEFAULT 100, after text DEFAULT NULL::text', false),
-    ('pems_conflict', 'conflict_id text, organization_id text DEFAULT NULL::text', false),
-    ('pems_resolve_conflict', 'conflict_id text, resolution text, merged_data jsonb DEFAULT NULL::jsonb, resolved_by text DEFAULT NULL::text, organization_id text DEFAULT NULL::text', false),
     ('pems_sync_history', 'organization_id text DEFAULT NULL::text, status text DEFAULT NULL::text, start_date timestamp with time zone DEFAULT NULL::timestamp with time zone, end_date timestamp with time zone DEFAULT NULL::timestamp with time zone, page_size integer DEFAULT 50, before text DEFAULT NULL::text', false),
     ('pems_job', 'job_id text, organization_id text DEFAULT NULL::text', false),
     ('pems_version_history', 'organization_id text, pfa_id text, page_size integer DEFAULT 50', false),
-    ('pems_retry', 'item_ids text[] DEFAULT NULL::text[], organization_id text DEFAULT NULL::text, retried_by text DEFAULT NULL::text', false),
     ('pems_pull', 'organization_id text, pfa_id text DEFAULT NULL::text, mode text DEFAULT ''delta''::text, requested_by text DEFAULT NULL::text', false),
     ('pems_rollback_preview', 'organization_id text, pfa_id text, version integer', false),
     ('pems_rollback', 'organization_id text, pfa_id text, version integer, reason text, requested_by text DEFAULT NULL::text', false),
@@ -103,6 +103,51 @@ SELECT is(shape(pems_discard(modification_id => 'm3', discarded_by => 'john.doe@
 UPDATE pfa_write_queue SET status = 'processing' WHERE modification_id = 'm1';
 SELECT is(pems_discard('m1'), '{"success": false, "modificationId": "m1", "outcome": "in_flight"}', 'pems_discard: in flight');
 
+-- pems_sync_state
+UPDATE pfa_write_queue SET last_attempt_at = now() WHERE modification_id = 'm1';
+SELECT is(shape(pems_sync_state(organization_id => 'org-rio', pfa_ids => ARRAY['PFA-12345', 'nowhere'])), 'PFA-12345:object', 'pems_sync_state: one member for each record that is known');
+SELECT is(shape(pems_sync_state('org-rio', ARRAY['PFA-12345']) -> 'PFA-12345'), 'conflictId:null error:string etaSeconds:null modificationId:string since:string status:string', 'pems_sync_state: shape of a record');
+SELECT is(pems_sync_state('org-rio', ARRAY['PFA-12345']) #>> '{PFA-12345,status}', 'syncing', 'pems_sync_state: status');
+SELECT is(shape(pems_sync_state('org-rio2', ARRAY['PFA-12345']) -> 'PFA-12345'), 'conflictId:null error:null etaSeconds:null modificationId:string since:string status:string', 'pems_sync_state: shape of a draft');
+SELECT matches(pems_sync_state('org-rio', ARRAY['PFA-12345']) #>> '{PFA-12345,since}', '^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z$', 'pems_sync_state: since is ISO 8601 in UTC');
+
+-- pems_conflicts, pems_conflict: PEMS has moved on to version 4
+UPDATE pfa_write_queue SET status = 'conflict' WHERE modification_id = 'm1';
+INSERT INTO pfa_sync_conflict (id, pfa_id, organization_id, modification_id, item_id, local_version, pems_version, base_data, local_data, pems_data, conflict_fields, kind, previous_conflict_id)
+SELECT 'c1', pfa_id, organization_id, modification_id, id, 3, 4, '{"monthlyRate": 5000}', payload, '{"monthlyRate": 5750, "source": "Rental"}', '["monthlyRate"]', 'update_update', 'c0' FROM pfa_write_queue WHERE modification_id = 'm1';
+SELECT is(shape(pems_conflicts(organization_id => 'org-rio', status => 'unresolved', page_size => 10, after => 'a')), 'conflicts:array total:number', 'pems_conflicts: shape');
+SELECT is(shape(pems_conflicts('org-rio') #> '{conflicts,0}'), 'conflictFields:array createdAt:string id:string kind:string modificationId:string pfaId:string status:string', 'pems_conflicts: shape of a conflict');
+SELECT is(pems_conflicts('org-rio2'), '{"conflicts": [], "total": 0}', 'pems_conflicts: none');
+SELECT is(shape(pems_conflict(conflict_id => 'c1', organization_id => 'org-rio')),
+    'baseData:object changeReason:string conflictFields:array createdAt:string createdBy:string errors:array fields:array id:string itemId:string kind:string localData:object localVersion:number mergedData:null '
+    'modificationId:string operation:string organizationId:string pemsData:object pemsVersion:number pfaId:string previousConflictId:string resolution:null resolvedAt:null resolvedBy:null status:string', 'pems_conflict: shape');
+SELECT is(pems_conflict('c1') #> '{fields,0}', '{"field": "monthlyRate", "base": 5000, "local": 5500.00, "pems": 5750, "conflicting": true}', 'pems_conflict: a field');
+SELECT is(shape(pems_conflict('c1') #> '{fields,1}'), 'base:null conflicting:boolean field:string local:string pems:null', 'pems_conflict: a field that only the edit sets');
+
+-- pems_resolve_conflict
+SELECT throws_ok($$SELECT pems_resolve_conflict('c1', 'mine')$$, '22023', 'unknown resolution "mine"', 'pems_resolve_conflict: unknown resolution');
+SELECT throws_ok($$SELECT pems_resolve_conflict('c1', 'merge')$$, '22023', NULL, 'pems_resolve_conflict: merge without merged_data');
+SELECT throws_ok($$SELECT pems_resolve_conflict('c1', 'merge', '{"dor": "BEO"}')$$, '22023', NULL, 'pems_resolve_conflict: merged_data that leaves a conflicting field out');
+SELECT throws_ok($$SELECT pems_resolve_conflict('c1', 'merge', '{"monthlyRate": -1}')$$, '22023', NULL, 'pems_resolve_conflict: merged_data that breaks a rule');
+SELECT throws_ok($$SELECT pems_resolve_conflict('c1', 'use_pems', organization_id => 'org-rio2')$$, 'P0002', 'conflict "c1" does not exist', 'pems_resolve_conflict: of another organization, in the words for none');
+SELECT throws_ok($$SELECT pems_resolve_conflict('nowhere', 'use_pems')$$, 'P0002', 'conflict "nowhere" does not exist', 'pems_resolve_conflict: unknown conflict');
+CREATE TEMPORARY TABLE resolved AS SELECT pems_resolve_conflict(conflict_id => 'c1', resolution => 'merge', merged_data => '{"monthlyRate": 5600}', resolved_by => 'jane.doe@example.com', organization_id => 'org-rio') AS r;
+SELECT is((SELECT shape(r) FROM resolved), 'appliedChanges:object conflictId:string resolvedAt:string success:boolean', 'pems_resolve_conflict: shape');
+SELECT is((SELECT r - 'resolvedAt' FROM resolved), '{"success": true, "conflictId": "c1", "appliedChanges": {"monthlyRate": 5600}}', 'pems_resolve_conflict: the answer');
+SELECT matches((SELECT r ->> 'resolvedAt' FROM resolved), '^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z$', 'pems_resolve_conflict: resolvedAt is ISO 8601 in UTC');
+SELECT is((SELECT r -> 'resolvedAt' FROM resolved), pems_conflict('c1') -> 'resolvedAt', 'and what pems_conflict shows');
+SELECT is(shape(pems_conflict('c1')),
+    'baseData:object changeReason:string conflictFields:array createdAt:string createdBy:string errors:array fields:array id:string itemId:string kind:string localData:object localVersion:number mergedData:object '
+    'modificationId:string operation:string organizationId:string pemsData:object pemsVersion:number pfaId:string previousConflictId:string resolution:string resolvedAt:string resolvedBy:string status:string', 'pems_conflict: shape when it is resolved');
+SELECT throws_ok($$SELECT pems_resolve_conflict('c1', 'use_pems')$$, '55000', 'conflict "c1" is already resolved', 'pems_resolve_conflict: already resolved');
+
+-- pems_retry
+UPDATE pfa_write_queue SET status = 'failed' WHERE modification_id = 'm1';
+CREATE TEMPORARY TABLE retried AS SELECT pems_retry(item_ids => ARRAY(SELECT id FROM pfa_write_queue WHERE status = 'failed'), organization_id => 'org-rio', retried_by => 'carol') AS r;
+SELECT is((SELECT shape(r) FROM retried), 'jobId:string requeuedCount:number success:boolean', 'pems_retry: shape');
+SELECT is((SELECT id FROM pems_sync_job WHERE kind = 'retry'), (SELECT r ->> 'jobId' FROM retried), 'pems_retry: jobId is the job''s');
+SELECT is(pems_retry(), '{"success": true, "requeuedCount": 0, "jobId": null}', 'pems_retry: nothing to retry');
+
 -- pems_validate
 SELECT is(pems_validate(changes => '{"dor": "BEO"}', current => '{}'), '{"valid": true, "errors": []}', 'pems_validate: valid');
 SELECT is(pems_validate('{"dor": "X", "source": "Rental"}'), '{"valid": false, "errors": ["DOR must be BEO or PROJECT", "Monthly rate required for rentals"]}', 'pems_validate: not valid');
@@ -129,6 +174,16 @@ SELECT throws_ok($$SELECT pems_discard('m3')$$, '55000', NULL, 'pems_discard: fi
 SELECT throws_ok($$SELECT pems_validate('[]')$$, '22023', NULL, 'pems_validate: no object');
 SELECT throws_ok($$SELECT pems_set_credential('org-rio', 'http://pems.invalid', decode(repeat('00', 64), 'hex'), '0123456789abcdef')$$, '22023', NULL, 'pems_set_credential: not https');
 SELECT throws_ok($$SELECT pems_pause('nowhere')$$, 'P0002', NULL, 'pems_pause: unknown organization');
+SELECT throws_ok($$SELECT pems_conflicts('nowhere')$$, 'P0002', 'organization "nowhere" does not exist', 'pems_conflicts: unknown organization');
+SELECT throws_ok($$SELECT pems_conflicts('org-rio', 'open')$$, '22023', 'unknown status "open"', 'pems_conflicts: unknown status');
+SELECT throws_ok($$SELECT pems_conflicts('org-rio', page_size => 0)$$, '22023', NULL, 'pems_conflicts: page_size');
+SELECT throws_ok($$SELECT pems_conflict('nowhere')$$, 'P0002', 'conflict "nowhere" does not exist', 'pems_conflict: unknown conflict');
+SELECT throws_ok($$SELECT pems_conflict('c1', 'org-rio2')$$, 'P0002', 'conflict "c1" does not exist', 'pems_conflict: of another organization, in the same words');
+SELECT throws_ok($$SELECT pems_sync_state('nowhere', '{}')$$, 'P0002', NULL, 'pems_sync_state: unknown organization');
+SELECT throws_ok($$SELECT pems_sync_state('org-rio', NULL)$$, '22023', NULL, 'pems_sync_state: no records');
+SELECT throws_ok($$SELECT pems_retry(ARRAY['nowhere'])$$, 'P0002', 'no such item', 'pems_retry: unknown item');
+SELECT throws_ok($$SELECT pems_retry(organization_id => 'nowhere')$$, 'P0002', NULL, 'pems_retry: unknown organization');
+SELECT throws_ok($$SELECT pems_retry(ARRAY(SELECT id FROM pfa_write_queue WHERE modification_id = 'm1'))$$, '55000', 'an item is no dead letter', 'pems_retry: no dead letter');
 CREATE ROLE pgtap_pems_nobody;
 SELECT ok(NOT has_function_privilege('pgtap_pems_nobody', oid, 'EXECUTE'), 'nobody may call ' || name) FROM routine ORDER BY name COLLATE "C";
 SELECT is(pems_detach() -> 'success', 'true', 'pems_detach');
