@@ -119,6 +119,12 @@ DELETE FROM pfa_write_queue WHERE modification_id = 'o2';
 SELECT regress.commit(ARRAY['o3']);
 SELECT base_version, mirror_version, own_data, mirror_data -> 'model' AS model FROM _pems_claim(ARRAY['org-rio'], ARRAY[1]);
 DELETE FROM pfa_write_queue WHERE modification_id = 'o3';
+-- of own changes the fields that are asked for and no others; which are those that differ on all three sides, or, for a DELETE, all
+UPDATE pfa_write_queue SET payload = payload || '{"contract": "C-1"}' WHERE modification_id = 'o1';
+SELECT keys, _pems_own_changes('org-rio', 'PFA-5', 1, 'o3', 'alice', keys) AS own
+FROM (VALUES (ARRAY['model']), (ARRAY['model', 'contract', 'dor']), (ARRAY['dor']), (NULL)) AS v (keys);
+SELECT _pems_disputed_keys('{"a": 1, "b": 1, "c": 1, "d": null}', '{"a": 2, "b": 2, "c": 3, "d": 1}', '{"a": 2, "b": 3, "c": 1, "e": 1}');
+SELECT _pems_disputed_keys('{}', '{"a": 2, "b": 2}', '{"a": 2, "e": 1}');
 -- the base is missing from the history; the mirror is deleted; there is no mirror any more
 SELECT regress.queue('o4', 'PFA-6', base_version => 99);
 UPDATE pfa_mirror SET deleted_at = now() WHERE organization_id = 'org-rio' AND pfa_id = 'PFA-6';
