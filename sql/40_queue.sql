@@ -97,7 +97,8 @@ COMMENT ON FUNCTION @extschema@._pems_settle(text[], text[]) IS 'Internal: lets 
 /*
  * _pems_prepare(): what has to happen before a claim: settles the records that others left in
  * pems_recheck, and makes items ready whose time has come.
- * Returns: when the next item's time comes; NULL when none waits for a time.
+ * Returns: when to look again: when the next item's time comes, or soon, where somebody has a row locked; NULL: no
+ * need to.
  */
 CREATE FUNCTION @extschema@._pems_prepare() RETURNS timestamptz
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $function$
@@ -117,11 +118,13 @@ BEGIN
           FOR NO KEY UPDATE SKIP LOCKED) due
     WHERE q.id = due.id;
 
-    RETURN (SELECT min(q.scheduled_at) FROM @extschema@.pfa_write_queue q
-            WHERE q.status = 'pending' AND q.waits_for = 'time' AND q.scheduled_at > clock_timestamp());
+    -- a record that is still there has its next item locked by a session, which may end without waking anybody
+    RETURN least((SELECT clock_timestamp() + interval '1 second' WHERE EXISTS (SELECT FROM @extschema@.pems_recheck)),
+                 (SELECT min(q.scheduled_at) FROM @extschema@.pfa_write_queue q
+                  WHERE q.status = 'pending' AND q.waits_for = 'time' AND q.scheduled_at > clock_timestamp()));
 END
 $function$;
-COMMENT ON FUNCTION @extschema@._pems_prepare() IS 'Internal: settles records and makes items ready whose time has come; returns the next such time';
+COMMENT ON FUNCTION @extschema@._pems_prepare() IS 'Internal: settles records and makes items ready whose time has come; returns when to look again';
 
 /*
  * _pems_claim(organization_ids, slots)

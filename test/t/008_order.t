@@ -148,6 +148,21 @@ $session->query_safe('COMMIT');
 $session->quit;
 ok($t->wait_status($slow, 'synced'), 'whose edit follows');
 
+# ---- the next in the row is locked by a session that changes its mind ----
+
+$fake->fault({ pfaId => 'PFA-13', status => 422, count => 1 });
+my ($first, $second) = $t->edits('RIO', map { [ 'PFA-13', { monthlyRate => $_ } ] } 1, 2);
+$t->commit('RIO', [ $first, $second ]);
+ok($t->wait_status($first, 'failed'), 'a dead letter holds an edit');
+my $undecided = $t->node->background_psql('postgres');
+$undecided->query_safe("BEGIN; SELECT FROM pfa_write_queue WHERE modification_id = '$second' FOR UPDATE");
+$t->sql("SELECT pems_discard('$first')");
+ok($t->wait_for('SELECT EXISTS (SELECT FROM pems_recheck)'), 'the dead letter is discarded, but what it held is locked');
+$t->is_calm('while it is');
+$undecided->query_safe('ROLLBACK');
+$undecided->quit;
+ok($t->wait_status($second, 'synced'), 'when the lock is gone it goes, although nobody says so');
+
 # ---- many held items ----
 
 $fake->fault({ pfaId => 'PFA-20', status => 422, count => 1 });

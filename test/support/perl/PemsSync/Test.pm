@@ -110,6 +110,8 @@ sub make_database
 }
 
 sub node      { return $_[0]{node} }
+# From now on another server is meant, such as a standby that was promoted.
+sub move_to   { my ($self, $node) = @_; $self->{node} = $node; return }
 sub directory { return $_[0]{directory} }
 sub key_file  { return $_[0]{key_file} }
 sub fake      { return $_[0]{fakes}{ $_[1] // 'main' } }
@@ -388,6 +390,42 @@ sub commit_edit
     return $id;
 }
 
+# The mirror as PEMS has the record now; who wrote it there is another program, such as a pull.
+sub mirror_from_pems
+{
+    my ($self, $code, $pfa_id) = @_;
+    my $record = $self->fake_of($code)->record($code, $pfa_id);
+    my $data   = $json->encode($record->{data});
+    $self->sql("UPDATE pfa_mirror SET version = $record->{version}, data = \$json\$$data\$json\$ WHERE organization_id = "
+          . quote(id_of($code)) . ' AND pfa_id = ' . quote($pfa_id), db => $self->db_of($code));
+    return;
+}
+
+sub resolve_statement
+{
+    my ($conflict_id, $resolution, %named) = @_;
+    my @arguments = ('conflict_id => ' . quote($conflict_id), 'resolution => ' . quote($resolution));
+    $named{merged_data} = $json->encode($named{merged_data}) if defined $named{merged_data};
+    push @arguments, map { "$_ => " . quote($named{$_}) } sort keys %named;
+    return 'SELECT pems_resolve_conflict(' . join(', ', @arguments) . ')';
+}
+
+# pems_resolve_conflict(), with its answer; dies when it raises an error.
+sub resolve
+{
+    my ($self, @resolution) = @_;
+    return $json->decode($self->sql(resolve_statement(@resolution)));
+}
+
+# pems_retry() of modifications that are dead letters, with its answer.
+sub retry
+{
+    my ($self, $modifications, %named) = @_;
+    my $items = text_array([ map { $self->item($_)->{id} } @$modifications ]);
+    my $more = join '', map { ", $_ => " . quote($named{$_}) } sort keys %named;
+    return $json->decode($self->sql("SELECT pems_retry(item_ids => $items$more)"));
+}
+
 # ---------- looking ----------
 
 # The queue's row of a modification.
@@ -417,6 +455,13 @@ sub conflict
         %options);
 }
 
+# All conflicts of a modification, oldest first.
+sub conflicts
+{
+    my ($self, $modification, %options) = @_;
+    return $self->rows('SELECT * FROM pfa_sync_conflict WHERE modification_id = ' . quote($modification) . ' ORDER BY id', %options);
+}
+
 # Audit rows of a modification, oldest first; each as a hash.
 sub audit
 {
@@ -431,6 +476,77 @@ sub attempts
     my ($self, $modification, %options) = @_;
     my @attempts = grep { defined $_->{http_method} } $self->audit($modification, %options);
     return join ', ', map { join ' ', grep { defined } @$_{qw(http_method http_status error_code)} } @attempts;
+}
+
+# All that both sides know of one edit, as texts:
+#   status     of the modification and of its item: "synced completed"
+#   error      error_code of the item
+#   retries    that it has used up
+#   events     in the audit log
+#   attempts   in the audit log, as above
+#   requests   that PEMS saw: "PUT v1 409, GET 200, PUT v2 200"; 0: PEMS gave no answer
+#   keys       versions in their Idempotency-Keys, "1, 2"; a key that is not of this item is shown as it is
+#   changes    that PEMS made: 'v1>v2 {"monthlyRate":4000}'
+#   versions   of the modification, the mirror, and PEMS: "2 2 2"
+#   conflicts  kind, status and resolution: "update_update resolved_manual use_local"
+sub story
+{
+    my ($self, $modification) = @_;
+    my ($edit, $item) = ($self->modification($modification), $self->item($modification));
+    my $code    = $self->sql('SELECT code FROM organization WHERE id = ' . quote($edit->{organization_id}));
+    my $fake    = $self->fake_of($code);
+    my %record  = (organizationCode => $code, pfaId => $edit->{pfa_id});
+    my @seen    = grep { $_->{requestId} =~ /^\Q$item->{id}\E:/ } $fake->requests(%record);
+    my %is_ours = map { $_->{seq} => 1 } @seen;
+    my @changes = grep { defined $_->{requestSeq} && $is_ours{ $_->{requestSeq} } } $fake->changes(%record);
+    my @versions = ($edit->{pems_version}, $self->mirror($code, $edit->{pfa_id})->{version}, $fake->record($code, $edit->{pfa_id})->{version});
+
+    return {
+        status   => "$edit->{sync_status} $item->{status}",
+        error    => $item->{error_code},
+        retries  => $item->{retry_count},
+        events   => join(' ', map { $_->{event_type} } $self->audit($modification)),
+        attempts => $self->attempts($modification),
+        requests => join(', ', map { join ' ', $_->{method}, (defined $_->{version} ? "v$_->{version}" : ()), $_->{status} } @seen),
+        keys     => join(', ', map { $_->{idempotencyKey} =~ s/^\Q$item->{id}\E://r } grep { defined $_->{idempotencyKey} } @seen),
+        changes  => join(', ', map { "v$_->{fromVersion}>v$_->{toVersion} " . ($_->{deleted} ? 'deleted' : $json->encode($_->{changes})) } @changes),
+        versions => join(' ', map { $_ // '-' } @versions),
+        conflicts => join(', ', map { join ' ', grep { defined } @$_{qw(kind status resolution)} } $self->conflicts($modification)),
+    };
+}
+
+# One test: the story of an edit is as said.  Nothing said of error, retries and conflicts: there were none.
+sub story_is
+{
+    my ($self, $modification, $name, %expected) = @_;
+    %expected = (error => undef, retries => 0, conflicts => '', %expected);
+    my $story = $self->story($modification);
+    local $Test::Builder::Level = $Test::Builder::Level + 1;
+    return is_deeply({ map { $_ => $story->{$_} } keys %expected }, \%expected, $name) || diag($json->encode($story));
+}
+
+# One test: the sides of a conflict, in the fields that are named: { field => [base, local, pems] }.
+# A field that a side does not have is 'missing'.
+sub sides_are
+{
+    my ($self, $conflict, $name, %expected) = @_;
+    my %found;
+    for my $field (keys %expected)
+    {
+        $found{$field} = [ map { my $side = $_ // {}; exists $side->{$field} ? $side->{$field} : 'missing' } @$conflict{qw(base_data local_data pems_data)} ];
+    }
+    local $Test::Builder::Level = $Test::Builder::Level + 1;
+    return is_deeply(\%found, \%expected, $name);
+}
+
+# One test: the mirror is what PEMS has.
+sub mirror_is_pems
+{
+    my ($self, $code, $pfa_id, $name) = @_;
+    my ($mirror, $record) = ($self->mirror($code, $pfa_id), $self->fake_of($code)->record($code, $pfa_id));
+    local $Test::Builder::Level = $Test::Builder::Level + 1;
+    return is_deeply([ @$mirror{qw(version data)}, defined $mirror->{deleted_at} ? 1 : 0 ], [ @$record{qw(version data)}, $record->{deleted} ? 1 : 0 ],
+        $name // "$code $pfa_id: the mirror is what PEMS has");
 }
 
 sub wait_status
