@@ -112,12 +112,12 @@ $function$;
 COMMENT ON FUNCTION @extschema@._pems_estimate(text) IS 'Internal: when what waits now will probably be done';
 
 /*
- * _pems_check_draft(): why a modification may not be committed; NULL when it may.
- * Returns {code, errors}; the codes are those of pems_commit().
+ * _pems_check_draft(): why a modification may not be committed, apart from what is wrong with its delta; NULL when it may.
+ * Returns {code, errors}; the codes are those of pems_commit().  Written to be inlined into its query: no SET clause.
  */
 CREATE FUNCTION @extschema@._pems_check_draft(
     found boolean, sync_status text, created_by text, committed_by text, pfa_id text, operation text,
-    base_version integer, delta jsonb, mirrored boolean, current_data jsonb) RETURNS jsonb
+    base_version integer, mirrored boolean) RETURNS jsonb
 LANGUAGE sql STABLE AS $function$
     SELECT CASE
         WHEN NOT found THEN
@@ -132,12 +132,10 @@ LANGUAGE sql STABLE AS $function$
             '{"code": "NO_MIRROR", "errors": ["The record is not mirrored; pull it from PEMS first"]}'
         WHEN base_version IS NULL THEN
             '{"code": "VALIDATION_FAILED", "errors": ["base_version is missing"]}'
-        WHEN operation = 'DELETE' THEN NULL
-        WHEN operation IS DISTINCT FROM 'UPDATE' THEN
-            '{"code": "VALIDATION_FAILED", "errors": ["operation must be UPDATE or DELETE"]}'
-        ELSE @extschema@._pems_check_delta(delta, current_data) END
+        WHEN operation IS NULL OR operation NOT IN ('UPDATE', 'DELETE') THEN
+            '{"code": "VALIDATION_FAILED", "errors": ["operation must be UPDATE or DELETE"]}' END
 $function$;
-COMMENT ON FUNCTION @extschema@._pems_check_draft(boolean, text, text, text, text, text, integer, jsonb, boolean, jsonb) IS 'Internal: why a modification may not be committed, NULL when it may';
+COMMENT ON FUNCTION @extschema@._pems_check_draft(boolean, text, text, text, text, text, integer, boolean) IS 'Internal: why a modification may not be committed, apart from its delta; NULL when it may';
 
 /*
  * _pems_queue_drafts(organization, modification_ids, author, owner, actor, rank, kind): what pems_commit() does,
@@ -171,21 +169,23 @@ BEGIN
         FROM @extschema@.pfa_modification m
         WHERE m.id = ANY (ARRAY(SELECT w.id FROM wanted w)) AND m.organization_id = organization
         ORDER BY m.id FOR NO KEY UPDATE
-    ), draft AS (
+    ), draft AS MATERIALIZED (
         -- asked for all drafts: one that another session has just committed is simply none any more
-        SELECT true AS found, l.* FROM locked l WHERE modification_ids IS NOT NULL OR l.sync_status = 'draft'
+        SELECT true AS found, l.id, l.pfa_id, l.operation, l.delta, l.base_version, l.created_by, l.created_at,
+               -- an application that sets sync_status back does not take an item out of the queue
+               CASE WHEN EXISTS (SELECT FROM @extschema@.pfa_write_queue q WHERE q.modification_id = l.id
+                                 AND q.status IN ('pending', 'processing', 'conflict', 'failed'))
+                    THEN 'queued' ELSE l.sync_status END AS sync_status
+        FROM locked l WHERE modification_ids IS NOT NULL OR l.sync_status = 'draft'
         UNION ALL
         SELECT false, u.id, NULL, NULL, NULL, NULL, NULL, NULL, NULL
         FROM wanted u WHERE modification_ids IS NOT NULL AND u.id NOT IN (SELECT l.id FROM locked l)
     ), checked AS MATERIALIZED (
+        -- the delta is checked here and not inside _pems_check_draft(): so the field catalogue is read once
         SELECT d.id, d.pfa_id, d.operation, d.delta, d.base_version, d.created_at,
-               @extschema@._pems_check_draft(
-                   d.found,
-                   -- an application that sets sync_status back does not take an item out of the queue
-                   CASE WHEN EXISTS (SELECT FROM @extschema@.pfa_write_queue q WHERE q.modification_id = d.id
-                                     AND q.status IN ('pending', 'processing', 'conflict', 'failed'))
-                        THEN 'queued' ELSE d.sync_status END,
-                   d.created_by, owner, d.pfa_id, d.operation, d.base_version, d.delta, r.id IS NOT NULL, r.data) AS problem
+               coalesce(@extschema@._pems_check_draft(d.found, d.sync_status, d.created_by, owner, d.pfa_id, d.operation,
+                                                      d.base_version, r.id IS NOT NULL),
+                        CASE WHEN d.operation = 'UPDATE' THEN @extschema@._pems_check_delta(d.delta, r.data) END) AS problem
         FROM draft d
         LEFT JOIN @extschema@.pfa_mirror r ON r.organization_id = organization AND r.pfa_id = d.pfa_id
     ), ordered AS (
