@@ -19,6 +19,8 @@
 #include "postgres.h"
 
 #include "miscadmin.h"
+#include "storage/ipc.h"
+#include "storage/pmsignal.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
@@ -668,6 +670,18 @@ recover(PemsQueueStatus done)
 		record_one_by_one(&finished);
 }
 
+/*
+ * Told to end while a commit waits for a synchronous standby, the server lets the commit return, although
+ * it may be durable here only.  A request for a claim that a promoted standby would not know must
+ * not leave.  (For the death of the postmaster there is no interrupt, only this flag.)
+ */
+static void
+end_if_told_to(void)
+{
+	if (ProcDiePending || !PostmasterIsAlive())
+		proc_exit(1);
+}
+
 /* Record what is finished and claim what may start, in one transaction. */
 static void
 exchange(bool look, int64 now)
@@ -690,6 +704,7 @@ exchange(bool look, int64 now)
 	turn = MemoryContextSwitchTo(memory);
 	done = pems_queue_exchange(&exchange);
 	MemoryContextSwitchTo(turn);
+	end_if_told_to();
 	if (done == PEMS_QUEUE_OK)
 	{
 		if (exchange.result_count > 0)

@@ -289,6 +289,8 @@ pems_worker_main(Datum slot_number)
 {
 	pqsignal(SIGHUP, SignalHandlerForConfigReload);
 	pqsignal(SIGTERM, die);
+	/* a canceled wait for a synchronous standby would be a claim that is durable here only */
+	pqsignal(SIGINT, SIG_IGN);
 	BackgroundWorkerUnblockSignals();
 	take_slot(DatumGetInt32(slot_number));
 	connect_to_database();
