@@ -221,39 +221,50 @@ $function$;
 COMMENT ON FUNCTION @extschema@._pems_disputed_keys(jsonb, jsonb, jsonb) IS 'Internal: fields of an edit that differ on all three sides; for a DELETE all fields';
 
 /*
- * _pems_own_changes(organization_id, pfa_id, base_version, modification_id, author, keys): what the author's own
- * earlier modifications of the record wrote into these fields after that version, the last value of each.
- * In a three-way decision they count as base: a user's own earlier edit is no conflict with the same
+ * _pems_own_changes(organization_id, pfa_id, base_version, modification_id, author, keys): those of these fields
+ * that nobody but the author has changed last since that version, by an earlier modification, with the value that
+ * it wrote.  In a three-way decision they count as base: a user's own earlier edit is no conflict with the same
  * user's later one.
  *
- * Goes back from the newest version until every field is found: of ten thousand edits of one record the last
- * must not read all the others.
+ * Goes back from the newest version until it has found who changed each of the fields: of ten thousand edits of
+ * one record the last must not read all the others.
  */
 CREATE FUNCTION @extschema@._pems_own_changes(
     organization_id text, pfa_id text, base_version integer, modification_id text, author text, keys text[]) RETURNS jsonb
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $function$
 DECLARE
     own     jsonb := '{}';
-    earlier jsonb;
+    open    text[] := keys;
+    changed text[];
+    step    record;
 BEGIN
     IF keys IS NULL THEN
         RETURN NULL;
     END IF;
-    FOR earlier IN
-        SELECT q.payload
+    FOR step IN
+        SELECT v.data, b.data AS before, q.payload AS written
         FROM @extschema@.pems_mirror_version v
-        JOIN @extschema@.pfa_modification m ON m.id = v.modification_id AND m.created_by = $5
-        JOIN @extschema@.pfa_write_queue q ON q.modification_id = v.modification_id AND q.operation = 'UPDATE'
-        WHERE v.organization_id = $1 AND v.pfa_id = $2 AND v.version > $3 AND v.modification_id <> $4
+        LEFT JOIN LATERAL (
+            SELECT p.data FROM @extschema@.pems_mirror_version p
+            WHERE p.organization_id = $1 AND p.pfa_id = $2 AND p.version < v.version
+            ORDER BY p.version DESC LIMIT 1) b ON true
+        LEFT JOIN @extschema@.pfa_modification m ON m.id = v.modification_id AND m.created_by = $5 AND m.id <> $4
+        LEFT JOIN @extschema@.pfa_write_queue q ON q.modification_id = m.id AND q.operation = 'UPDATE'
+        WHERE v.organization_id = $1 AND v.pfa_id = $2 AND v.version > $3
         ORDER BY v.version DESC
     LOOP
-        own := (SELECT coalesce(jsonb_object_agg(e.key, e.value), '{}') FROM jsonb_each(earlier) e WHERE e.key = ANY (keys)) || own;
-        EXIT WHEN own ?& keys;
+        changed := ARRAY(SELECT k FROM unnest(open) k WHERE step.before -> k IS DISTINCT FROM step.data -> k);
+        own := own || (SELECT coalesce(jsonb_object_agg(k, step.written -> k), '{}') FROM unnest(changed) k
+                       -- PEMS may have done more than we wrote, where versions have a gap
+                       WHERE CASE jsonb_typeof(step.written -> k) WHEN 'object' THEN (step.data -> k) @> (step.written -> k)
+                                  ELSE (step.data -> k) = (step.written -> k) END);
+        open := ARRAY(SELECT k FROM unnest(open) k WHERE k <> ALL (changed));
+        EXIT WHEN open = '{}';
     END LOOP;
     RETURN own;
 END
 $function$;
-COMMENT ON FUNCTION @extschema@._pems_own_changes(text, text, integer, text, text, text[]) IS 'Internal: what the author''s own earlier modifications wrote into these fields after that version';
+COMMENT ON FUNCTION @extschema@._pems_own_changes(text, text, integer, text, text, text[]) IS 'Internal: which of these fields the author''s own earlier modifications changed last, with their values';
 
 /*
  * _pems_adopt(): takes up the items that a worker left in processing when it ended.  Nobody knows
@@ -270,7 +281,7 @@ DECLARE
     adopted integer;
 BEGIN
     WITH orphan AS (
-        SELECT q.id, q.next_request FROM @extschema@.pfa_write_queue q WHERE q.status = 'processing'
+        SELECT q.id, q.next_request FROM @extschema@.pfa_write_queue q WHERE q.status = 'processing' FOR NO KEY UPDATE
     ), taken AS (
         UPDATE @extschema@.pfa_write_queue q
         SET status = 'pending', waits_for = 'time', claim_token = nextval('@extschema@.pems_claim_order'),
@@ -518,21 +529,24 @@ CREATE FUNCTION @extschema@._pems_recordable(outcomes @extschema@._pems_outcome[
 RETURNS @extschema@._pems_outcome[]
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $function$
 BEGIN
+    -- locked, so that nobody takes an item up between this look and the recording
     IF NOT careful THEN
-        RETURN (SELECT array_agg(o) FROM unnest(outcomes) o
-                JOIN @extschema@.pfa_write_queue q
-                     ON q.id = o.item_id AND q.claim_token = o.claim_token AND q.status = 'processing');
+        RETURN (SELECT array_agg(l.o) FROM (
+            SELECT o FROM unnest(outcomes) o
+            JOIN @extschema@.pfa_write_queue q ON q.id = o.item_id AND q.claim_token = o.claim_token AND q.status = 'processing'
+            FOR NO KEY UPDATE OF q) l);
     END IF;
-    RETURN (SELECT array_agg(o) FROM unnest(outcomes) o
-            JOIN @extschema@.pfa_write_queue q
-                 ON q.id = o.item_id AND q.claim_token = o.claim_token AND q.status = 'processing'
-            WHERE (SELECT true FROM @extschema@.pfa_modification m
-                   WHERE m.id = q.modification_id FOR NO KEY UPDATE SKIP LOCKED)
-              AND coalesce((SELECT true FROM @extschema@.pfa_mirror r
-                            WHERE r.organization_id = q.organization_id AND r.pfa_id = q.pfa_id
-                            FOR NO KEY UPDATE SKIP LOCKED),
-                           NOT EXISTS (SELECT FROM @extschema@.pfa_mirror r
-                                       WHERE r.organization_id = q.organization_id AND r.pfa_id = q.pfa_id)));
+    RETURN (SELECT array_agg(l.o) FROM (
+        SELECT o FROM unnest(outcomes) o
+        JOIN @extschema@.pfa_write_queue q ON q.id = o.item_id AND q.claim_token = o.claim_token AND q.status = 'processing'
+        WHERE (SELECT true FROM @extschema@.pfa_modification m
+               WHERE m.id = q.modification_id FOR NO KEY UPDATE SKIP LOCKED)
+          AND coalesce((SELECT true FROM @extschema@.pfa_mirror r
+                        WHERE r.organization_id = q.organization_id AND r.pfa_id = q.pfa_id
+                        FOR NO KEY UPDATE SKIP LOCKED),
+                       NOT EXISTS (SELECT FROM @extschema@.pfa_mirror r
+                                   WHERE r.organization_id = q.organization_id AND r.pfa_id = q.pfa_id))
+        FOR NO KEY UPDATE OF q SKIP LOCKED) l);
 END
 $function$;
 COMMENT ON FUNCTION @extschema@._pems_recordable(@extschema@._pems_outcome[], boolean) IS 'Internal: the outcomes of a batch that may be recorded now';
