@@ -61,8 +61,8 @@ endif
 
 # --- for people ---
 
-.PHONY: help deps demo test fuzz programs unit-tests fuzz-targets format \
-        bench-latency \
+.PHONY: help deps demo test bench soak fuzz programs unit-tests fuzz-targets format \
+        kill-points \
         check-unit check-fuzz check-lint check-format check-version
 
 help:
@@ -70,8 +70,10 @@ help:
 	@echo 'make install      put them into the PostgreSQL that PG_CONFIG names'
 	@echo 'make demo         edits going from SQL into a fake PEMS; installs what is needed'
 	@echo 'make test         all tests; installs what is needed; ONLY=unit,fuzz,regress,isolation,pgtap,tap,lint'
+	@echo 'make kill-points  1000 random kills of worker and server in one run; KILL_POINTS=n'
+	@echo 'make soak         edits, faults, crashes and a second worker at random, then the checker; make soak SECONDS=3600 SEED=42'
 	@echo 'make deps         install the packages that build and tests need (Debian, Ubuntu)'
-	@echo 'make bench-latency milliseconds from COMMIT to the arrival of the PUT'
+	@echo 'make bench        the numbers of docs/PERFORMANCE.md, beside other queues; ONLY=drain,latency for parts'
 	@echo 'make installcheck tests on a running server that preloads the library'
 	@echo 'make check-unit   unit tests, under the sanitizers'
 	@echo 'make check-fuzz   fuzzers, a few seconds each; make fuzz FUZZ_SECONDS=600 longer'
@@ -88,8 +90,14 @@ demo:
 test:
 	@bash test/run.sh
 
-bench-latency:
-	@bash bench/latency.sh
+soak:
+	@bash test/soak.sh $(or $(SECONDS),600)
+
+bench:
+	@bash bench/run.sh
+
+kill-points:
+	@bash test/kill_points.sh $(KILL_POINTS)
 
 check-lint:
 	@bash test/support/lint.sh

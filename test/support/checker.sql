@@ -116,6 +116,7 @@ ANALYZE check_request, check_change;
 -- Every state that a record ever had in PEMS.
 CREATE TEMP TABLE check_state (code text, pfa_id text, seq bigint, version bigint, data jsonb, deleted boolean);
 CREATE INDEX ON check_state (code, pfa_id, seq);
+CREATE INDEX ON check_state (code, pfa_id, version);
 INSERT INTO check_state
 SELECT r ->> 'organizationCode', r ->> 'pfaId', 0, coalesce((r ->> 'version')::bigint, 1), r -> 'data',
        coalesce((r ->> 'deleted')::boolean, false)
@@ -147,27 +148,23 @@ BEGIN
 END
 $$;
 
--- Which change touched which field.
+-- Which change touched which field: gave it another value.
 CREATE TEMP TABLE check_touch AS
 SELECT c.code, c.pfa_id, c.seq, c.ours, c.author, f.path
 FROM check_change c
 CROSS JOIN LATERAL (SELECT s.data FROM check_state s WHERE s.code = c.code AND s.pfa_id = c.pfa_id AND s.seq < c.seq
                     ORDER BY s.seq DESC LIMIT 1) before
 CROSS JOIN LATERAL (
-    SELECT l.path FROM pg_temp.leaves(c.changes) l WHERE NOT c.whole
-    UNION
-    SELECT l.path FROM (SELECT path FROM pg_temp.leaves(c.changes) UNION SELECT path FROM pg_temp.leaves(before.data)) l
-    WHERE c.whole AND NOT pg_temp.same(l.path[1], c.changes #> l.path, before.data #> l.path)) f;
+    SELECT l.path FROM (SELECT path FROM pg_temp.leaves(c.changes)
+                        UNION SELECT path FROM pg_temp.leaves(before.data) WHERE c.whole) l
+    WHERE NOT pg_temp.same(l.path[1], c.changes #> l.path, before.data #> l.path)) f;
 CREATE INDEX ON check_touch (code, pfa_id, seq);
 ANALYZE check_state, check_touch;
 
 /* ---------- the database as tables ---------- */
 
 CREATE TEMP TABLE check_item AS
-SELECT q.*, o.code, m.sync_status, m.pems_version AS modification_version, m.created_by,
-       q.payload || coalesce((SELECT jsonb_object_agg(l.key, l.value) FROM pfa_sync_conflict c
-                              CROSS JOIN LATERAL jsonb_each(c.local_data) l WHERE c.item_id = q.id
-                                AND NOT q.payload ? l.key), '{}') AS sendable
+SELECT q.*, o.code, m.sync_status, m.pems_version AS modification_version, m.created_by
 FROM pfa_write_queue q
 LEFT JOIN organization o ON o.id = q.organization_id
 LEFT JOIN pfa_modification m ON m.id = q.modification_id;
@@ -185,11 +182,44 @@ ANALYZE check_item, check_audit;
 -- What was committed: the item, or, where the modification was deleted since, its line in the audit log.
 CREATE TEMP TABLE check_committed AS
 SELECT a.item_id, min(a.modification_id) AS modification_id, min(o.code) AS code, min(a.pfa_id) AS pfa_id,
-       min(a.at) AS at, min(a.committed_at) AS committed_at, count(*) AS lines
+       min(a.job_id) AS job_id, min(a.at) AS at, min(a.committed_at) AS committed_at, count(*) AS lines
 FROM check_audit a LEFT JOIN organization o ON o.id = a.organization_id
 WHERE a.event_type = 'COMMITTED' GROUP BY a.item_id;
 CREATE UNIQUE INDEX ON check_committed (item_id);
+CREATE INDEX ON check_committed (code, pfa_id);
+CREATE INDEX ON check_audit (conflict_id) WHERE conflict_id IS NOT NULL;
 ANALYZE check_committed;
+
+-- What an item stands for, and since when.  Edit 0 is what the user committed; each resolution that sends
+-- something is a new edit, on the version that the user saw then.
+CREATE TEMP TABLE check_edit AS
+SELECT e.*, coalesce(lead(e.since) OVER (PARTITION BY e.item_id ORDER BY e.since), 'infinity') AS until,
+       row_number() OVER (PARTITION BY e.item_id ORDER BY e.since) - 1 AS edit,
+       lead(e.since) OVER (PARTITION BY e.item_id ORDER BY e.since) IS NULL AS last
+FROM (SELECT i.id AS item_id, '-infinity'::timestamptz AS since, coalesce(f.local_version, i.base_version) AS base_version,
+             coalesce(f.local_data, i.payload) AS payload
+      FROM check_item i
+      LEFT JOIN (SELECT DISTINCT ON (c.item_id) c.* FROM pfa_sync_conflict c ORDER BY c.item_id, c.created_at, c.id) f ON f.item_id = i.id
+      UNION ALL
+      SELECT c.item_id, a.at, coalesce(c.pems_version, c.local_version),
+             CASE c.resolution WHEN 'merge' THEN c.merged_data ELSE c.local_data END
+      FROM pfa_sync_conflict c
+      JOIN check_audit a ON a.conflict_id = c.id AND a.event_type = 'CONFLICT_RESOLVED'
+      WHERE c.resolution IN ('use_local', 'merge')) e;
+CREATE INDEX ON check_edit (item_id, since);
+
+-- Who sent each request of an item: for which of its edits; and late: after the claim had been taken away
+-- from its worker.  A worker that does not know yet that there is another one can do that; PEMS's
+-- versions protect the record then, so such requests count for I3 and I4, but not for the order.
+CREATE TEMP TABLE check_sent AS
+SELECT r.log, r.seq, e.edit, e.base_version, e.payload,
+       EXISTS (SELECT FROM check_audit a WHERE a.item_id = r.item_id AND a.attempt = r.attempt
+               AND a.error_code = 'OUTCOME_UNKNOWN' AND a.at < r.at) AS late
+FROM check_request r
+LEFT JOIN check_edit e ON e.item_id = r.item_id AND r.at >= e.since AND r.at < e.until
+WHERE r.item_id IS NOT NULL;
+CREATE UNIQUE INDEX ON check_sent (log, seq);
+ANALYZE check_edit, check_sent;
 
 /* ---------- I1: nothing is lost ---------- */
 
@@ -200,11 +230,18 @@ SELECT 'I1', format('item %s was committed and is gone without a line DISCARDED'
 FROM check_committed c
 WHERE NOT EXISTS (SELECT FROM check_item i WHERE i.id = c.item_id)
   AND NOT EXISTS (SELECT FROM check_audit d WHERE d.item_id = c.item_id AND d.event_type = 'DISCARDED')
+  -- the application deleted the modification when it was finished: the last that is known of it says so
+  AND NOT (NOT EXISTS (SELECT FROM pfa_modification m WHERE m.id = c.modification_id)
+           AND coalesce((SELECT CASE a.event_type
+                                WHEN 'SYNCED_WITHOUT_REQUEST' THEN true
+                                WHEN 'CONFLICT_RESOLVED' THEN a.request ->> 'resolution' = 'use_pems'
+                                ELSE a.error_code IS NULL AND a.http_status IN (200, 404)
+                                     AND EXISTS (SELECT FROM check_change w WHERE w.item_id = c.item_id) END
+                         FROM check_audit a WHERE a.item_id = c.item_id ORDER BY a.at DESC LIMIT 1), false))
 UNION ALL
 SELECT 'I1', format('item %s is not in the audit log as COMMITTED', i.id)
 FROM check_item i
 WHERE NOT EXISTS (SELECT FROM check_committed c WHERE c.item_id = i.id)
-  AND NOT EXISTS (SELECT FROM check_audit a WHERE a.modification_id = i.modification_id AND a.event_type IN ('CONFLICT_RESOLVED', 'RETRIED'))
 UNION ALL
 SELECT 'I1', format('modification %s is %s and has no item', m.id, m.sync_status)
 FROM pfa_modification m
@@ -217,7 +254,9 @@ WHERE i.error_code IS DISTINCT FROM 'DATABASE_ERROR'
   AND CASE i.status WHEN 'completed' THEN i.sync_status <> 'synced'
                     WHEN 'failed' THEN i.sync_status <> 'failed'
                     WHEN 'conflict' THEN i.sync_status <> 'conflict'
-                    WHEN 'cancelled' THEN i.sync_status NOT IN ('discarded', 'superseded')
+                    WHEN 'cancelled' THEN i.sync_status IS DISTINCT FROM
+                        CASE WHEN EXISTS (SELECT FROM check_audit d WHERE d.item_id = i.id AND d.event_type = 'DISCARDED')
+                             THEN 'discarded' ELSE 'superseded' END
                     ELSE i.sync_status NOT IN ('queued', 'syncing') END IS NOT FALSE
   AND NOT EXISTS (SELECT FROM check_item later WHERE later.modification_id = i.modification_id AND later.commit_seq > i.commit_seq)
 UNION ALL
@@ -230,6 +269,44 @@ SELECT 'I1', format('conflict %s is unresolved, but its item is %s', c.id, coale
 FROM pfa_sync_conflict c LEFT JOIN check_item i ON i.id = c.item_id
 WHERE c.status = 'unresolved' AND i.status IS DISTINCT FROM 'conflict'
 UNION ALL
+SELECT 'I1', format('item %s is cancelled, and nobody decided that', i.id)
+FROM check_item i
+WHERE i.status = 'cancelled'
+  AND NOT EXISTS (SELECT FROM check_audit a WHERE a.item_id = i.id AND a.actor <> 'pems_sync'
+                  AND (a.event_type = 'DISCARDED' OR (a.event_type = 'CONFLICT_RESOLVED' AND a.request ->> 'resolution' = 'use_pems')))
+UNION ALL
+SELECT 'I1', format('request %s was sent after its item had been cancelled', r.request_id)
+FROM check_request r JOIN check_sent s ON s.log = r.log AND s.seq = r.seq AND NOT s.late
+JOIN check_audit a ON a.item_id = r.item_id AND a.at < r.at
+ AND (a.event_type = 'DISCARDED' OR (a.event_type = 'CONFLICT_RESOLVED' AND a.request ->> 'resolution' = 'use_pems'))
+UNION ALL
+SELECT 'I1', format('conflict %s is %s with %s, which the audit log has %s times', c.id, c.status, coalesce(c.resolution, 'nothing'), count(a.item_id))
+FROM pfa_sync_conflict c
+LEFT JOIN check_audit a ON a.conflict_id = c.id AND a.actor IS NOT DISTINCT FROM c.resolved_by
+ AND CASE a.event_type WHEN 'CONFLICT_RESOLVED' THEN a.request ->> 'resolution' = c.resolution
+                       WHEN 'DISCARDED' THEN c.resolution = 'use_pems' END
+WHERE c.status <> 'unresolved'
+GROUP BY c.id, c.status, c.resolution HAVING count(a.item_id) <> 1
+UNION ALL
+SELECT 'I1', format('conflict %s is unresolved, and the audit log says that it was decided', c.id)
+FROM pfa_sync_conflict c
+WHERE c.status = 'unresolved' AND EXISTS (SELECT FROM check_audit a WHERE a.conflict_id = c.id AND a.event_type = 'CONFLICT_RESOLVED')
+UNION ALL
+-- each conflict is about the edit that stood then, and names the one before it
+SELECT 'I1', format('conflict %s has base %s and changes %s, its item had base %s and changes %s', c.id, c.local_version, c.local_data,
+                    e.base_version, e.payload)
+FROM pfa_sync_conflict c JOIN check_edit e ON e.item_id = c.item_id AND c.created_at >= e.since AND c.created_at < e.until
+WHERE c.local_version <> e.base_version OR c.local_data <> e.payload
+UNION ALL
+SELECT 'I1', format('conflict %s follows %s, but names %s', c.id, coalesce(c.before, 'none'), coalesce(c.previous_conflict_id, 'none'))
+FROM (SELECT c.*, lag(c.id) OVER (PARTITION BY c.item_id ORDER BY c.created_at, c.id) AS before FROM pfa_sync_conflict c) c
+WHERE c.previous_conflict_id IS DISTINCT FROM c.before
+UNION ALL
+SELECT 'I1', format('item %s has base %s and changes %s, but what was decided is base %s and changes %s', i.id, i.base_version, i.payload,
+                    e.base_version, e.payload)
+FROM check_item i JOIN check_edit e ON e.item_id = i.id AND e.last
+WHERE i.base_version <> e.base_version OR i.payload <> e.payload
+UNION ALL
 SELECT 'I1', format('item %s waits for its turn for ever: no earlier item of %s/%s is unfinished', i.id, i.code, i.pfa_id)
 FROM check_item i
 WHERE i.status = 'pending' AND i.waits_for = 'turn'
@@ -239,11 +316,30 @@ WHERE i.status = 'pending' AND i.waits_for = 'turn'
 UNION ALL
 -- "synced" must be true
 SELECT 'I1', format('item %s is completed, but PEMS applied nothing of it and nothing says why', i.id)
-FROM check_item i
+FROM check_item i JOIN check_edit e ON e.item_id = i.id AND e.last
 WHERE i.status = 'completed'
+  AND NOT EXISTS (SELECT FROM check_change c JOIN check_sent s ON s.log = c.log AND s.seq = c.request_seq
+                  WHERE c.item_id = i.id AND s.edit = e.edit)
+  AND NOT EXISTS (SELECT FROM check_audit a WHERE a.item_id = i.id AND a.event_type = 'SYNCED_WITHOUT_REQUEST' AND a.at > e.since)
+  AND NOT (i.operation = 'DELETE' AND EXISTS (SELECT FROM check_audit a WHERE a.item_id = i.id AND a.http_status = 404 AND a.at > e.since))
+UNION ALL
+SELECT 'I1', format('item %s is completed without a request at version %s, but PEMS does not have its %s there', i.id, i.modification_version,
+                    array_to_string(l.path, '.'))
+FROM check_item i
+JOIN check_edit e ON e.item_id = i.id AND e.last
+CROSS JOIN LATERAL pg_temp.leaves(e.payload) l
+WHERE i.status = 'completed' AND i.operation = 'UPDATE'
   AND NOT EXISTS (SELECT FROM check_change c WHERE c.item_id = i.id)
-  AND NOT EXISTS (SELECT FROM check_audit a WHERE a.item_id = i.id AND a.event_type = 'SYNCED_WITHOUT_REQUEST')
-  AND NOT (i.operation = 'DELETE' AND EXISTS (SELECT FROM check_audit a WHERE a.item_id = i.id AND a.http_status = 404))
+  AND EXISTS (SELECT FROM check_state s WHERE s.code = i.code AND s.pfa_id = i.pfa_id AND s.version = i.modification_version)
+  AND NOT EXISTS (SELECT FROM check_state s WHERE s.code = i.code AND s.pfa_id = i.pfa_id AND s.version = i.modification_version
+                  AND pg_temp.same(l.path[1], s.data #> l.path, l.value))
+  AND NOT EXISTS (SELECT FROM check_request r WHERE r.code = i.code AND r.pfa_id = i.pfa_id AND r.fault LIKE '%roundNumbers%')
+UNION ALL
+SELECT 'I1', format('item %s is a completed delete of %s/%s, which PEMS always had', i.id, i.code, i.pfa_id)
+FROM check_item i
+WHERE i.status = 'completed' AND i.operation = 'DELETE'
+  AND NOT EXISTS (SELECT FROM check_state s WHERE s.code = i.code AND s.pfa_id = i.pfa_id AND s.deleted)
+  AND EXISTS (SELECT FROM check_state s WHERE s.code = i.code AND s.pfa_id = i.pfa_id)
 UNION ALL
 SELECT 'I1', format('item %s made version %s in PEMS, but its modification says %s', i.id, c.to_version, coalesce(i.modification_version::text, 'none'))
 FROM check_item i JOIN check_change c ON c.item_id = i.id
@@ -273,8 +369,8 @@ FROM check_request r JOIN check_item i ON i.id = r.item_id
 WHERE r.call IN ('update', 'delete') AND (r.call = 'delete') <> (i.operation = 'DELETE')
 UNION ALL
 SELECT 'I2', format('request %s sends %s, which its item does not', r.request_id, array_to_string(l.path, '.'))
-FROM check_request r JOIN check_item i ON i.id = r.item_id CROSS JOIN LATERAL pg_temp.leaves(r.changes) l
-WHERE r.call = 'update' AND i.payload #> l.path IS DISTINCT FROM l.value AND i.sendable #> l.path IS DISTINCT FROM l.value
+FROM check_request r JOIN check_sent s ON s.log = r.log AND s.seq = r.seq CROSS JOIN LATERAL pg_temp.leaves(r.changes) l
+WHERE r.call = 'update' AND s.edit IS NOT NULL AND s.payload #> l.path IS DISTINCT FROM l.value
 UNION ALL
 SELECT 'I2', format('request %s was sent in the name of %s, not of %s', r.request_id, coalesce(r.modified_by, 'nobody'), i.created_by)
 FROM check_request r JOIN check_item i ON i.id = r.item_id
@@ -287,15 +383,36 @@ WHERE r.call IN ('update', 'delete') AND r.idempotency_key IS DISTINCT FROM r.it
 /* ---------- I3: no lost update ---------- */
 
 CREATE TEMP TABLE check_write AS
-SELECT c.*, i.base_version, i.operation, i.commit_seq, i.job_id, before.seq AS before_seq, before.version AS before_version, before.data AS before_data,
+SELECT c.*, sent.edit, sent.late, sent.base_version, i.operation, i.commit_seq, before.seq AS before_seq, before.version AS before_version, before.data AS before_data,
        base.seq AS base_seq, base.data AS base_data
 FROM check_change c
 JOIN check_item i ON i.id = c.item_id
+JOIN check_sent sent ON sent.log = c.log AND sent.seq = c.request_seq
 LEFT JOIN LATERAL (SELECT * FROM check_state s WHERE s.code = c.code AND s.pfa_id = c.pfa_id AND s.seq < c.seq
                    ORDER BY s.seq DESC LIMIT 1) before ON true
 LEFT JOIN LATERAL (SELECT * FROM check_state s WHERE s.code = c.code AND s.pfa_id = c.pfa_id AND s.seq < c.seq
-                   AND s.version = i.base_version ORDER BY s.seq DESC LIMIT 1) base ON true
+                   AND s.version = sent.base_version ORDER BY s.seq DESC LIMIT 1) base ON true
 WHERE c.ours;
+CREATE INDEX ON check_write (code, pfa_id, seq);
+ANALYZE check_write;
+
+-- Is what PEMS had there the author's own doing, after the base: the value that an earlier edit of the author's gave
+-- it?  (That somebody may have changed it in between and put it back is as with the base: A, B, A.)
+CREATE FUNCTION pg_temp.own(w check_write, path text[]) RETURNS boolean LANGUAGE sql STABLE AS $$
+    SELECT EXISTS (SELECT FROM check_touch t JOIN check_change c ON c.code = t.code AND c.pfa_id = t.pfa_id AND c.seq = t.seq
+                   WHERE t.code = w.code AND t.pfa_id = w.pfa_id AND t.path = $2 AND t.seq > w.base_seq AND t.seq < w.seq
+                     AND t.ours AND t.author IS NOT DISTINCT FROM w.author AND pg_temp.same($2[1], c.changes #> $2, w.before_data #> $2))
+$$;
+
+-- What each look of an item found in PEMS, and the write that followed it.
+CREATE TEMP TABLE check_look AS
+SELECT r.request_id AS look, r.code, r.pfa_id, r.seq, r.next_id AS write, r.next_version AS sent_version
+FROM (SELECT r.*, lead(r.request_id) OVER item AS next_id, lead(r.call) OVER item AS next_call, lead(r.version) OVER item AS next_version,
+             lead(s.late) OVER item AS next_late
+      FROM check_request r JOIN check_sent s ON s.log = r.log AND s.seq = r.seq
+      WINDOW item AS (PARTITION BY r.item_id ORDER BY r.attempt, r.seq)) r
+JOIN check_audit a ON a.item_id = r.item_id AND a.attempt = r.attempt AND a.http_method = 'GET' AND a.http_status = 200 AND a.error_code IS NULL
+WHERE r.call = 'read' AND r.next_call IN ('update', 'delete') AND NOT r.next_late;
 
 INSERT INTO check_finding (invariant, finding)
 SELECT 'I3', format('%s wrote on version %s of %s/%s, which was at %s', w.request_id, w.request_version, w.code, w.pfa_id, w.before_version)
@@ -308,23 +425,42 @@ FROM check_write w CROSS JOIN LATERAL pg_temp.leaves(w.changes) l
 WHERE w.operation = 'UPDATE'
   AND NOT pg_temp.same(l.path[1], w.before_data #> l.path, l.value)
   AND (w.base_seq IS NULL OR NOT pg_temp.same(l.path[1], w.before_data #> l.path, w.base_data #> l.path))
-  -- the author's own earlier edit is no other user's
-  AND NOT coalesce((SELECT t.ours AND t.author IS NOT DISTINCT FROM w.author FROM check_touch t
-                    WHERE t.code = w.code AND t.pfa_id = w.pfa_id AND t.path = l.path AND t.seq > w.base_seq AND t.seq < w.seq
-                    ORDER BY t.seq DESC LIMIT 1), false)
+  AND NOT pg_temp.own(w, l.path)
 UNION ALL
 SELECT 'I3', format('%s deleted %s/%s, which somebody had changed after the base version %s', w.request_id, w.code, w.pfa_id, w.base_version)
 FROM check_write w
 WHERE w.operation = 'DELETE' AND w.before_version <> w.base_version
-  AND (w.base_seq IS NULL OR (NOT pg_temp.same_record(w.before_data, w.base_data)
-       AND EXISTS (SELECT FROM check_touch t WHERE t.code = w.code AND t.pfa_id = w.pfa_id AND t.seq > w.base_seq AND t.seq < w.seq
-                   AND NOT (t.ours AND t.author IS NOT DISTINCT FROM w.author))));
+  AND (w.base_seq IS NULL OR EXISTS (
+       SELECT FROM (SELECT path FROM pg_temp.leaves(w.before_data) UNION SELECT path FROM pg_temp.leaves(w.base_data)) l
+       WHERE NOT pg_temp.same(l.path[1], w.before_data #> l.path, w.base_data #> l.path) AND NOT pg_temp.own(w, l.path)))
+UNION ALL
+-- The version of a write is never an older one than PEMS was seen to have: that of the stale base, say.
+SELECT 'I3', format('%s was sent on version %s, although %s had found version %s', k.write, k.sent_version, k.look, s.version)
+FROM check_look k
+CROSS JOIN LATERAL (SELECT s.version FROM check_state s WHERE s.code = k.code AND s.pfa_id = k.pfa_id AND s.seq < k.seq
+                    ORDER BY s.seq DESC LIMIT 1) s
+WHERE k.sent_version < s.version
+UNION ALL
+-- Who resolves a conflict decides on what it shows.
+SELECT 'I3', format('conflict %s shows what %s/%s never was at version %s', c.id, o.code, c.pfa_id, side.version)
+FROM pfa_sync_conflict c
+JOIN organization o ON o.id = c.organization_id
+CROSS JOIN LATERAL (VALUES (c.pems_version, c.pems_data), (c.local_version, c.base_data)) AS side (version, data)
+WHERE side.data IS NOT NULL
+  AND EXISTS (SELECT FROM check_state s WHERE s.code = o.code AND s.pfa_id = c.pfa_id AND s.version = side.version)
+  AND NOT EXISTS (SELECT FROM check_state s WHERE s.code = o.code AND s.pfa_id = c.pfa_id AND s.version = side.version
+                  AND pg_temp.same_record(s.data, side.data))
+  AND NOT EXISTS (SELECT FROM check_request r WHERE r.code = o.code AND r.pfa_id = c.pfa_id AND r.fault LIKE '%roundNumbers%');
 
 /* ---------- I4: at most one effect ---------- */
 
 INSERT INTO check_finding (invariant, finding)
-SELECT 'I4', format('item %s changed PEMS %s times: versions %s', c.item_id, count(*), string_agg(c.to_version::text, ', ' ORDER BY c.seq))
-FROM check_change c WHERE c.ours GROUP BY c.item_id HAVING count(*) > 1
+-- once per edit: a resolution in between is a new one
+SELECT 'I4', format('item %s changed PEMS %s times%s: versions %s', c.item_id, count(*),
+                    CASE WHEN s.edit > 0 THEN ' after resolution ' || s.edit ELSE '' END,
+                    string_agg(c.to_version::text, ', ' ORDER BY c.seq))
+FROM check_change c LEFT JOIN check_sent s ON s.log = c.log AND s.seq = c.request_seq
+WHERE c.ours GROUP BY c.item_id, s.edit HAVING count(*) > 1
 UNION ALL
 SELECT 'I4', format('modification %s changed PEMS %s times', i.modification_id, count(*))
 FROM check_change c JOIN check_item i ON i.id = c.item_id
@@ -334,35 +470,70 @@ UNION ALL
 SELECT 'I4', format(CASE WHEN r.call = 'read' THEN '%s looked for the outcome of %s after only %s s' ELSE '%s was written again, without a look after %s (%s s before)' END,
                     r.request_id, r.before, round(extract(epoch FROM r.at - r.before_at), 3))
 FROM (SELECT r.*, lag(r.request_id) OVER item AS before, lag(r.at) OVER item AS before_at, lag(r.call) OVER item AS before_call,
+             lag(s.edit) OVER item AS before_edit, lag(s.late) OVER item AS before_late,
              lag(a.http_status IS NULL OR a.http_status >= 500
-                 OR a.error_code IN ('BAD_RESPONSE', 'ACCEPTED', 'RESPONSE_TOO_LARGE', 'SERVER_ERROR', 'UNAVAILABLE')) OVER item AS lost
-      FROM check_request r JOIN check_audit a ON a.item_id = r.item_id AND a.attempt = r.attempt AND a.http_method IS NOT NULL
+                 OR a.error_code IN ('BAD_RESPONSE', 'ACCEPTED', 'RESPONSE_TOO_LARGE', 'SERVER_ERROR', 'UNAVAILABLE')) OVER item AS lost,
+             s.edit
+      FROM check_request r
+      JOIN check_sent s ON s.log = r.log AND s.seq = r.seq
+      JOIN check_audit a ON a.item_id = r.item_id AND a.attempt = r.attempt AND a.http_method IS NOT NULL
       WINDOW item AS (PARTITION BY r.item_id ORDER BY r.attempt)) r
-WHERE r.before_call IN ('update', 'delete') AND r.lost AND r.before <> r.request_id AND (r.call <> 'read' OR r.at < r.before_at + interval '1.9 seconds');
+WHERE r.before_call IN ('update', 'delete') AND r.lost AND r.before <> r.request_id AND NOT r.before_late AND r.edit IS NOT DISTINCT FROM r.before_edit
+  AND (r.call <> 'read' OR r.at < r.before_at + interval '1.5 seconds');
 
 /* ---------- I5: order ---------- */
 
--- A lower number that was committed later, by a session that was slower, is not overtaken.
+-- When each item was done with: a conflict or a dead letter is not, until somebody decides.
+CREATE TEMP TABLE check_order AS
+SELECT i.id AS item_id, i.code, i.pfa_id, i.commit_seq, c.job_id, coalesce(c.committed_at, c.at) AS committed_at,
+       greatest(CASE WHEN i.status IN ('completed', 'cancelled') THEN i.completed_at ELSE 'infinity' END, r.at) AS finished_at
+FROM check_item i
+LEFT JOIN check_committed c ON c.item_id = i.id
+LEFT JOIN (SELECT r.item_id, max(r.at) AS at FROM check_request r JOIN check_sent s ON s.log = r.log AND s.seq = r.seq AND NOT s.late
+           GROUP BY r.item_id) r ON r.item_id = i.id;
+CREATE UNIQUE INDEX ON check_order (item_id);
+CREATE INDEX ON check_order (code, pfa_id, commit_seq);
+ANALYZE check_order;
+
 INSERT INTO check_finding (invariant, finding)
-SELECT 'I5', format('%s/%s: request %s was sent while item %s, committed earlier, was not finished', r.code, r.pfa_id, r.request_id, e.id)
-FROM check_request r
-JOIN check_item i ON i.id = r.item_id
-JOIN check_item e ON e.code = i.code AND e.pfa_id = i.pfa_id AND e.commit_seq < i.commit_seq
-LEFT JOIN check_committed ec ON ec.item_id = e.id
-WHERE (CASE WHEN e.status IN ('completed', 'cancelled') THEN e.completed_at > r.at ELSE true END
-       OR EXISTS (SELECT FROM check_request later WHERE later.item_id = e.id AND later.at > r.at))
-  AND (e.job_id = i.job_id OR coalesce(ec.committed_at, ec.at) < r.at - interval '100 milliseconds')
+SELECT 'I5', format('%s/%s: request %s was sent while item %s, committed earlier, was not finished', i.code, i.pfa_id, r.request_id, e.item_id)
+FROM (SELECT o.*, max(o.finished_at) OVER (PARTITION BY o.code, o.pfa_id ORDER BY o.commit_seq
+                                           ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS earlier_finished_at
+      FROM check_order o) i
+JOIN check_request r ON r.item_id = i.item_id AND r.at < i.earlier_finished_at
+JOIN check_sent s ON s.log = r.log AND s.seq = r.seq AND NOT s.late
+-- only for the few that are suspicious: a join of all pairs would be quadratic
+JOIN check_order e ON e.code = i.code AND e.pfa_id = i.pfa_id AND e.commit_seq < i.commit_seq AND e.finished_at > r.at
+-- A lower number that was committed later, by a session that was slower, is not overtaken.
+WHERE e.job_id = i.job_id OR e.committed_at < r.at - interval '100 milliseconds'
+UNION ALL
+-- An item that went with its modification counts until then.
+SELECT 'I5', format('%s/%s: request %s was sent while item %s, committed earlier and deleted later, was not finished', r.code, r.pfa_id,
+                    r.request_id, g.item_id)
+FROM (SELECT c.*, coalesce(c.committed_at, c.at) AS since, (SELECT max(a.at) FROM check_audit a WHERE a.item_id = c.item_id) AS until
+      FROM check_committed c WHERE NOT EXISTS (SELECT FROM check_item i WHERE i.id = c.item_id)
+        -- one that was finished when it was deleted has been out of the way before
+        AND EXISTS (SELECT FROM check_audit a WHERE a.item_id = c.item_id AND a.event_type = 'DISCARDED')) g
+JOIN check_order i ON i.code = g.code AND i.pfa_id = g.pfa_id AND i.committed_at > g.since + interval '100 milliseconds'
+JOIN check_request r ON r.item_id = i.item_id AND r.at > g.since + interval '100 milliseconds' AND r.at < g.until
+JOIN check_sent s ON s.log = r.log AND s.seq = r.seq AND NOT s.late
 UNION ALL
 SELECT 'I5', format('%s/%s: item %s reached PEMS after item %s', a.code, a.pfa_id, a.item_id, b.item_id)
-FROM check_write a JOIN check_write b ON b.code = a.code AND b.pfa_id = a.pfa_id AND b.seq < a.seq AND b.commit_seq > a.commit_seq
-LEFT JOIN check_committed ac ON ac.item_id = a.item_id
-WHERE a.job_id = b.job_id
-   OR coalesce(ac.committed_at, ac.at) < (SELECT r.at FROM check_request r WHERE r.log = b.log AND r.seq = b.request_seq) - interval '100 milliseconds'
+FROM (SELECT w.*, max(w.commit_seq) OVER (PARTITION BY w.code, w.pfa_id ORDER BY w.seq ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS highest
+      FROM check_write w) a
+JOIN check_write b ON b.code = a.code AND b.pfa_id = a.pfa_id AND b.seq < a.seq AND b.commit_seq > a.commit_seq
+JOIN check_order ao ON ao.item_id = a.item_id
+JOIN check_order bo ON bo.item_id = b.item_id
+WHERE a.highest > a.commit_seq AND NOT a.late
+  AND (ao.job_id = bo.job_id
+       OR ao.committed_at < (SELECT r.at FROM check_request r WHERE r.log = b.log AND r.seq = b.request_seq) - interval '100 milliseconds')
 UNION ALL
 -- One request of a record at a time: each attempt is recorded before the next request of its record starts.
 SELECT 'I5', format('%s/%s: request %s was sent before the outcome of %s was recorded', r.code, r.pfa_id, r.request_id, r.before)
 FROM (SELECT r.*, lag(r.request_id) OVER record AS before, lag(a.at) OVER record AS recorded
-      FROM check_request r JOIN check_audit a ON a.item_id = r.item_id AND a.attempt = r.attempt AND a.http_method IS NOT NULL
+      FROM check_request r
+      JOIN check_sent s ON s.log = r.log AND s.seq = r.seq AND NOT s.late
+      JOIN check_audit a ON a.item_id = r.item_id AND a.attempt = r.attempt AND a.http_method IS NOT NULL
       WINDOW record AS (PARTITION BY r.code, r.pfa_id ORDER BY r.at)) r
 WHERE r.at < r.recorded AND r.before <> r.request_id;
 
@@ -400,13 +571,23 @@ WHERE a.item_id IS NOT NULL AND a.http_method IS NOT NULL AND a.http_status IS N
                                          'INTERNAL_ERROR', 'DATABASE_ERROR')
   AND NOT EXISTS (SELECT FROM check_request r WHERE r.item_id = a.item_id AND r.attempt = a.attempt)
 UNION ALL
--- a claim that needed no request has a line that says what was decided instead
+-- A claim that needed no request has a line that says what was decided instead.  One that was given back, because
+-- PEMS refused to be asked just then, has none; but it is never the last of an item that is done.
 SELECT 'I6', format('of %s attempts of item %s the audit log has %s', i.attempt, i.id, coalesce(a.lines, 0))
 FROM check_item i
-LEFT JOIN (SELECT a.item_id, count(*) FILTER (WHERE a.attempt IS NOT NULL) AS attempts,
+LEFT JOIN (SELECT a.item_id, count(*) FILTER (WHERE a.attempt IS NOT NULL) AS attempts, max(a.attempt) AS newest,
+                  count(*) FILTER (WHERE a.event_type = 'CONFLICT_DETECTED') AS conflicts,
+                  count(*) FILTER (WHERE a.event_type = 'CONFLICT_RESOLVED') AS resolutions,
                   count(*) FILTER (WHERE a.attempt IS NOT NULL OR a.event_type = 'CONFLICT_DETECTED') AS lines
            FROM check_audit a GROUP BY a.item_id) a ON a.item_id = i.id
-WHERE coalesce(a.attempts, 0) > i.attempt OR coalesce(a.lines, 0) < i.attempt - CASE WHEN i.status = 'processing' THEN 1 ELSE 0 END
+WHERE coalesce(a.attempts, 0) > i.attempt
+   OR (coalesce(a.lines, 0) < i.attempt - CASE WHEN i.status = 'processing' THEN 1 ELSE 0 END
+       AND ((i.status IN ('completed', 'failed') AND a.newest IS DISTINCT FROM i.attempt)
+            OR (i.status = 'conflict' AND coalesce(a.conflicts <= a.resolutions, true))
+            OR NOT EXISTS (SELECT FROM check_request r WHERE r.code IN (SELECT o.code FROM check_request o WHERE o.log IN (
+                               SELECT l.log FROM check_request l WHERE l.code = i.code))
+                           AND (r.status IN (0, 401, 403, 429) OR r.status >= 500 OR r.fault IS NOT NULL)
+                           AND r.at BETWEEN i.created_at - interval '2 minutes' AND coalesce(i.completed_at, 'infinity'))))
 UNION ALL
 SELECT 'I6', format('conflict %s has %s lines CONFLICT_DETECTED', c.id, count(a.conflict_id))
 FROM pfa_sync_conflict c LEFT JOIN check_audit a ON a.conflict_id = c.id AND a.event_type = 'CONFLICT_DETECTED'

@@ -11,6 +11,7 @@ use JSON::PP;
 use PemsSync::Test;
 use PostgreSQL::Test::Utils;
 use Test::More;
+use Time::HiRes ();
 
 my $t = PemsSync::Test->new('checker', settings => { rate_limit => 0, retry_delay => '100ms', max_retries => 1, request_timeout => '1s' });
 $t->add_organization('RIO');
@@ -107,7 +108,7 @@ sub history      { return "UPDATE pems_mirror_version SET $_[1] WHERE pfa_id = '
 
 my $nobody = '00000000-0000-7000-8000-000000000000';
 # For patterns, where $item{1} would be a number of items.
-my ($item5, $item6, $item8, $item10) = map { quotemeta } @item{ 5, 6, 8, 10 };
+my ($item2, $item5, $item6, $item8, $item10) = map { quotemeta } @item{ 2, 5, 6, 8, 10 };
 
 # what is wrong => [ SQL, what must be objected to, part of the finding ]
 my @wrong = (
@@ -115,6 +116,9 @@ my @wrong = (
       [ modification(5, "sync_status = 'synced'"), 'I1', qr/is failed, but its modification synced/ ],
     'an item that vanished' =>
       [ "$no_triggers DELETE FROM pfa_write_queue WHERE id = '$item{9}';", 'I1', qr/gone without a line DISCARDED/ ],
+    'an unfinished item that went with its modification' =>
+      [ "$no_triggers DELETE FROM pfa_write_queue WHERE id = '$item{12}'; DELETE FROM pfa_modification WHERE id = '$ids{12}';", 'I1 counts',
+        qr/gone without a line DISCARDED/ ],
     'an item nobody committed' =>
       [ "DELETE FROM pems_audit_log WHERE item_id = '$item{1}' AND event_type = 'COMMITTED';", 'I1',
         qr/not in the audit log as COMMITTED/ ],
@@ -157,6 +161,9 @@ SQL
     'a write on an old version' =>
       [ alter(request_line(2, 3), { version => 1, idempotencyKey => "$item{2}:1" }), 'I3',
         qr/wrote on version 1 of RIO\/PFA-2, which was at 2/ ],
+    'a write on an older version than was found' =>
+      [ alter(request_line(2, 3), { version => 1, idempotencyKey => "$item{2}:1" }), 'I3',
+        qr/$item2:3 was sent on version 1, although $item2:2 had found version 2/ ],
     'an edit of another user over the one before' =>
       [ modification(11, q{created_by = 'eve'}) . queue(11, q(payload = '{"monthlyRate": 2}'))
           . alter(request_line(11), { modifiedBy => 'eve', changes => { monthlyRate => 2 } })
@@ -245,19 +252,26 @@ SQL
     'a log that was reset' =>
       [ "INSERT INTO check_line SELECT 1, jsonb_build_object('kind', 'reset', 'seq', $next_seq);", 'log', qr/was reset/ ]);
 
-while (my ($name, $wrong) = splice @wrong, 0, 2)
+sub objects
 {
-    my ($sql, $expected, $finding) = @$wrong;
-    my ($status, $objections, $text) = examine($sql);
-    is("$status $objections", "1 $expected", "$name: it objects to $expected") or diag($text);
-    like($text, $finding, "$name: and says why");
+    while (my ($name, $wrong) = splice @_, 0, 2)
+    {
+        my ($sql, $expected, $finding) = @$wrong;
+        my ($status, $objections, $text) = examine($sql);
+        is("$status $objections", "1 $expected", "$name: it objects to $expected") or diag($text);
+        like($text, $finding, "$name: and says why");
+    }
+    return;
 }
+objects(@wrong);
 
 # ---- what looks different and is the same ----
 
 my $digits = q(data = data || '{"monthlyRate": 4008.00}');
 my $zone   = q(data = data || '{"forecastStart": "2025-01-15T01:00:00+01:00"}');
 my @same   = (
+    'a finished edit that the application deleted' =>
+      "$no_triggers DELETE FROM pfa_write_queue WHERE id = '$item{8}'; DELETE FROM pfa_modification WHERE id = '$ids{8}';",
     'a number with other digits'  => mirror(8, $digits) . history(8, $digits),
     'an instant in another zone'  => mirror(8, $zone) . history(8, $zone),
     'statistics that are written' => 'UPDATE pems_sync_stats SET failed = failed + 0;');
@@ -266,6 +280,140 @@ while (my ($name, $sql) = splice @same, 0, 2)
     my ($status, $objections, $text) = examine($sql);
     is("$status $objections", '0 ', "$name: it is content") or diag($text);
 }
+
+# ---- conflicts that were resolved, dead letters that were retried ----
+
+my $resolved = 0;
+
+# An edit that meets another value in PEMS; its conflict, once it is there.
+sub conflict_on
+{
+    my ($number) = @_;
+    pems_edit("PFA-$number", monthlyRate => 9000);
+    $ids{$number} = $t->commit_edit('RIO', "PFA-$number", { monthlyRate => 4000 + $number });
+    $t->wait_status($ids{$number}, 'conflict');
+    return $t->conflict($ids{$number})->{id};
+}
+
+sub resolve
+{
+    my ($conflict, $how, $merged) = @_;
+    my $arguments = defined $merged ? ', ' . quoted_json($merged) : '';
+    $t->sql("SELECT pems_resolve_conflict('$conflict', '$how'$arguments, resolved_by => 'ann')");
+    return $resolved++;
+}
+
+# PEMS moves on in another field, and the resolution stands
+my $conflict = conflict_on(13);
+pems_edit('PFA-13', description => 'moved on');
+resolve($conflict, 'use_local');
+resolve(conflict_on(14), 'merge', { monthlyRate => 4444 });
+resolve(conflict_on(15), 'use_pems');
+# PEMS moves on in the same field: a conflict once more
+$conflict = conflict_on(16);
+pems_edit('PFA-16', monthlyRate => 9999);
+resolve($conflict, 'use_local');
+$t->wait_until(sub { my $c = $t->conflict($ids{16}); $c->{id} ne $conflict && $c->{status} eq 'unresolved' }, what => 'a conflict once more');
+resolve($t->conflict($ids{16})->{id}, 'merge', { monthlyRate => 5555 });
+# a dead letter, and an edit behind it
+$fake->fault({ pfaId => 'PFA-17', status => 422, count => 1 });
+$ids{17} = $t->commit_edit('RIO', 'PFA-17', { monthlyRate => 4017 });
+$ids{19} = $t->commit_edit('RIO', 'PFA-17', { dor => 'PROJECT' });
+$t->wait_status($ids{17}, 'failed');
+Time::HiRes::sleep(0.2);    # the checker knows the order of commits to a tenth of a second
+$t->sql("SELECT pems_retry(ARRAY[q.id], retried_by => 'boss') FROM pfa_write_queue q WHERE q.modification_id = '$ids{17}'");
+# applied, the answer lost, and overwritten in PEMS: with use_local it changes PEMS a second time
+$fake->fault({ pfaId => 'PFA-18', applyThenDrop => JSON::PP::true, count => 1 });
+$ids{18} = $t->commit_edit('RIO', 'PFA-18', { monthlyRate => 4018 });
+$t->wait_until(sub { $fake->record('RIO', 'PFA-18')->{version} == 2 }, what => 'the write');
+pems_edit('PFA-18', monthlyRate => 7000);
+$t->wait_status($ids{18}, 'conflict');
+resolve($t->conflict($ids{18})->{id}, 'use_local');
+# the same as PEMS has already
+pems_edit('PFA-20', monthlyRate => 4020);
+$ids{20} = $t->commit_edit('RIO', 'PFA-20', { monthlyRate => 4020 });
+# an edit behind one that is deleted
+$t->sql('SELECT pems_pause()');
+$gone = $t->commit_edit('RIO', 'PFA-19', { monthlyRate => 1 });
+Time::HiRes::sleep(0.2);
+$ids{21} = $t->commit_edit('RIO', 'PFA-19', { monthlyRate => 2 });
+Time::HiRes::sleep(0.2);
+$t->sql("DELETE FROM pfa_modification WHERE id = '$gone'; SELECT pems_resume()");
+
+ok($t->quiet, 'resolutions, and a retry');
+$item{$_} = $t->item($ids{$_})->{id} for 13 .. 21;
+@command = $t->checker_command;
+($status, $objections, $text) = examine();
+is("$status $objections", '0 ', 'the checker is content with them') or diag($text);
+is($t->sql("SELECT count(*) FROM pfa_sync_conflict WHERE status = 'resolved_manual'"), $resolved, 'all are resolved');
+
+sub conflict_row  { return "UPDATE pfa_sync_conflict SET $_[1] WHERE item_id = '$item{$_[0]}' AND previous_conflict_id IS NULL;" }
+sub decision      { return "event_type = 'CONFLICT_RESOLVED' AND item_id = '$item{$_[0]}'" }
+sub undecided     { return 'DELETE FROM pems_audit_log WHERE ' . decision($_[0]) . ';' }
+sub last_write    { my $n = $t->sql("SELECT max(attempt) FROM pems_audit_log WHERE item_id = '$item{$_[0]}' AND http_method = 'PUT'"); return request_line($_[0], $n) }
+sub pems_change   { return sprintf q{line->>'kind' = 'change' AND line->>'by' = 'control' AND line->>'pfaId' = 'PFA-%s' AND line->'changes' = %s}, $_[0], quoted_json($_[1]) }
+
+# A request at the moment of a line of the audit log.
+sub at_moment
+{
+    my ($condition, $line, $shift) = @_;
+    return "UPDATE check_line SET line = line || jsonb_build_object('at', (SELECT max(a.at) + interval '$shift' FROM pems_audit_log a WHERE $line)) WHERE $condition;";
+}
+
+my ($item13, $item14, $item15, $item17, $item18, $item19, $item20, $item21) = map { quotemeta } @item{ 13, 14, 15, 17, 18, 19, 20, 21 };
+objects(
+    'a write over what PEMS moved after the resolution' =>
+      [ alter(pems_change(13, { description => 'moved on' }), { changes => { monthlyRate => 1 } }), 'I3 I8',
+        qr/wrote PFA-13\.monthlyRate = 4013 over 1, which was 9000 at the base version 2/ ],
+    'a write over what nobody resolved' => [ undecided(13), 'I1 I3', qr/wrote PFA-13\.monthlyRate = 4013 over 9000, which was 5500 at the base version 1/ ],
+    'a second change without a resolution in between' =>
+      [ undecided(18), 'I1 I3 I4', qr/item $item18 changed PEMS 2 times: versions 2, 4/ ],
+    'a second change after a resolution' =>
+      [ repeat(last_write(14), { requestId => "$item{14}:99", version => 3, idempotencyKey => "$item{14}:3" })
+          . repeat(change_line(14), { fromVersion => 3, toVersion => 4 })
+          . "UPDATE check_line SET line = line || jsonb_build_object('requestSeq', (line->>'seq')::bigint - 1)
+             WHERE line->>'kind' = 'change' AND line->>'toVersion' = '4' AND line->>'pfaId' = 'PFA-14';",
+        'I1 I4 I6', qr/item $item14 changed PEMS 2 times after resolution 1: versions 3, 4/ ],
+    'another value than was merged' => [ alter(last_write(14), { changes => { monthlyRate => 4014 } }), 'I2', qr/sends monthlyRate, which its item does not/ ],
+    'an edit from before the resolution, sent after it' =>
+      [ conflict_row(14, q(merged_data = '{"monthlyRate": 4445}')) . queue(14, q(payload = '{"monthlyRate": 4445}')), 'I2',
+        qr/sends monthlyRate, which its item does not/ ],
+    'changes that nobody decided' => [ queue(14, q(payload = '{"monthlyRate": 1}')), 'I1', qr/what was decided is base 2 and changes \{"monthlyRate": 4444\}/ ],
+    'a base that nobody saw' => [ queue(14, 'base_version = 1'), 'I1', qr/item $item14 has base 1/ ],
+    'a conflict about another base' => [ conflict_row(16, 'local_version = 2'), 'I3', qr/shows what RIO\/PFA-16 never was at version 2/ ],
+    'a conflict about other changes' =>
+      [ "UPDATE pfa_sync_conflict SET local_data = '{}' WHERE item_id = '$item{16}' AND previous_conflict_id IS NOT NULL;", 'I1',
+        qr/conflict \S+ has base 2 and changes \{\}, its item had base 2 and changes \{"monthlyRate": 4016\}/ ],
+    'a conflict that shows what was not so' =>
+      [ conflict_row(13, q(pems_data = pems_data || '{"monthlyRate": 8999}')), 'I3', qr/shows what RIO\/PFA-13 never was at version 2/ ],
+    'a conflict that does not name the one before' =>
+      [ "UPDATE pfa_sync_conflict SET previous_conflict_id = NULL WHERE item_id = '$item{16}';", 'I1', qr/follows \S+, but names none/ ],
+    'a resolution that is there twice' =>
+      [ "INSERT INTO pems_audit_log SELECT * FROM pems_audit_log WHERE " . decision(15) . ';', 'I1', qr/with use_pems, which the audit log has 2 times/ ],
+    'a resolution by somebody else' =>
+      [ "UPDATE pems_audit_log SET actor = 'eve' WHERE " . decision(13) . ';', 'I1', qr/with use_local, which the audit log has 0 times/ ],
+    'another resolution' => [ conflict_row(15, q(resolution = 'use_local')), 'I1', qr/with use_local, which the audit log has 0 times/ ],
+    'a conflict that is resolved and does not say so' =>
+      [ conflict_row(13, q(status = 'unresolved')), 'I1', qr/is unresolved, and the audit log says that it was decided/ ],
+    'an edit that nobody gave up' => [ undecided(15), 'I1', qr/item $item15 is cancelled, and nobody decided that/ ],
+    'an edit that was superseded, not discarded' =>
+      [ modification(15, q(sync_status = 'discarded')), 'I1', qr/is cancelled, but its modification discarded/ ],
+    'an edit that was given up, and sent' =>
+      [ repeat(request_line(15, 1), { requestId => "$item{15}:9", at => '2100-01-01T00:00:00Z', version => 2, idempotencyKey => "$item{15}:2" }), 'I1 I6',
+        qr/request $item15:9 was sent after its item had been cancelled/ ],
+    'synced without a request, and not in PEMS' =>
+      [ alter(pems_change(20, { monthlyRate => 4020 }), { changes => { monthlyRate => 4021 } }), 'I1 I8',
+        qr/item $item20 is completed without a request at version 2, but PEMS does not have its monthlyRate there/ ],
+    'an item that overtook a dead letter' =>
+      [ at_moment(request_line(19), "a.event_type = 'RETRIED' AND a.item_id = '$item{17}'", '0'), 'I5',
+        qr/request $item19:1 was sent while item $item17, committed earlier, was not finished/ ],
+    'a retried item that overtook an earlier one' => [ queue(19, 'commit_seq = 0'), 'I5', qr/request $item17:2 was sent while item $item19/ ],
+    'an item that overtook one that was deleted' =>
+      [ at_moment(request_line(21), "a.event_type = 'DISCARDED' AND a.modification_id = '$gone'", '-1 millisecond'), 'I5',
+        qr/request $item21:1 was sent while item \S+, committed earlier and deleted later, was not finished/ ],
+    'a look that comes too soon after an unknown outcome' =>
+      [ at_moment(request_line(18, 1), "a.item_id = '$item{18}' AND a.attempt = 2", '-1 second') . "UPDATE pems_audit_log SET at = at + interval '1 second'
+         WHERE item_id = '$item{18}' AND attempt = 1;", 'I4', qr/$item18:2 looked for the outcome of $item18:1 after only/ ]);
 
 # ---- when it cannot look ----
 
