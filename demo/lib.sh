@@ -170,6 +170,31 @@ commit()
     app "SELECT pems_commit(o.id, ARRAY['$2']) FROM organization o WHERE o.code = '$1'"
 }
 
+# conflict_of MODIFICATION: the id of its unresolved conflict.
+conflict_of()
+{
+    sql "SELECT id FROM pems_open_conflicts WHERE modification_id = '$1'"
+}
+
+# show_conflict CONFLICT: the fields side by side, as pems_conflict() has them for a dialogue.
+show_conflict()
+{
+    table "SELECT f ->> 'field' AS field, f ->> 'base' AS \"as it was\", f ->> 'local' AS ours, f ->> 'pems' AS \"in PEMS\",
+                  CASE WHEN (f ->> 'conflicting')::boolean THEN 'yes' ELSE 'no' END AS conflicting
+           FROM jsonb_array_elements(pems_conflict('$1') -> 'fields') f"
+}
+
+# resolve MODIFICATION RESOLUTION USER [MERGED_DATA]: shows the call and makes it, as the user does.
+resolve()
+{
+    local call merged=
+
+    [ $# -lt 4 ] || merged="merged_data => '$4', "
+    call="pems_resolve_conflict('$(conflict_of "$1")', '$2', ${merged}resolved_by => '$3')"
+    say "    SELECT $call;"
+    app "SELECT $call" >/dev/null
+}
+
 # attempts MODIFICATION: its requests as one line: "PUT 503, GET 200, PUT 200"
 attempts()
 {

@@ -115,9 +115,9 @@ CREATE VIEW demo.pems_record_to_load AS
 -- Records that steps of the demo keep for themselves; edits.sql leaves them alone.
 CREATE TABLE demo.reserved AS
     SELECT unnest(ARRAY['PFA-10010', 'PFA-10020', 'PFA-10021', 'PFA-10030', 'PFA-10040', 'PFA-10043', 'PFA-10044',
-                        'PFA-10050', 'PFA-20010']) AS pfa_id
+                        'PFA-10050', 'PFA-10060', 'PFA-10070', 'PFA-20010', 'PFA-20011', 'PFA-20012', 'PFA-20013']) AS pfa_id
     UNION ALL
-    SELECT 'PFA-' || n FROM generate_series(20101, 20125) n;
+    SELECT 'PFA-' || n FROM generate_series(20101, 20145) n;
 
 GRANT USAGE ON SCHEMA demo TO vanguard;
 GRANT SELECT ON ALL TABLES IN SCHEMA demo TO vanguard;
