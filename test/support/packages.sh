@@ -58,13 +58,21 @@ missing_postgresql()
     fi
 }
 
-# What is missing for a purpose: build or test.
+# The peers that `make bench` measures run on Node.js, wherever that comes from.
+missing_node()
+{
+    command -v node >/dev/null || say nodejs
+    command -v npm >/dev/null || say npm
+}
+
+# What is missing for a purpose: build, test or bench.
 missing_packages()
 {
     local purpose=$1 package
     local wanted=("${BUILD_PACKAGES[@]}")
 
-    [ "$purpose" = build ] || wanted+=("${TEST_PACKAGES[@]}")
+    [ "$purpose" != test ] || wanted+=("${TEST_PACKAGES[@]}")
+    [ "$purpose" != bench ] || missing_node
     for package in "${wanted[@]}"; do
         has_package "$package" || say "$package"
     done
@@ -135,14 +143,14 @@ require_debian()
     command -v apt-get >/dev/null || die "this is no Debian or Ubuntu: install what $(basename "${BASH_SOURCE[0]}") lists by hand"
 }
 
-# ensure_packages PURPOSE: build (also enough for the demo) or test.
+# ensure_packages PURPOSE: build (also enough for the demo), test or bench.
 ensure_packages()
 {
     local purpose=$1 missing optional=
 
     require_debian
     missing=$(missing_packages "$purpose" | xargs)
-    [ "$purpose" = build ] || optional=$(missing_lint_packages | xargs)
+    [ "$purpose" != test ] || optional=$(missing_lint_packages | xargs)
     if [ -z "$missing$optional" ]; then
         say "Packages: all there."
         return 0
