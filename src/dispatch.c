@@ -671,9 +671,9 @@ recover(PemsQueueStatus done)
 }
 
 /*
- * Told to end while a commit waits for a synchronous standby, the server lets the commit return, although
- * it may be durable here only.  A request for a claim that a promoted standby would not know must
- * not leave.  (For the death of the postmaster there is no interrupt, only this flag.)
+ * Told to end while a commit waits for a synchronous standby, the server lets the commit return,
+ * although it may be durable here only.  A request for a claim that a promoted standby would not
+ * know must not leave.  (For the death of the postmaster there is no interrupt, only this flag.)
  */
 static void
 end_if_told_to(void)
@@ -789,10 +789,19 @@ show_slow_requests(int64 now)
 
 /* --- the turn --- */
 
+/* Is this database, as far as we know, attached here?  In one that is being restored nothing may be
+ * made. */
+static bool
+is_at_home(void)
+{
+	return status == PEMS_WORKER_RUNNING || status == PEMS_WORKER_DISABLED ||
+		   status == PEMS_WORKER_NO_KEY;
+}
+
 static void
 maintain(int64 now)
 {
-	if (now < next_maintenance_us || status == PEMS_WORKER_WAITING)
+	if (now < next_maintenance_us || !is_at_home())
 		return;
 	next_maintenance_us = now + MAINTENANCE_US;
 	went_well(pems_queue_maintain(), "could not maintain statistics and audit log");

@@ -28,6 +28,7 @@
 #include "tcop/tcopprot.h"
 #include "utils/guc.h"
 #include "utils/memutils.h"
+#include "utils/timeout.h"
 #include "utils/timestamp.h"
 #include "utils/varlena.h"
 
@@ -44,7 +45,7 @@
  * others without it.  Shorter than deadlock_timeout, so that in a deadlock with a user's
  * session it is the worker that gives way.
  */
-#define LOCK_TIMEOUT "200ms"
+#define LOCK_WAIT "200ms"
 
 static PemsWorkerSlot *slot = NULL;
 
@@ -56,7 +57,7 @@ static const char *const session_settings[][2] = {
 	{"application_name", "pems_sync worker"},
 	{"search_path", "pg_catalog, pg_temp"},
 	{"statement_timeout", "0"},
-	{"lock_timeout", LOCK_TIMEOUT},
+	{"lock_timeout", LOCK_WAIT},
 	{"idle_in_transaction_session_timeout", "0"},
 	{"idle_session_timeout", "0"},
 	{"default_transaction_isolation", "read committed"},
@@ -284,13 +285,24 @@ reload_if_asked(void)
 	pems_dispatch_reconfigure();
 }
 
+/*
+ * SIGINT comes from the process itself when lock_timeout is over; that is heard.
+ * pg_cancel_backend() is not: a canceled wait for a synchronous standby would be a claim that is
+ * durable here only.
+ */
+static void
+cancel_at_lock_timeout(SIGNAL_ARGS)
+{
+	if (get_timeout_indicator(LOCK_TIMEOUT, false))
+		StatementCancelHandler(postgres_signal_arg);
+}
+
 void
 pems_worker_main(Datum slot_number)
 {
 	pqsignal(SIGHUP, SignalHandlerForConfigReload);
 	pqsignal(SIGTERM, die);
-	/* a canceled wait for a synchronous standby would be a claim that is durable here only */
-	pqsignal(SIGINT, SIG_IGN);
+	pqsignal(SIGINT, cancel_at_lock_timeout);
 	BackgroundWorkerUnblockSignals();
 	take_slot(DatumGetInt32(slot_number));
 	connect_to_database();
