@@ -243,12 +243,14 @@ CREATE TABLE @extschema@.pems_sync_stats (
     conflicted        bigint NOT NULL DEFAULT 0,
     sync_seconds      double precision NOT NULL DEFAULT 0,
     latency_counts    bigint[] NOT NULL DEFAULT '{0,0,0,0,0,0,0,0,0,0}',
-    last_completed_at timestamptz
+    last_completed_at timestamptz,
+    folded            boolean NOT NULL DEFAULT false
 );
-COMMENT ON TABLE @extschema@.pems_sync_stats IS 'Rollups per organization and hour. Rows are differences, only ever inserted, and summed up; the worker folds them together. So no count reads the queue and no two sessions wait for one counter.';
-COMMENT ON COLUMN @extschema@.pems_sync_stats.organization_id IS 'Organization';
-COMMENT ON COLUMN @extschema@.pems_sync_stats.hour IS 'Hour in which it happened';
-COMMENT ON COLUMN @extschema@.pems_sync_stats.pending IS 'Change in the number of pending items; the sum over all rows is the number now';
+COMMENT ON TABLE @extschema@.pems_sync_stats IS 'Rollups per organization and hour. What changes is inserted as a row of differences; the worker folds these together once a minute. So no count reads the queue and no two sessions wait for one counter.';
+COMMENT ON COLUMN @extschema@.pems_sync_stats.organization_id IS 'Organization; of a folded row also *: all organizations';
+COMMENT ON COLUMN @extschema@.pems_sync_stats.hour IS 'Hour in which it happened; of a folded row also -infinity: the numbers that stand now (pending, held, processing, failed, conflict) and last_completed_at';
+COMMENT ON COLUMN @extschema@.pems_sync_stats.folded IS 'One row per organization and hour; false: a difference that is not in any of them yet';
+COMMENT ON COLUMN @extschema@.pems_sync_stats.pending IS 'Change in the number of pending items; the sum over the rows of an organization is the number now';
 COMMENT ON COLUMN @extschema@.pems_sync_stats.held IS 'The same for held items (they are pending, too)';
 COMMENT ON COLUMN @extschema@.pems_sync_stats.processing IS 'The same for items in processing';
 COMMENT ON COLUMN @extschema@.pems_sync_stats.failed IS 'The same for dead letters';
@@ -261,7 +263,8 @@ COMMENT ON COLUMN @extschema@.pems_sync_stats.conflicted IS 'Items that came int
 COMMENT ON COLUMN @extschema@.pems_sync_stats.sync_seconds IS 'Seconds from commit to completion, summed over the completed items';
 COMMENT ON COLUMN @extschema@.pems_sync_stats.latency_counts IS 'Completed items by those seconds: up to 0.1, 0.5, 1, 5, 15, 30, 60, 120, 300, and above';
 COMMENT ON COLUMN @extschema@.pems_sync_stats.last_completed_at IS 'When the last of them completed';
-CREATE INDEX pems_sync_stats_hour ON @extschema@.pems_sync_stats (organization_id, hour);
+CREATE UNIQUE INDEX pems_sync_stats_folded ON @extschema@.pems_sync_stats (organization_id, hour) WHERE folded;
+CREATE INDEX pems_sync_stats_new ON @extschema@.pems_sync_stats (organization_id) WHERE NOT folded;
 
 CREATE TABLE @extschema@.pems_credential (
     organization_id text PRIMARY KEY,

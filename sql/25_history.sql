@@ -106,35 +106,57 @@ CREATE TRIGGER pems_count_deleted AFTER DELETE ON @extschema@.pfa_write_queue
     REFERENCING OLD TABLE AS old_rows FOR EACH STATEMENT EXECUTE FUNCTION @extschema@._pems_count_items();
 
 /*
- * _pems_fold_stats(): puts the difference rows of one organization and hour together into one.
- * Called by the worker now and then; readers see the same sums before and after.
+ * _pems_add_counts(a, b): the sums of two lists of counts, element by element.
+ */
+CREATE FUNCTION @extschema@._pems_add_counts(a bigint[], b bigint[]) RETURNS bigint[]
+LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $function$
+    SELECT array_agg(coalesce(u.x, 0) + coalesce(u.y, 0) ORDER BY u.i) FROM unnest(a, b) WITH ORDINALITY AS u (x, y, i)
+$function$;
+COMMENT ON FUNCTION @extschema@._pems_add_counts(bigint[], bigint[]) IS 'Internal: sums of two lists of counts, element by element';
+
+CREATE AGGREGATE @extschema@._pems_sum_counts(bigint[]) (SFUNC = @extschema@._pems_add_counts, STYPE = bigint[], INITCOND = '{0,0,0,0,0,0,0,0,0,0}');
+COMMENT ON AGGREGATE @extschema@._pems_sum_counts(bigint[]) IS 'Internal: sums of lists of counts, element by element';
+
+/*
+ * _pems_fold_stats(): puts the rows of differences into those of their organization and hour, and of all
+ * organizations together: what happened by the hour, what stands under the hour -infinity.  Called by the
+ * worker now and then; readers see the same sums before and after.
  */
 CREATE FUNCTION @extschema@._pems_fold_stats() RETURNS void
 LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp AS $function$
-    WITH crowded AS (
-        SELECT s.organization_id, s.hour FROM @extschema@.pems_sync_stats s
-        GROUP BY s.organization_id, s.hour HAVING count(*) > 1
-    ), taken AS (
-        DELETE FROM @extschema@.pems_sync_stats s USING crowded c
-        WHERE s.organization_id = c.organization_id AND s.hour = c.hour
-        RETURNING s.*
-    ), counts AS (
-        SELECT b.organization_id, b.hour, array_agg(b.n ORDER BY b.i) AS latency_counts
-        FROM (SELECT t.organization_id, t.hour, l.i, sum(l.n)::bigint AS n
-              FROM taken t CROSS JOIN LATERAL unnest(t.latency_counts) WITH ORDINALITY AS l (n, i)
-              GROUP BY t.organization_id, t.hour, l.i) b
-        GROUP BY b.organization_id, b.hour
+    WITH taken AS (
+        DELETE FROM @extschema@.pems_sync_stats s WHERE NOT s.folded RETURNING s.*
+    ), placed AS (
+        SELECT w.organization_id, h.hour, h.stands, t.pending, t.held, t.processing, t.failed, t.conflict, t.queued, t.completed,
+               t.cancelled, t.dead_lettered, t.conflicted, t.sync_seconds, t.latency_counts, t.last_completed_at
+        FROM taken t
+        CROSS JOIN LATERAL (VALUES (t.organization_id), ('*')) AS w (organization_id)
+        CROSS JOIN LATERAL (VALUES (t.hour, false), ('-infinity', true)) AS h (hour, stands)
     )
-    INSERT INTO @extschema@.pems_sync_stats
-        (organization_id, hour, pending, held, processing, failed, conflict,
+    INSERT INTO @extschema@.pems_sync_stats AS s
+        (organization_id, hour, folded, pending, held, processing, failed, conflict,
          queued, completed, cancelled, dead_lettered, conflicted, sync_seconds, latency_counts, last_completed_at)
-    SELECT t.organization_id, t.hour, sum(t.pending), sum(t.held), sum(t.processing), sum(t.failed), sum(t.conflict),
-           sum(t.queued), sum(t.completed), sum(t.cancelled), sum(t.dead_lettered), sum(t.conflicted),
-           sum(t.sync_seconds), c.latency_counts, max(t.last_completed_at)
-    FROM taken t JOIN counts c USING (organization_id, hour)
-    GROUP BY t.organization_id, t.hour, c.latency_counts
+    SELECT p.organization_id, p.hour, true,
+           coalesce(sum(p.pending) FILTER (WHERE p.stands), 0), coalesce(sum(p.held) FILTER (WHERE p.stands), 0),
+           coalesce(sum(p.processing) FILTER (WHERE p.stands), 0), coalesce(sum(p.failed) FILTER (WHERE p.stands), 0),
+           coalesce(sum(p.conflict) FILTER (WHERE p.stands), 0),
+           coalesce(sum(p.queued) FILTER (WHERE NOT p.stands), 0), coalesce(sum(p.completed) FILTER (WHERE NOT p.stands), 0),
+           coalesce(sum(p.cancelled) FILTER (WHERE NOT p.stands), 0), coalesce(sum(p.dead_lettered) FILTER (WHERE NOT p.stands), 0),
+           coalesce(sum(p.conflicted) FILTER (WHERE NOT p.stands), 0), coalesce(sum(p.sync_seconds) FILTER (WHERE NOT p.stands), 0),
+           @extschema@._pems_sum_counts(p.latency_counts) FILTER (WHERE NOT p.stands),
+           max(p.last_completed_at)
+    FROM placed p GROUP BY p.organization_id, p.hour
+    ORDER BY p.organization_id, p.hour
+    ON CONFLICT (organization_id, hour) WHERE folded DO UPDATE
+    SET pending = s.pending + excluded.pending, held = s.held + excluded.held, processing = s.processing + excluded.processing,
+        failed = s.failed + excluded.failed, conflict = s.conflict + excluded.conflict, queued = s.queued + excluded.queued,
+        completed = s.completed + excluded.completed, cancelled = s.cancelled + excluded.cancelled,
+        dead_lettered = s.dead_lettered + excluded.dead_lettered, conflicted = s.conflicted + excluded.conflicted,
+        sync_seconds = s.sync_seconds + excluded.sync_seconds,
+        latency_counts = @extschema@._pems_add_counts(s.latency_counts, excluded.latency_counts),
+        last_completed_at = greatest(s.last_completed_at, excluded.last_completed_at)
 $function$;
-COMMENT ON FUNCTION @extschema@._pems_fold_stats() IS 'Internal: folds the difference rows of pems_sync_stats together';
+COMMENT ON FUNCTION @extschema@._pems_fold_stats() IS 'Internal: folds the rows of differences of pems_sync_stats into those of their hour';
 
 /*
  * _pems_guard_modification(): row trigger on pfa_modification, before delete.

@@ -107,7 +107,7 @@ CREATE FUNCTION @extschema@._pems_estimate(organization_id text) RETURNS timesta
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $function$
     SELECT clock_timestamp() + make_interval(secs => coalesce(sum(s.pending + s.processing), 0)::double precision
                / coalesce(nullif(@extschema@._pems_setting('rate_limit')::integer, 0), 1000))
-    FROM @extschema@.pems_sync_stats s WHERE s.organization_id = $1
+    FROM @extschema@.pems_sync_stats s WHERE s.organization_id = $1 AND (s.hour = '-infinity' OR NOT s.folded)
 $function$;
 COMMENT ON FUNCTION @extschema@._pems_estimate(text) IS 'Internal: when what waits now will probably be done';
 

@@ -34,6 +34,29 @@ $function$;
 COMMENT ON FUNCTION @extschema@._pems_health_word(boolean, bigint, bigint, double precision) IS 'Internal: healthy, degraded or unhealthy';
 
 /*
+ * _pems_sums(organization, since, until): what stands now, and what completed in the hours of that window, of one
+ * organization or (NULL) all.  Reads the folded rows of the window and what is not folded yet.
+ */
+CREATE FUNCTION @extschema@._pems_sums(
+    organization text, since timestamptz, until timestamptz,
+    OUT pending bigint, OUT held bigint, OUT processing bigint, OUT failed bigint, OUT conflict bigint,
+    OUT completed bigint, OUT seconds double precision, OUT last_at timestamptz)
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $function$
+    SELECT coalesce(sum(s.pending), 0), coalesce(sum(s.held), 0), coalesce(sum(s.processing), 0), coalesce(sum(s.failed), 0),
+           coalesce(sum(s.conflict), 0), coalesce(sum(s.completed) FILTER (WHERE s.hour BETWEEN since AND until), 0),
+           coalesce(sum(s.sync_seconds) FILTER (WHERE s.hour BETWEEN since AND until), 0), max(s.last_completed_at)
+    FROM (SELECT f.* FROM @extschema@.pems_sync_stats f
+          WHERE f.folded AND f.organization_id = coalesce(organization, '*') AND f.hour BETWEEN since AND until
+          UNION ALL
+          SELECT n.* FROM @extschema@.pems_sync_stats n
+          WHERE n.folded AND n.organization_id = coalesce(organization, '*') AND n.hour = '-infinity' AND since > '-infinity'
+          UNION ALL
+          SELECT d.* FROM @extschema@.pems_sync_stats d
+          WHERE NOT d.folded AND (organization IS NULL OR d.organization_id = organization)) s
+$function$;
+COMMENT ON FUNCTION @extschema@._pems_sums(text, timestamptz, timestamptz) IS 'Internal: what stands now, and what completed in a window, of one organization or all';
+
+/*
  * pems_sync_status(organization_id, status, start_date, end_date)
  *
  * How things stand, from the rollups, so that its time does not grow with the queue.
@@ -73,14 +96,7 @@ BEGIN
             USING ERRCODE = 'invalid_parameter_value', HINT = 'Pass the earlier time as start_date.';
     END IF;
 
-    SELECT coalesce(sum(s.pending), 0) AS pending, coalesce(sum(s.held), 0) AS held,
-           coalesce(sum(s.processing), 0) AS processing, coalesce(sum(s.failed), 0) AS failed,
-           coalesce(sum(s.conflict), 0) AS conflict, max(s.last_completed_at) AS last_at,
-           coalesce(sum(s.completed) FILTER (WHERE s.hour >= since AND s.hour <= until), 0) AS completed,
-           coalesce(sum(s.sync_seconds) FILTER (WHERE s.hour >= since AND s.hour <= until), 0) AS seconds
-    INTO sums
-    FROM @extschema@.pems_sync_stats s WHERE organization IS NULL OR s.organization_id = organization;
-
+    SELECT d.* INTO sums FROM @extschema@._pems_sums(organization, since, until) d;
     paused := @extschema@._pems_standing() = 'copy'
               OR EXISTS (SELECT FROM @extschema@.pems_pause p WHERE p.organization_id IN (organization, '*'))
               OR (organization IS NULL AND EXISTS (SELECT FROM @extschema@.pems_pause));

@@ -49,7 +49,8 @@ CREATE FUNCTION bench.spread_statistics(days integer) RETURNS void LANGUAGE sql 
            s.sync_seconds / (days * 24), (SELECT array_agg(c / (days * 24)) FROM unnest(s.latency_counts) c),
            date_trunc('hour', now()) - h * interval '1 hour'
     FROM pems_sync_stats s CROSS JOIN generate_series(1, days * 24) h
-    WHERE s.completed > 0
+    WHERE s.completed > 0 AND s.organization_id <> '*';
+    SELECT _pems_fold_stats()
 $$;
 
 -- N edits of one record, by one user

@@ -123,12 +123,22 @@ SET ROLE pems_sync_worker;
 SELECT _pems_fold_stats();
 RESET ROLE;
 SELECT count(*) = count(DISTINCT (organization_id, hour)) AS one_each FROM pems_sync_stats;
-SELECT hour, completed, sync_seconds, latency_counts, last_completed_at = hour AS last FROM pems_sync_stats WHERE hour < '2025-02-01' ORDER BY hour;
+SELECT organization_id, hour, completed, sync_seconds, latency_counts, last_completed_at = hour AS last FROM pems_sync_stats WHERE hour < '2025-02-01' AND hour <> '-infinity' ORDER BY organization_id COLLATE "C", hour;
+-- what stands now is in one row for each organization, and in one for all
+SELECT organization_id, pending, held, processing, failed, conflict, queued, last_completed_at IS NOT NULL AS last FROM pems_sync_stats WHERE hour = '-infinity' ORDER BY organization_id COLLATE "C";
 SELECT count(*) AS changed FROM (TABLE sums EXCEPT TABLE regress.sums) d;
 SELECT organization_id, pending, held, processing, completed, seconds, latency FROM regress.sums ORDER BY organization_id COLLATE "C";
 -- again: nothing to do
 SELECT _pems_fold_stats();
 SELECT count(*) AS changed FROM (TABLE sums EXCEPT TABLE regress.sums) d;
+-- what comes later is added to it
+UPDATE pfa_write_queue SET status = 'failed', waits_for = NULL, completed_at = now() WHERE modification_id = 'g1';
+CREATE TEMPORARY TABLE later AS SELECT * FROM regress.sums WHERE organization_id <> '*';
+CREATE TEMPORARY TABLE seen AS SELECT pems_sync_status(NULL) - 'oldestQueuedSeconds' - 'nextSyncAt' AS all_of_them, pems_sync_status('org-rio2') - 'oldestQueuedSeconds' - 'nextSyncAt' AS one;
+SELECT _pems_fold_stats();
+SELECT count(*) AS changed FROM (TABLE later EXCEPT TABLE regress.sums) d;
+SELECT all_of_them = pems_sync_status(NULL) - 'oldestQueuedSeconds' - 'nextSyncAt' AS same, one = pems_sync_status('org-rio2') - 'oldestQueuedSeconds' - 'nextSyncAt' AS same FROM seen;
+SELECT organization_id, pending, failed, dead FROM regress.sums ORDER BY organization_id COLLATE "C";
 -- latencies: up to 0.1, 0.5, 1, 5, 15, 30, 60, 120, 300 seconds, and above
 TRUNCATE pems_sync_stats;
 DELETE FROM pfa_write_queue;

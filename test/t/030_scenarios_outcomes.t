@@ -119,7 +119,7 @@ subtest 'scenario 5: kill -9 after the PUT and before its record: read first; wh
     my $worker = $t->worker->{pid};
     ok(kill('KILL', $worker), 'kill -9');
     $t->wait_until(sub { !kill 0, $worker }, what => 'its end');
-    $t->wait_until(sub { my ($status) = $t->node->psql('postgres', 'SELECT 1'); return $status == 0 }, what => 'the server');
+    $t->wait_for_server;
     ok($t->wait_status($_, 'synced'), 'synced') for $applied, $lost;
     $t->story_is($applied, 'what PEMS has: one write',
         status => 'synced completed', events => 'COMMITTED WRITE_ATTEMPT READ_ATTEMPT SYNCED_WITHOUT_REQUEST',

@@ -54,7 +54,7 @@ sub run_edit
     my $id = $t->edit('RIO', $pfa_id, { monthlyRate => 4000 + $number });
     $t->arm($place, $action);
     # a crash may come before this session has heard that its commit is done
-    $t->node->psql('postgres', PemsSync::Test::commit_statement('RIO', [$id]));
+    $t->sql_succeeds(PemsSync::Test::commit_statement('RIO', [$id]));
     ok($t->reached($place), 'the place is reached');
     $end->();
     ok($t->wait_worker(not_pid => $worker), 'another worker runs');

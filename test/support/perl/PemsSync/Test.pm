@@ -149,11 +149,19 @@ sub reached
     return $self->wait_until(sub { -e $self->failpoint_file(1) }, what => $what // 'a failpoint');
 }
 
+# SQL that a crash may hit; true when it succeeded.  (A psql that ends before it has read its input makes
+# the Perl that feeds it die.)
+sub sql_succeeds
+{
+    my ($self, $text) = @_;
+    return eval { ($self->{node}->psql('postgres', bytes($text)))[0] == 0 } // 0;
+}
+
 # Wait until the server takes connections again.
 sub wait_for_server
 {
     my ($self) = @_;
-    return $self->wait_until(sub { ($self->{node}->psql('postgres', 'SELECT 1'))[0] == 0 }, what => 'the server');
+    return $self->wait_until(sub { $self->sql_succeeds('SELECT 1') }, what => 'the server');
 }
 
 # ---------- SQL ----------
