@@ -425,13 +425,14 @@ BEGIN
 
     PERFORM @extschema@._pems_host_write_mirror(organization_ids, pfa_ids, versions, records, deleted);
 
-    -- A write whose answer was lost turned out to be in PEMS: the version that showed it is the one to
-    -- look at when the author's next edit asks which changes were the author's own.
+    -- A write whose answer was lost turned out to be in PEMS: the version that showed it is the one to look at
+    -- when the author's next edit asks which changes were the author's own.  Where more than one version was
+    -- made meanwhile, it may as well have been somebody else who set the same values.
     UPDATE @extschema@.pems_mirror_version v SET modification_id = q.modification_id
     FROM unnest(outcomes) o JOIN @extschema@.pfa_write_queue q ON q.id = o.item_id
     WHERE o.event_type = 'SYNCED_WITHOUT_REQUEST' AND q.outcome_unknown
       AND v.organization_id = q.organization_id AND v.pfa_id = q.pfa_id AND v.version = o.pems_version
-      AND v.modification_id IS NULL;
+      AND v.version = q.sent_version + 1 AND v.modification_id IS NULL;
 END
 $function$;
 COMMENT ON FUNCTION @extschema@._pems_record_mirrors(@extschema@._pems_outcome[]) IS 'Internal: mirror and version history after a batch';

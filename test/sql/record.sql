@@ -156,6 +156,20 @@ SELECT * FROM regress.audit;
 SELECT count(*) FROM regress.history WHERE pfa_id = 'PFA-6';
 SELECT regress.clear();
 
+-- The answer to a write was lost, and what it wanted is there: in the very next version it counts as the edit's doing, two versions on as anybody's.
+UPDATE pems_mirror_version SET modification_id = NULL WHERE pfa_id = 'PFA-6';
+SELECT regress.queue('u1', 'PFA-6', '{"model": "theirs"}', base_version => 9);
+SELECT regress.claim();
+UPDATE pfa_write_queue SET outcome_unknown = true, sent_version = 7;
+SELECT regress.record(regress.outcome('u1', 'completed', '{"event_type": "SYNCED_WITHOUT_REQUEST", "http_method": null, "pems_version": 9}'));
+SELECT modification_id FROM pems_mirror_version WHERE pfa_id = 'PFA-6' AND version = 9;
+SELECT regress.queue('u2', 'PFA-6', '{"model": "theirs"}', base_version => 9);
+SELECT regress.claim();
+UPDATE pfa_write_queue SET outcome_unknown = true, sent_version = 8 WHERE modification_id = 'u2';
+SELECT regress.record(regress.outcome('u2', 'completed', '{"event_type": "SYNCED_WITHOUT_REQUEST", "http_method": null, "pems_version": 9}'));
+SELECT modification_id FROM pems_mirror_version WHERE pfa_id = 'PFA-6' AND version = 9;
+SELECT regress.clear();
+
 -- Somebody (a pull) wrote a newer mirror meanwhile: a patch of ours is not put on top of it, and the mirror never goes back.
 SELECT regress.queue('p1', 'PFA-1', '{"monthlyRate": 1}');
 SELECT regress.claim();

@@ -402,6 +402,12 @@ CREATE FUNCTION pg_temp.own(w check_write, path text[]) RETURNS boolean LANGUAGE
     SELECT EXISTS (SELECT FROM check_touch t JOIN check_change c ON c.code = t.code AND c.pfa_id = t.pfa_id AND c.seq = t.seq
                    WHERE t.code = w.code AND t.pfa_id = w.pfa_id AND t.path = $2 AND t.seq > w.base_seq AND t.seq < w.seq
                      AND t.ours AND t.author IS NOT DISTINCT FROM w.author AND pg_temp.same($2[1], c.changes #> $2, w.before_data #> $2))
+        -- its answer was lost, and the very next version had what it wanted: nobody can tell that somebody else made that
+        OR EXISTS (SELECT FROM check_item e
+                   WHERE e.code = w.code AND e.pfa_id = w.pfa_id AND e.commit_seq < w.commit_seq AND e.created_by = w.author
+                     AND e.status = 'completed' AND e.operation = 'UPDATE' AND e.modification_version = e.sent_version + 1
+                     AND e.modification_version > w.base_version AND NOT EXISTS (SELECT FROM check_change c WHERE c.item_id = e.id)
+                     AND pg_temp.same($2[1], e.payload #> $2, w.before_data #> $2))
 $$;
 
 -- What each look of an item found in PEMS, and the write that followed it.

@@ -634,7 +634,8 @@ sub decide
 sub until_nothing_is_left
 {
     my ($self) = @_;
-    for my $round (1 .. 60)
+    # one round for each edit of the longest row that waits behind a conflict
+    for my $round (1 .. 2000)
     {
         return 0 if !$self->{t}->quiet(timeout => PATIENCE);
         return 1 if !$self->decide($round);
