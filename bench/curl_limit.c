@@ -142,5 +142,6 @@ main(int argc, char **argv)
 	printf("%.1f\n", count / (seconds_now() - begin));
 	if (failed > 0)
 		fprintf(stderr, "%d of %d failed\n", failed, count);
+	free(slots);
 	return failed > 0 ? 1 : 0;
 }
