@@ -789,8 +789,7 @@ show_slow_requests(int64 now)
 
 /* --- the turn --- */
 
-/* Is this database, as far as we know, attached here?  In one that is being restored nothing may be
- * made. */
+/* As far as we know, is this database attached here?  In one that is restored nothing is made. */
 static bool
 is_at_home(void)
 {

@@ -5,8 +5,9 @@
  * Process: the background worker.
  *
  * A test arms one point by writing "NAME ACTION" into the file pems_failpoint in the data
- * directory.  The first process that reaches the point renames the file to pems_failpoint.reached,
- *which disarms it (also across the restart that follows) and tells the test; then it does
+ * directory.  The first process that reaches the point renames the file to
+ * pems_failpoint.reached, which disarms it (also across the restart that follows) and
+ * tells the test; then it does
  *
  *		crash	SIGKILL to itself: the postmaster restarts everything
  *		exit	ends with status 1: the postmaster starts another worker

@@ -1,7 +1,7 @@
 /*
  * failpoint.h
- *		Places where a test makes the worker die.  Compiled in by a test build only (make
- *FAILPOINTS=1); in every other build these are nothing.
+ *		Places where a test makes the worker die.  Compiled in by a test build only
+ *		(make FAILPOINTS=1); in every other build these are nothing.
  */
 #ifndef PEMS_FAILPOINT_H
 #define PEMS_FAILPOINT_H

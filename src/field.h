@@ -70,7 +70,7 @@ extern bool pems_field_accepts(const PemsField *field, const JsonNode *value);
 extern const char *pems_field_type_phrase(PemsFieldType type);
 
 /*
- * Type-aware equality (04-conflicts): numbers by value, timestamps by instant,
+ * Type-aware equality (docs/CONFLICTS.md): numbers by value, timestamps by instant,
  * dates by UTC day, text exactly, json as pems_json_equal.  A NULL pointer is a
  * missing field; null and missing differ.  A value that does not fit the type
  * is compared as plain JSON.  field may be NULL (unknown field): plain JSON.
