@@ -111,7 +111,7 @@ depth_measure()
         sleep 0.05
     done
     setting pems_sync.enabled off
-    wait_sql "NOT EXISTS (SELECT FROM pfa_write_queue WHERE status = 'processing')"
+    wait_sql "pems_sync_status() ->> 'processing' = '0'"
     [ "$(value "SELECT count(*) FROM pems_audit_log WHERE event_type = 'WRITE_ATTEMPT' AND http_status IS DISTINCT FROM 200")" = 0 ] ||
         die "an item was sent that PEMS does not know; fewer SAMPLE, or more DEPTH_KNOWN"
     value 'SELECT * FROM bench.worker_buffers' >"$SCRATCH/depth.$1.buffers"
@@ -147,7 +147,7 @@ depth_crowd()
         value "SELECT count(pems_pause(id)) FROM organization WHERE id <> 'crowd'" >/dev/null
     else
         value "SELECT count(pems_discard(modification_id)) FROM pfa_write_queue
-               WHERE organization_id = 'crowd' AND status = 'pending'" >/dev/null
+               WHERE organization_id = 'crowd' AND unfinished AND status = 'pending'" >/dev/null
     fi
     fake_control POST records "{\"organizationCode\": \"CROWD\", \"pfaId\": \"$record\", \"version\": 3,
         \"data\": {\"source\": \"Rental\", \"monthlyRate\": 5000}}" >/dev/null

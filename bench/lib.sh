@@ -166,7 +166,7 @@ wait_sql()
 # Nothing is pending or under way any more.
 wait_drained()
 {
-    wait_sql "NOT EXISTS (SELECT FROM pfa_write_queue WHERE status IN ('pending', 'processing'))"
+    wait_sql "NOT EXISTS (SELECT FROM pfa_write_queue WHERE in_line)"
 }
 
 # ---------- measuring ----------

@@ -41,7 +41,7 @@ CREATE TABLE @extschema@.pfa_write_queue (
     status          text NOT NULL DEFAULT 'pending'
                     CHECK (status IN ('pending', 'processing', 'completed', 'failed', 'conflict', 'cancelled')),
     waits_for       text CHECK (waits_for IN ('turn', 'time')),
-    priority        integer NOT NULL DEFAULT 0,
+    priority        integer NOT NULL DEFAULT 0 CHECK (priority IN (-10, 0, 10)),
     scheduled_at    timestamptz NOT NULL DEFAULT pg_catalog.now(),
     next_request    text NOT NULL DEFAULT 'write' CHECK (next_request IN ('write', 'read', 'refresh')),
     outcome_unknown boolean NOT NULL DEFAULT false,
@@ -56,8 +56,11 @@ CREATE TABLE @extschema@.pfa_write_queue (
     error_code      text,
     created_at      timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
     completed_at    timestamptz,
-    job_id          text
-);
+    job_id          text,
+    unfinished      boolean NOT NULL GENERATED ALWAYS AS (status IN ('pending', 'processing', 'conflict', 'failed')) STORED,
+    in_line         boolean NOT NULL GENERATED ALWAYS AS (status IN ('pending', 'processing')) STORED,
+    held            boolean NOT NULL GENERATED ALWAYS AS (status = 'pending' AND waits_for IS NOT DISTINCT FROM 'turn') STORED
+) WITH (fillfactor = 50);
 COMMENT ON TABLE @extschema@.pfa_write_queue IS 'Write queue: one item per committed modification. A row in processing is also the crash record of its request.';
 COMMENT ON COLUMN @extschema@.pfa_write_queue.id IS 'Item id, time-ordered UUID; first half of Idempotency-Key and X-Request-Id';
 COMMENT ON COLUMN @extschema@.pfa_write_queue.commit_seq IS 'Commit order; items of one PFA record are sent in this order';
@@ -78,32 +81,44 @@ COMMENT ON COLUMN @extschema@.pfa_write_queue.retry_count IS 'Retries used up';
 COMMENT ON COLUMN @extschema@.pfa_write_queue.max_retries IS 'Retries allowed (pems_sync.max_retries when it was queued)';
 COMMENT ON COLUMN @extschema@.pfa_write_queue.rounds IS 'Times that PEMS answered with a version conflict since the last backoff';
 COMMENT ON COLUMN @extschema@.pfa_write_queue.attempt IS 'Claims of the item; each makes at most one HTTP request, a read or a write. Second half of X-Request-Id';
-COMMENT ON COLUMN @extschema@.pfa_write_queue.claim_token IS 'Fencing token of the last claim: an outcome with another token is not recorded';
+COMMENT ON COLUMN @extschema@.pfa_write_queue.claim_token IS 'Fencing token of the last claim, the same for all items that it took: an outcome with another token is not recorded';
 COMMENT ON COLUMN @extschema@.pfa_write_queue.last_attempt_at IS 'When the last request was about to start';
 COMMENT ON COLUMN @extschema@.pfa_write_queue.last_error IS 'What went wrong last, a sentence for administrators';
 COMMENT ON COLUMN @extschema@.pfa_write_queue.error_code IS 'The same as a word: INVALID_REQUEST, UNAVAILABLE, TIMEOUT ...';
 COMMENT ON COLUMN @extschema@.pfa_write_queue.created_at IS 'When it was queued';
 COMMENT ON COLUMN @extschema@.pfa_write_queue.completed_at IS 'When it was completed, cancelled or failed';
 COMMENT ON COLUMN @extschema@.pfa_write_queue.job_id IS 'Job that queued it';
+COMMENT ON COLUMN @extschema@.pfa_write_queue.unfinished IS 'pending, processing, conflict or failed: later items of the record wait';
+COMMENT ON COLUMN @extschema@.pfa_write_queue.in_line IS 'pending or processing';
+COMMENT ON COLUMN @extschema@.pfa_write_queue.held IS 'pending, and held by an earlier item of the record';
 
+-- A claim changes no column that an index looks at: status is only in the generated columns, and those say
+-- the same of pending and processing.  So a claim is a heap-only update, with room for it on the page (the
+-- fillfactor), and no index grows by it.
+--
 -- Each index with the question that it answers.
--- What may be sent now, per organization, best first? (claim)
+-- What may be sent now, per organization and priority, from a place on? (claim)
 CREATE INDEX pfa_write_queue_ready ON @extschema@.pfa_write_queue
-    (organization_id, priority DESC, scheduled_at, commit_seq) WHERE status = 'pending' AND waits_for IS NULL;
+    (organization_id, priority, scheduled_at, commit_seq) WHERE in_line AND waits_for IS NULL;
 -- Whose time has come? (claim)
-CREATE INDEX pfa_write_queue_timed ON @extschema@.pfa_write_queue
-    (scheduled_at) WHERE status = 'pending' AND waits_for = 'time';
--- Which item of this record is the first unfinished one? (order, held_by)
-CREATE INDEX pfa_write_queue_unfinished ON @extschema@.pfa_write_queue
-    (organization_id, pfa_id, commit_seq) WHERE status IN ('pending', 'processing', 'conflict', 'failed');
--- Is a request of this record under way? (claim)  What did a dead worker leave? (adopt)
-CREATE INDEX pfa_write_queue_processing ON @extschema@.pfa_write_queue (organization_id, pfa_id) WHERE status = 'processing';
--- How old is the oldest that waits? (status)
-CREATE INDEX pfa_write_queue_waiting ON @extschema@.pfa_write_queue (organization_id, created_at) WHERE status = 'pending';
+CREATE INDEX pfa_write_queue_timed ON @extschema@.pfa_write_queue (scheduled_at) WHERE in_line AND waits_for = 'time';
+-- Which item of this record is the first unfinished one? (order, held_by)  Held ones apart, because a record may have
+-- thousands of them.
+CREATE INDEX pfa_write_queue_record ON @extschema@.pfa_write_queue (organization_id, pfa_id, held, commit_seq) WHERE unfinished;
+-- What waits, the oldest first? (status)
+CREATE INDEX pfa_write_queue_unfinished ON @extschema@.pfa_write_queue (organization_id, commit_seq) WHERE unfinished;
 -- Items of a modification (foreign key, discard)
 CREATE INDEX pfa_write_queue_modification ON @extschema@.pfa_write_queue (modification_id);
 -- Newest items of an organization (status with items; foreign key)
 CREATE INDEX pfa_write_queue_organization ON @extschema@.pfa_write_queue (organization_id, commit_seq);
+
+CREATE TABLE @extschema@.pems_claim (
+    claim_token bigint PRIMARY KEY,
+    item_ids    text[] NOT NULL
+);
+COMMENT ON TABLE @extschema@.pems_claim IS 'Claims of which an outcome may be missing still: how the next worker finds what a dead one left, without an index on status';
+COMMENT ON COLUMN @extschema@.pems_claim.claim_token IS 'Fencing token of the claim';
+COMMENT ON COLUMN @extschema@.pems_claim.item_ids IS 'Items that it took';
 
 CREATE TABLE @extschema@.pems_recheck (
     organization_id text NOT NULL,
@@ -244,12 +259,14 @@ CREATE TABLE @extschema@.pems_sync_stats (
     sync_seconds      double precision NOT NULL DEFAULT 0,
     latency_counts    bigint[] NOT NULL DEFAULT '{0,0,0,0,0,0,0,0,0,0}',
     last_completed_at timestamptz,
-    folded            boolean NOT NULL DEFAULT false
+    folded            boolean NOT NULL DEFAULT false,
+    transaction       xid8 NOT NULL DEFAULT pg_catalog.pg_current_xact_id()
 );
 COMMENT ON TABLE @extschema@.pems_sync_stats IS 'Rollups per organization and hour. What changes is inserted as a row of differences; the worker folds these together once a minute. So no count reads the queue and no two sessions wait for one counter.';
 COMMENT ON COLUMN @extschema@.pems_sync_stats.organization_id IS 'Organization; of a folded row also *: all organizations';
 COMMENT ON COLUMN @extschema@.pems_sync_stats.hour IS 'Hour in which it happened; of a folded row also -infinity: the numbers that stand now (pending, held, processing, failed, conflict) and last_completed_at';
 COMMENT ON COLUMN @extschema@.pems_sync_stats.folded IS 'One row per organization and hour; false: a difference that is not in any of them yet';
+COMMENT ON COLUMN @extschema@.pems_sync_stats.transaction IS 'Of a difference: the transaction that made it. Of the folded row * at -infinity: what older transactions made is folded';
 COMMENT ON COLUMN @extschema@.pems_sync_stats.pending IS 'Change in the number of pending items; the sum over the rows of an organization is the number now';
 COMMENT ON COLUMN @extschema@.pems_sync_stats.held IS 'The same for held items (they are pending, too)';
 COMMENT ON COLUMN @extschema@.pems_sync_stats.processing IS 'The same for items in processing';
@@ -264,7 +281,8 @@ COMMENT ON COLUMN @extschema@.pems_sync_stats.sync_seconds IS 'Seconds from comm
 COMMENT ON COLUMN @extschema@.pems_sync_stats.latency_counts IS 'Completed items by those seconds: up to 0.1, 0.5, 1, 5, 15, 30, 60, 120, 300, and above';
 COMMENT ON COLUMN @extschema@.pems_sync_stats.last_completed_at IS 'When the last of them completed';
 CREATE UNIQUE INDEX pems_sync_stats_folded ON @extschema@.pems_sync_stats (organization_id, hour) WHERE folded;
-CREATE INDEX pems_sync_stats_new ON @extschema@.pems_sync_stats (organization_id) WHERE NOT folded;
+-- By transaction, so that readers pass over what was folded and cannot be removed yet.
+CREATE INDEX pems_sync_stats_new ON @extschema@.pems_sync_stats (transaction) WHERE NOT folded;
 
 CREATE TABLE @extschema@.pems_credential (
     organization_id text PRIMARY KEY,

@@ -15,6 +15,9 @@ BEGIN
     SELECT n.organization_id, n.pfa_id, n.version, n.data, 'external', @extschema@._pems_caller()
     FROM new_rows n
     WHERE n.organization_id IS NOT NULL AND n.pfa_id IS NOT NULL AND n.version IS NOT NULL AND n.data IS NOT NULL
+      -- looked for first, because ON CONFLICT locks the row that it finds, which is a write
+      AND NOT EXISTS (SELECT FROM @extschema@.pems_mirror_version h
+                      WHERE h.organization_id = n.organization_id AND h.pfa_id = n.pfa_id AND h.version = n.version AND h.data = n.data)
     ON CONFLICT (organization_id, pfa_id, version) DO UPDATE
         SET data = excluded.data, source = excluded.source, changed_by = excluded.changed_by,
             modification_id = NULL, change_reason = NULL, recorded_at = clock_timestamp()
@@ -25,85 +28,20 @@ $function$;
 COMMENT ON FUNCTION @extschema@._pems_record_versions() IS 'Internal trigger: keeps the version history of the mirror complete';
 
 /*
- * _pems_add_stats(): adds one row of differences per organization for the items whose
- * columns the arrays hold.  signs: +1 for a row that came, -1 for one that went.
- * flows: false where rows are only purged, which undoes no completion.
+ * _pems_tally(): statement trigger on pfa_write_queue.  The statistics are sums over the rows of the queue;
+ * so each statement adds what its new rows weigh and takes off what the old ones weighed, and no caller has to
+ * remember to count.  It also tells the worker which organizations have something ready, from when on.
  */
-CREATE FUNCTION @extschema@._pems_add_stats(
-    flows boolean, signs integer[], organization_ids text[], statuses text[], waits text[],
-    created timestamptz[], completed timestamptz[])
-RETURNS void
-LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $function$
-#variable_conflict use_column
-BEGIN
-    INSERT INTO @extschema@.pems_sync_stats
-        (organization_id, hour, pending, held, processing, failed, conflict,
-         queued, completed, cancelled, dead_lettered, conflicted, sync_seconds, latency_counts, last_completed_at)
-    SELECT i.organization_id, date_trunc('hour', clock_timestamp()),
-           coalesce(sum(sign) FILTER (WHERE status = 'pending'), 0),
-           coalesce(sum(sign) FILTER (WHERE status = 'pending' AND waits_for = 'turn'), 0),
-           coalesce(sum(sign) FILTER (WHERE status = 'processing'), 0),
-           coalesce(sum(sign) FILTER (WHERE status = 'failed'), 0),
-           coalesce(sum(sign) FILTER (WHERE status = 'conflict'), 0),
-           coalesce(sum(sign) FILTER (WHERE flows), 0),
-           coalesce(sum(sign) FILTER (WHERE flows AND status = 'completed'), 0),
-           coalesce(sum(sign) FILTER (WHERE flows AND status = 'cancelled'), 0),
-           coalesce(count(*) FILTER (WHERE flows AND sign > 0 AND status = 'failed'), 0),
-           coalesce(count(*) FILTER (WHERE flows AND sign > 0 AND status = 'conflict'), 0),
-           coalesce(sum(sign * seconds) FILTER (WHERE flows AND status = 'completed'), 0),
-           ARRAY[coalesce(sum(sign) FILTER (WHERE bucket = 0), 0), coalesce(sum(sign) FILTER (WHERE bucket = 1), 0),
-                 coalesce(sum(sign) FILTER (WHERE bucket = 2), 0), coalesce(sum(sign) FILTER (WHERE bucket = 3), 0),
-                 coalesce(sum(sign) FILTER (WHERE bucket = 4), 0), coalesce(sum(sign) FILTER (WHERE bucket = 5), 0),
-                 coalesce(sum(sign) FILTER (WHERE bucket = 6), 0), coalesce(sum(sign) FILTER (WHERE bucket = 7), 0),
-                 coalesce(sum(sign) FILTER (WHERE bucket = 8), 0), coalesce(sum(sign) FILTER (WHERE bucket = 9), 0)]::bigint[],
-           max(i.completed_at) FILTER (WHERE flows AND status = 'completed' AND sign > 0)
-    FROM (SELECT r.*,
-                 extract(epoch FROM r.completed_at - r.created_at)::double precision AS seconds,
-                 CASE WHEN flows AND r.status = 'completed'
-                      THEN width_bucket(extract(epoch FROM r.completed_at - r.created_at)::double precision,
-                                        '{0.1, 0.5, 1, 5, 15, 30, 60, 120, 300}'::double precision[]) END AS bucket
-          FROM unnest(signs, organization_ids, statuses, waits, created, completed)
-               AS r (sign, organization_id, status, waits_for, created_at, completed_at)) i
-    GROUP BY i.organization_id;
-END
-$function$;
-COMMENT ON FUNCTION @extschema@._pems_add_stats(boolean, integer[], text[], text[], text[], timestamptz[], timestamptz[]) IS 'Internal: counts items that came (+1) and went (-1) into pems_sync_stats';
-
-/*
- * _pems_count_items(): statement trigger on pfa_write_queue.  The statistics are sums over
- * the rows of the queue; so each statement adds what its new rows weigh and takes off what the
- * old ones weighed, and no caller has to remember to count.
- */
-CREATE FUNCTION @extschema@._pems_count_items() RETURNS trigger
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $function$
-BEGIN
-    IF TG_OP = 'INSERT' THEN
-        PERFORM @extschema@._pems_add_stats(true, array_agg(1), array_agg(r.organization_id), array_agg(r.status),
-            array_agg(r.waits_for), array_agg(r.created_at), array_agg(r.completed_at))
-        FROM new_rows r HAVING count(*) > 0;
-    ELSIF TG_OP = 'UPDATE' THEN
-        PERFORM @extschema@._pems_add_stats(true, array_agg(r.sign), array_agg(r.organization_id), array_agg(r.status),
-            array_agg(r.waits_for), array_agg(r.created_at), array_agg(r.completed_at))
-        FROM (SELECT 1 AS sign, n.organization_id, n.status, n.waits_for, n.created_at, n.completed_at FROM new_rows n
-              UNION ALL
-              SELECT -1, o.organization_id, o.status, o.waits_for, o.created_at, o.completed_at FROM old_rows o) r
-        HAVING count(*) > 0;
-    ELSE
-        PERFORM @extschema@._pems_add_stats(false, array_agg(-1), array_agg(r.organization_id), array_agg(r.status),
-            array_agg(r.waits_for), array_agg(r.created_at), array_agg(r.completed_at))
-        FROM old_rows r HAVING count(*) > 0;
-    END IF;
-    RETURN NULL;
-END
-$function$;
-COMMENT ON FUNCTION @extschema@._pems_count_items() IS 'Internal trigger: keeps pems_sync_stats in step with the queue';
+CREATE FUNCTION @extschema@._pems_tally() RETURNS trigger
+AS 'MODULE_PATHNAME', 'pems_tally' LANGUAGE C SECURITY DEFINER SET search_path = pg_catalog, pg_temp;
+COMMENT ON FUNCTION @extschema@._pems_tally() IS 'Internal trigger: keeps pems_sync_stats in step with the queue, and tells the worker what is ready';
 
 CREATE TRIGGER pems_count_inserted AFTER INSERT ON @extschema@.pfa_write_queue
-    REFERENCING NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION @extschema@._pems_count_items();
+    REFERENCING NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION @extschema@._pems_tally();
 CREATE TRIGGER pems_count_updated AFTER UPDATE ON @extschema@.pfa_write_queue
-    REFERENCING NEW TABLE AS new_rows OLD TABLE AS old_rows FOR EACH STATEMENT EXECUTE FUNCTION @extschema@._pems_count_items();
+    REFERENCING NEW TABLE AS new_rows OLD TABLE AS old_rows FOR EACH STATEMENT EXECUTE FUNCTION @extschema@._pems_tally();
 CREATE TRIGGER pems_count_deleted AFTER DELETE ON @extschema@.pfa_write_queue
-    REFERENCING OLD TABLE AS old_rows FOR EACH STATEMENT EXECUTE FUNCTION @extschema@._pems_count_items();
+    REFERENCING OLD TABLE AS old_rows FOR EACH STATEMENT EXECUTE FUNCTION @extschema@._pems_tally();
 
 /*
  * _pems_add_counts(a, b): the sums of two lists of counts, element by element.
@@ -118,6 +56,16 @@ CREATE AGGREGATE @extschema@._pems_sum_counts(bigint[]) (SFUNC = @extschema@._pe
 COMMENT ON AGGREGATE @extschema@._pems_sum_counts(bigint[]) IS 'Internal: sums of lists of counts, element by element';
 
 /*
+ * _pems_folded_until(): differences of older transactions are folded: none of them is left, nor will one come.
+ */
+CREATE FUNCTION @extschema@._pems_folded_until() RETURNS xid8
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $function$
+    SELECT coalesce((SELECT s.transaction FROM @extschema@.pems_sync_stats s
+                     WHERE s.folded AND s.organization_id = '*' AND s.hour = '-infinity'), '0')
+$function$;
+COMMENT ON FUNCTION @extschema@._pems_folded_until() IS 'Internal: differences of older transactions are folded';
+
+/*
  * _pems_fold_stats(): puts the rows of differences into those of their organization and hour, and of all
  * organizations together: what happened by the hour, what stands under the hour -infinity.  Called by the
  * worker now and then; readers see the same sums before and after.
@@ -125,7 +73,8 @@ COMMENT ON AGGREGATE @extschema@._pems_sum_counts(bigint[]) IS 'Internal: sums o
 CREATE FUNCTION @extschema@._pems_fold_stats() RETURNS void
 LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp AS $function$
     WITH taken AS (
-        DELETE FROM @extschema@.pems_sync_stats s WHERE NOT s.folded RETURNING s.*
+        DELETE FROM @extschema@.pems_sync_stats s
+        WHERE NOT s.folded AND s.transaction >= @extschema@._pems_folded_until() RETURNING s.*
     ), placed AS (
         SELECT w.organization_id, h.hour, h.stands, t.pending, t.held, t.processing, t.failed, t.conflict, t.queued, t.completed,
                t.cancelled, t.dead_lettered, t.conflicted, t.sync_seconds, t.latency_counts, t.last_completed_at
@@ -135,7 +84,7 @@ LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp AS $function$
     )
     INSERT INTO @extschema@.pems_sync_stats AS s
         (organization_id, hour, folded, pending, held, processing, failed, conflict,
-         queued, completed, cancelled, dead_lettered, conflicted, sync_seconds, latency_counts, last_completed_at)
+         queued, completed, cancelled, dead_lettered, conflicted, sync_seconds, latency_counts, last_completed_at, transaction)
     SELECT p.organization_id, p.hour, true,
            coalesce(sum(p.pending) FILTER (WHERE p.stands), 0), coalesce(sum(p.held) FILTER (WHERE p.stands), 0),
            coalesce(sum(p.processing) FILTER (WHERE p.stands), 0), coalesce(sum(p.failed) FILTER (WHERE p.stands), 0),
@@ -144,7 +93,9 @@ LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp AS $function$
            coalesce(sum(p.cancelled) FILTER (WHERE NOT p.stands), 0), coalesce(sum(p.dead_lettered) FILTER (WHERE NOT p.stands), 0),
            coalesce(sum(p.conflicted) FILTER (WHERE NOT p.stands), 0), coalesce(sum(p.sync_seconds) FILTER (WHERE NOT p.stands), 0),
            @extschema@._pems_sum_counts(p.latency_counts) FILTER (WHERE NOT p.stands),
-           max(p.last_completed_at)
+           max(p.last_completed_at),
+           -- what ended before the snapshot is in it; nothing older will ever be added
+           pg_snapshot_xmin(pg_current_snapshot())
     FROM placed p GROUP BY p.organization_id, p.hour
     ORDER BY p.organization_id, p.hour
     ON CONFLICT (organization_id, hour) WHERE folded DO UPDATE
@@ -154,7 +105,8 @@ LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp AS $function$
         dead_lettered = s.dead_lettered + excluded.dead_lettered, conflicted = s.conflicted + excluded.conflicted,
         sync_seconds = s.sync_seconds + excluded.sync_seconds,
         latency_counts = @extschema@._pems_add_counts(s.latency_counts, excluded.latency_counts),
-        last_completed_at = greatest(s.last_completed_at, excluded.last_completed_at)
+        last_completed_at = greatest(s.last_completed_at, excluded.last_completed_at),
+        transaction = excluded.transaction
 $function$;
 COMMENT ON FUNCTION @extschema@._pems_fold_stats() IS 'Internal: folds the rows of differences of pems_sync_stats into those of their hour';
 
@@ -200,7 +152,7 @@ CREATE FUNCTION @extschema@._pems_guard_truncate() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $function$
 BEGIN
     IF EXISTS (SELECT FROM @extschema@.pfa_write_queue q
-               WHERE q.status IN ('pending', 'processing', 'conflict', 'failed')) THEN
+               WHERE q.unfinished) THEN
         RAISE EXCEPTION 'cannot truncate "%" while edits wait to be sent to PEMS', TG_TABLE_NAME
             USING ERRCODE = 'object_not_in_prerequisite_state',
                   DETAIL = 'pfa_write_queue has unfinished items.',

@@ -10,8 +10,16 @@
 
 CREATE TYPE @extschema@._pems_outcome AS (
     item_id         text,
+    organization_id text,
+    pfa_id          text,
+    modification_id text,
+    job_id          text,
+    created_by      text,
+    change_reason   text,
     claim_token     bigint,
     attempt         integer,
+    step            text,
+    was_unknown     boolean,
     verdict         text,
     next_request    text,
     outcome_unknown boolean,
@@ -36,7 +44,7 @@ CREATE TYPE @extschema@._pems_outcome AS (
     response        jsonb,
     pause           boolean
 );
-COMMENT ON TYPE @extschema@._pems_outcome IS 'Internal: what became of one claimed item. verdict: the item''s new status; delay_ms: NULL = at once; pems_version with mirror_data (a record read), mirror_patch (the changes that a write made) or mirror_deleted: what the mirror becomes; seen_version: the mirror''s version when the item was claimed';
+COMMENT ON TYPE @extschema@._pems_outcome IS 'Internal: what became of one claimed item. From item_id to was_unknown: the item and its modification when it was claimed (step: next_request, was_unknown: outcome_unknown); verdict: its new status; delay_ms: NULL = at once; pems_version with mirror_data (a record read), mirror_patch (the changes that a write made) or mirror_deleted: what the mirror becomes; seen_version: the mirror''s version when the item was claimed';
 
 /*
  * _pems_standing(): may the worker send anything from this database?
@@ -75,11 +83,12 @@ BEGIN
         SELECT r.organization_id, r.pfa_id, first.id
         FROM (SELECT DISTINCT u.organization_id, u.pfa_id FROM unnest(organization_ids, pfa_ids) u (organization_id, pfa_id)) r
         CROSS JOIN LATERAL (
-            SELECT u.id, u.status, u.waits_for FROM @extschema@.pfa_write_queue u
-            WHERE u.organization_id = r.organization_id AND u.pfa_id = r.pfa_id
-              AND u.status IN ('pending', 'processing', 'conflict', 'failed')
+            SELECT u.id, u.commit_seq FROM @extschema@.pfa_write_queue u
+            WHERE u.organization_id = r.organization_id AND u.pfa_id = r.pfa_id AND u.unfinished AND u.held
             ORDER BY u.commit_seq LIMIT 1) first
-        WHERE first.status = 'pending' AND first.waits_for = 'turn'
+        WHERE NOT EXISTS (SELECT FROM @extschema@.pfa_write_queue e
+                          WHERE e.organization_id = r.organization_id AND e.pfa_id = r.pfa_id AND e.unfinished AND NOT e.held
+                            AND e.commit_seq < first.commit_seq)
     ), free AS MATERIALIZED (
         SELECT q.id FROM head h JOIN @extschema@.pfa_write_queue q ON q.id = h.id
         FOR NO KEY UPDATE OF q SKIP LOCKED
@@ -89,7 +98,7 @@ BEGIN
     )
     UPDATE @extschema@.pfa_write_queue q
     SET waits_for = CASE WHEN q.scheduled_at > clock_timestamp() THEN 'time' END
-    FROM free f WHERE q.id = f.id AND q.status = 'pending' AND q.waits_for = 'turn';
+    FROM free f WHERE q.id = f.id AND q.held;
 END
 $function$;
 COMMENT ON FUNCTION @extschema@._pems_settle(text[], text[]) IS 'Internal: lets the first unfinished item of each record go';
@@ -114,23 +123,27 @@ BEGIN
 
     UPDATE @extschema@.pfa_write_queue q SET waits_for = NULL
     FROM (SELECT d.id FROM @extschema@.pfa_write_queue d
-          WHERE d.status = 'pending' AND d.waits_for = 'time' AND d.scheduled_at <= clock_timestamp()
+          WHERE d.in_line AND d.waits_for = 'time' AND d.scheduled_at <= clock_timestamp()
           FOR NO KEY UPDATE SKIP LOCKED) due
     WHERE q.id = due.id;
 
     -- a record that is still there has its next item locked by a session, which may end without waking anybody
     RETURN least((SELECT clock_timestamp() + interval '1 second' WHERE EXISTS (SELECT FROM @extschema@.pems_recheck)),
                  (SELECT min(q.scheduled_at) FROM @extschema@.pfa_write_queue q
-                  WHERE q.status = 'pending' AND q.waits_for = 'time' AND q.scheduled_at > clock_timestamp()));
+                  WHERE q.in_line AND q.waits_for = 'time' AND q.scheduled_at > clock_timestamp()));
 END
 $function$;
 COMMENT ON FUNCTION @extschema@._pems_prepare() IS 'Internal: settles records and makes items ready whose time has come; returns when to look again';
 
 /*
- * _pems_claim(organization_ids, slots)
+ * _pems_claim(organization_ids, slots, after_at, after_seq)
  *
  * Claims the best ready items of each organization, at most slots[i] of organization i, at
  * most one per record, and returns what is needed to decide and send.
+ *
+ * after_at, after_seq: per organization three places in line, (scheduled_at, commit_seq), for high, normal and low
+ * priority; only items behind them are looked at; NULL: all.  So the items that are done are not read again with each
+ * claim, which is what makes a queue slow once something keeps them from being vacuumed.
  *
  * An item may be ready although an earlier one of its record is not finished: two
  * sessions that committed at the same time did not see each other.  Such an item is sent
@@ -142,70 +155,92 @@ COMMENT ON FUNCTION @extschema@._pems_prepare() IS 'Internal: settles records an
  * base_data, own_data and mirror_data are there only when the mirror is not at the version
  * that the user saw: the common case carries no records around.
  */
-CREATE FUNCTION @extschema@._pems_claim(organization_ids text[], slots integer[])
+CREATE FUNCTION @extschema@._pems_claim(
+    organization_ids text[], slots integer[], after_at timestamptz[] DEFAULT NULL, after_seq bigint[] DEFAULT NULL)
 RETURNS TABLE (
     item_id text, claim_token bigint, organization_id text, pfa_id text, operation text, next_request text,
     attempt integer, retry_count integer, max_retries integer, rounds integer, outcome_unknown boolean,
     previous_version integer, payload jsonb, base_version integer, mirror_version integer, mirror_deleted boolean,
-    created_by text, change_reason text, base_data jsonb, own_data jsonb, mirror_data jsonb)
+    created_by text, change_reason text, base_data jsonb, own_data jsonb, mirror_data jsonb,
+    modification_id text, job_id text, priority integer, scheduled_at timestamptz, commit_seq bigint)
 LANGUAGE plpgsql VOLATILE ROWS 100 SET search_path = pg_catalog, pg_temp AS $function$
 #variable_conflict use_column
+DECLARE
+    token CONSTANT bigint := nextval('@extschema@.pems_claim_order');
 BEGIN
     RETURN QUERY
     WITH granted AS (
-        SELECT g.id, g.slots, g.turn FROM unnest(organization_ids, slots) WITH ORDINALITY AS g (id, slots, turn)
+        SELECT g.id, g.slots, g.turn::integer AS turn FROM unnest(organization_ids, slots) WITH ORDINALITY AS g (id, slots, turn)
         WHERE NOT EXISTS (SELECT FROM @extschema@.pems_pause p WHERE p.organization_id IN (g.id, '*'))
     ), head AS MATERIALIZED (
         SELECT c.*, g.turn FROM granted g CROSS JOIN LATERAL (
-            SELECT q.id, q.organization_id, q.pfa_id, q.commit_seq, q.priority, q.scheduled_at
-            FROM @extschema@.pfa_write_queue q
-            WHERE q.organization_id = g.id AND q.status = 'pending' AND q.waits_for IS NULL
-            ORDER BY q.priority DESC, q.scheduled_at, q.commit_seq
-            LIMIT g.slots FOR NO KEY UPDATE SKIP LOCKED) c
+            SELECT line.* FROM (
+                SELECT * FROM (SELECT q.ctid AS place, q.id, q.organization_id, q.pfa_id, q.commit_seq, q.priority, q.scheduled_at, q.sent_version
+                               FROM @extschema@.pfa_write_queue q
+                               WHERE q.organization_id = g.id AND q.in_line AND q.waits_for IS NULL AND q.priority = 10
+                                 AND (q.scheduled_at, q.commit_seq) > (coalesce(after_at[3 * g.turn - 2], '-infinity'), coalesce(after_seq[3 * g.turn - 2], 0)) AND q.status = 'pending'
+                               ORDER BY q.scheduled_at, q.commit_seq LIMIT g.slots FOR NO KEY UPDATE SKIP LOCKED) high
+                UNION ALL
+                SELECT * FROM (SELECT q.ctid AS place, q.id, q.organization_id, q.pfa_id, q.commit_seq, q.priority, q.scheduled_at, q.sent_version
+                               FROM @extschema@.pfa_write_queue q
+                               WHERE q.organization_id = g.id AND q.in_line AND q.waits_for IS NULL AND q.priority = 0
+                                 AND (q.scheduled_at, q.commit_seq) > (coalesce(after_at[3 * g.turn - 1], '-infinity'), coalesce(after_seq[3 * g.turn - 1], 0)) AND q.status = 'pending'
+                               ORDER BY q.scheduled_at, q.commit_seq LIMIT g.slots FOR NO KEY UPDATE SKIP LOCKED) normal
+                UNION ALL
+                SELECT * FROM (SELECT q.ctid AS place, q.id, q.organization_id, q.pfa_id, q.commit_seq, q.priority, q.scheduled_at, q.sent_version
+                               FROM @extschema@.pfa_write_queue q
+                               WHERE q.organization_id = g.id AND q.in_line AND q.waits_for IS NULL AND q.priority = -10
+                                 AND (q.scheduled_at, q.commit_seq) > (coalesce(after_at[3 * g.turn], '-infinity'), coalesce(after_seq[3 * g.turn], 0)) AND q.status = 'pending'
+                               ORDER BY q.scheduled_at, q.commit_seq LIMIT g.slots FOR NO KEY UPDATE SKIP LOCKED) low) line
+            LIMIT g.slots) c
     ), judged AS MATERIALIZED (
-        SELECT h.*, row_number() OVER (PARTITION BY h.turn ORDER BY h.priority DESC, h.scheduled_at, h.commit_seq) AS place,
+        SELECT h.*, row_number() OVER (PARTITION BY h.turn ORDER BY h.priority DESC, h.scheduled_at, h.commit_seq) AS rank,
                EXISTS (SELECT FROM @extschema@.pfa_write_queue e
-                       WHERE e.organization_id = h.organization_id AND e.pfa_id = h.pfa_id AND e.commit_seq < h.commit_seq
-                         AND e.status IN ('pending', 'processing', 'conflict', 'failed'))
+                       WHERE e.organization_id = h.organization_id AND e.pfa_id = h.pfa_id AND e.unfinished AND NOT e.held
+                         AND e.id <> h.id AND (e.commit_seq < h.commit_seq OR e.status = 'processing'))
                OR EXISTS (SELECT FROM @extschema@.pfa_write_queue e
-                          WHERE e.organization_id = h.organization_id AND e.pfa_id = h.pfa_id AND e.status = 'processing') AS blocked
+                          WHERE e.organization_id = h.organization_id AND e.pfa_id = h.pfa_id AND e.unfinished AND e.held
+                            AND e.commit_seq < h.commit_seq) AS blocked
         FROM head h
     ), sent_back AS (
         UPDATE @extschema@.pfa_write_queue q SET waits_for = 'turn'
         FROM judged j WHERE q.id = j.id AND j.blocked
     ), taken AS (
+        -- by place, which cannot change while we hold the lock; a row that was changed just before we locked it is
+        -- not seen here, and its change was announced
         UPDATE @extschema@.pfa_write_queue q
-        SET status = 'processing', claim_token = nextval('@extschema@.pems_claim_order'), attempt = q.attempt + 1,
-            last_attempt_at = clock_timestamp(),
+        SET status = 'processing', claim_token = token, attempt = q.attempt + 1, last_attempt_at = clock_timestamp(),
             sent_version = CASE WHEN q.next_request = 'write' AND NOT q.outcome_unknown THEN j.version ELSE q.sent_version END
-        FROM (SELECT j.id, j.turn, j.place, m.version, m.deleted_at, m.data, b.sent_version AS previous_version
-              FROM judged j
-              JOIN @extschema@.pfa_write_queue b ON b.id = j.id
-              LEFT JOIN @extschema@.pfa_mirror m ON m.organization_id = j.organization_id AND m.pfa_id = j.pfa_id
-              WHERE NOT j.blocked) j
-        WHERE q.id = j.id
-        RETURNING q.*, j.turn, j.place, j.previous_version, j.version AS mirror_version,
+        FROM (SELECT h.place, h.rank, h.turn, h.sent_version AS previous_version, m.version, m.deleted_at, m.data
+              FROM judged h
+              LEFT JOIN @extschema@.pfa_mirror m ON m.organization_id = h.organization_id AND m.pfa_id = h.pfa_id
+              WHERE NOT h.blocked) j
+        WHERE q.ctid = j.place
+        RETURNING q.id, q.organization_id, q.pfa_id, q.operation, q.next_request, q.attempt, q.retry_count, q.max_retries,
+                  q.rounds, q.outcome_unknown, q.payload, q.base_version, q.modification_id, q.job_id, q.priority,
+                  q.scheduled_at, q.commit_seq, j.turn, j.rank, j.previous_version, j.version AS mirror_version,
                   j.deleted_at IS NOT NULL AS mirror_deleted,
                   CASE WHEN j.version <> q.base_version THEN j.data END AS mirror_data
+    ), noted AS (
+        INSERT INTO @extschema@.pems_claim (claim_token, item_ids) SELECT token, array_agg(t.id) FROM taken t HAVING count(*) > 0
     )
-    SELECT t.id, t.claim_token, t.organization_id, t.pfa_id, t.operation, t.next_request, t.attempt, t.retry_count,
+    SELECT t.id, token, t.organization_id, t.pfa_id, t.operation, t.next_request, t.attempt, t.retry_count,
            t.max_retries, t.rounds, t.outcome_unknown, t.previous_version, t.payload, t.base_version, t.mirror_version,
            t.mirror_deleted, m.created_by, m.change_reason, b.data,
            CASE WHEN b.data IS NOT NULL THEN
                @extschema@._pems_own_changes(t.organization_id, t.pfa_id, t.base_version, t.modification_id, m.created_by,
                    @extschema@._pems_disputed_keys(t.payload, b.data, t.mirror_data)) END,
-           t.mirror_data
+           t.mirror_data, t.modification_id, t.job_id, t.priority, t.scheduled_at, t.commit_seq
     FROM taken t
     LEFT JOIN @extschema@.pfa_modification m ON m.id = t.modification_id
     LEFT JOIN LATERAL (
         SELECT v.data FROM @extschema@.pems_mirror_version v
         WHERE t.mirror_version <> t.base_version
           AND v.organization_id = t.organization_id AND v.pfa_id = t.pfa_id AND v.version = t.base_version) b ON true
-    ORDER BY t.place, t.turn;
+    ORDER BY t.rank, t.turn;
 END
 $function$;
-
-COMMENT ON FUNCTION @extschema@._pems_claim(text[], integer[]) IS 'Internal: claims ready items, at most one per record, and returns what is needed to send them';
+COMMENT ON FUNCTION @extschema@._pems_claim(text[], integer[], timestamptz[], bigint[]) IS 'Internal: claims ready items behind these places in line, at most one per record, and returns what is needed to send them';
 
 /*
  * _pems_disputed_keys(payload, base_data, mirror_data): fields of an edit that would be in conflict if the author
@@ -267,21 +302,20 @@ $function$;
 COMMENT ON FUNCTION @extschema@._pems_own_changes(text, text, integer, text, text, text[]) IS 'Internal: which of these fields the author''s own earlier modifications changed last, with their values';
 
 /*
- * _pems_adopt(): takes up the items that a worker left in processing when it ended.  Nobody knows
+ * _pems_adopt_items(item_ids): takes up those of these items that are in processing.  Nobody knows
  * whether their writes arrived: each gets its line in the audit log, and the next request
  * for it is a read, two seconds from now, because PEMS may still be at it (the claim may be older than
  * the request).
- * Called once, before the first claim: there is one worker per database, so every claim
- * that is there belongs to a dead one.
  * Returns: number of items.
  */
-CREATE FUNCTION @extschema@._pems_adopt() RETURNS integer
+CREATE FUNCTION @extschema@._pems_adopt_items(item_ids text[]) RETURNS integer
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $function$
 DECLARE
     adopted integer;
 BEGIN
     WITH orphan AS (
-        SELECT q.id, q.next_request FROM @extschema@.pfa_write_queue q WHERE q.status = 'processing' FOR NO KEY UPDATE
+        SELECT q.id, q.next_request FROM @extschema@.pfa_write_queue q
+        WHERE q.id = ANY (item_ids) AND q.status = 'processing' FOR NO KEY UPDATE
     ), taken AS (
         UPDATE @extschema@.pfa_write_queue q
         SET status = 'pending', waits_for = 'time', claim_token = nextval('@extschema@.pems_claim_order'),
@@ -302,6 +336,33 @@ BEGIN
            t.error_code, t.last_error
     FROM taken t;
     GET DIAGNOSTICS adopted = ROW_COUNT;
+    RETURN adopted;
+END
+$function$;
+COMMENT ON FUNCTION @extschema@._pems_adopt_items(text[]) IS 'Internal: takes up those of these items that are in processing';
+
+/*
+ * _pems_adopt(): takes up the items that a worker left in processing when it ended.
+ * Called once, before the first claim: there is one worker per database, so every claim
+ * that is there belongs to a dead one.
+ *
+ * They stand in pems_claim.  If the statistics know of more in processing (an administrator's UPDATE, say), all that
+ * is unfinished is looked through.
+ * Returns: number of items.
+ */
+CREATE FUNCTION @extschema@._pems_adopt() RETURNS integer
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $function$
+DECLARE
+    claimed text[];
+    adopted integer;
+BEGIN
+    WITH dead AS (DELETE FROM @extschema@.pems_claim c RETURNING c.item_ids)
+    SELECT array_agg(DISTINCT i.id) INTO claimed FROM dead d CROSS JOIN LATERAL unnest(d.item_ids) i (id);
+    adopted := @extschema@._pems_adopt_items(claimed);
+    IF (SELECT s.processing FROM @extschema@._pems_sums(NULL, 'infinity', 'infinity') s) <> 0 THEN
+        adopted := adopted + @extschema@._pems_adopt_items(ARRAY(
+            SELECT q.id FROM @extschema@.pfa_write_queue q WHERE q.unfinished AND q.status = 'processing'));
+    END IF;
     RETURN adopted;
 END
 $function$;
@@ -341,12 +402,13 @@ BEGIN
     PERFORM pg_notify('pems_sync', (m.body || jsonb_build_object('at', @extschema@._pems_iso(clock_timestamp())))::text)
     FROM (
     WITH event AS (
-        SELECT q.organization_id, q.pfa_id, q.modification_id, q.job_id, o.error,
+        SELECT o.organization_id, o.pfa_id, o.modification_id, o.job_id, o.error,
                CASE o.verdict WHEN 'completed' THEN 'SYNC_SUCCESS' WHEN 'conflict' THEN 'SYNC_CONFLICT'
                               WHEN 'failed' THEN 'SYNC_FAILED' ELSE 'SYNC_RETRY' END AS type,
-               (SELECT c.id FROM @extschema@.pfa_sync_conflict c
-                WHERE o.verdict = 'conflict' AND c.item_id = q.id AND c.status = 'unresolved') AS conflict_id
-        FROM unnest(outcomes) o JOIN @extschema@.pfa_write_queue q ON q.id = o.item_id
+               CASE WHEN o.verdict = 'conflict' THEN (
+                   SELECT c.id FROM @extschema@.pfa_sync_conflict c
+                   WHERE c.item_id = o.item_id AND c.status = 'unresolved') END AS conflict_id
+        FROM unnest(outcomes) o
         WHERE o.verdict <> 'pending' OR o.delay_ms > 0
     ), batch AS (
         SELECT e.organization_id, jsonb_object_agg(e.type, e.n) AS counts, sum(e.n) AS n
@@ -361,10 +423,9 @@ BEGIN
                    'errorMessage', left(e.error, 1000))
         FROM event e JOIN batch b ON b.organization_id = e.organization_id AND b.n <= 20
         UNION ALL
-        SELECT jsonb_build_object('type', 'SYNC_PAUSED', 'organizationId', q.organization_id,
+        SELECT jsonb_build_object('type', 'SYNC_PAUSED', 'organizationId', o.organization_id,
                    'errorMessage', left(min(o.error), 1000))
-        FROM unnest(outcomes) o JOIN @extschema@.pfa_write_queue q ON q.id = o.item_id
-        WHERE o.pause GROUP BY q.organization_id
+        FROM unnest(outcomes) o WHERE o.pause GROUP BY o.organization_id
     )
     SELECT e.body FROM message e) m;
 END
@@ -396,13 +457,13 @@ DECLARE
     deleted          boolean[];
 BEGIN
     WITH next AS MATERIALIZED (
-        SELECT q.organization_id, q.pfa_id, o.pems_version AS version, coalesce(o.mirror_deleted, false) AS deleted,
+        SELECT o.organization_id, o.pfa_id, o.pems_version AS version, coalesce(o.mirror_deleted, false) AS deleted,
                CASE WHEN o.mirror_patch IS NOT NULL THEN @extschema@._pems_apply_delta(m.data, o.mirror_patch)
                     ELSE coalesce(o.mirror_data, m.data) END AS data,
-               o.verdict = 'completed' AND (o.event_type = 'WRITE_ATTEMPT' OR q.next_request = 'refresh') AS ours, q.modification_id
+               o.verdict = 'completed' AND (o.event_type = 'WRITE_ATTEMPT' OR o.step = 'refresh') AS ours,
+               o.modification_id, o.created_by, o.change_reason
         FROM unnest(outcomes) o
-        JOIN @extschema@.pfa_write_queue q ON q.id = o.item_id
-        LEFT JOIN @extschema@.pfa_mirror m ON m.organization_id = q.organization_id AND m.pfa_id = q.pfa_id
+        LEFT JOIN @extschema@.pfa_mirror m ON m.organization_id = o.organization_id AND m.pfa_id = o.pfa_id
         WHERE o.pems_version IS NOT NULL
           AND (o.mirror_patch IS NOT NULL OR o.mirror_data IS NOT NULL OR o.mirror_deleted)
           AND (m.version IS NOT DISTINCT FROM o.seen_version OR (m.version < o.pems_version AND o.mirror_patch IS NULL))
@@ -410,9 +471,9 @@ BEGIN
         INSERT INTO @extschema@.pems_mirror_version AS v
             (organization_id, pfa_id, version, data, source, modification_id, changed_by, change_reason)
         SELECT n.organization_id, n.pfa_id, n.version, n.data, CASE WHEN n.ours THEN 'write' ELSE 'pems' END,
-               CASE WHEN n.ours THEN n.modification_id END, CASE WHEN n.ours THEN d.created_by END,
-               CASE WHEN n.ours THEN d.change_reason END
-        FROM next n LEFT JOIN @extschema@.pfa_modification d ON d.id = n.modification_id
+               CASE WHEN n.ours THEN n.modification_id END, CASE WHEN n.ours THEN n.created_by END,
+               CASE WHEN n.ours THEN n.change_reason END
+        FROM next n
         WHERE n.data IS NOT NULL
         ON CONFLICT (organization_id, pfa_id, version) DO UPDATE
             SET data = excluded.data, source = excluded.source, modification_id = excluded.modification_id,
@@ -428,20 +489,24 @@ BEGIN
     -- A write whose answer was lost turned out to be in PEMS: the version that showed it is the one to look at
     -- when the author's next edit asks which changes were the author's own.  Where more than one version was
     -- made meanwhile, it may as well have been somebody else who set the same values.
-    UPDATE @extschema@.pems_mirror_version v SET modification_id = q.modification_id
+    UPDATE @extschema@.pems_mirror_version v SET modification_id = o.modification_id
     FROM unnest(outcomes) o JOIN @extschema@.pfa_write_queue q ON q.id = o.item_id
-    WHERE o.event_type = 'SYNCED_WITHOUT_REQUEST' AND q.outcome_unknown
-      AND v.organization_id = q.organization_id AND v.pfa_id = q.pfa_id AND v.version = o.pems_version
+    WHERE o.event_type = 'SYNCED_WITHOUT_REQUEST' AND o.was_unknown
+      AND v.organization_id = o.organization_id AND v.pfa_id = o.pfa_id AND v.version = o.pems_version
       AND v.version = q.sent_version + 1 AND v.modification_id IS NULL;
 END
 $function$;
 COMMENT ON FUNCTION @extschema@._pems_record_mirrors(@extschema@._pems_outcome[]) IS 'Internal: mirror and version history after a batch';
 
 /*
- * _pems_record_items(outcomes): queue, conflicts and audit log after a batch.
+ * _pems_record_items(outcomes): queue and audit log after a batch.  An outcome whose claim token is no longer the
+ * item's is not ours: somebody else has taken the item up, and has written the audit line for that attempt.
+ * Returns: the outcomes that are ours; NULL: none.
  */
-CREATE FUNCTION @extschema@._pems_record_items(outcomes @extschema@._pems_outcome[]) RETURNS void
+CREATE FUNCTION @extschema@._pems_record_items(outcomes @extschema@._pems_outcome[]) RETURNS @extschema@._pems_outcome[]
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $function$
+DECLARE
+    mine @extschema@._pems_outcome[];
 BEGIN
     WITH changed AS (
         UPDATE @extschema@.pfa_write_queue q
@@ -452,47 +517,57 @@ BEGIN
             retry_count = o.retry_count, rounds = o.rounds, error_code = o.error_code, last_error = o.error,
             sent_version = CASE WHEN o.next_request = 'refresh' THEN coalesce(o.pems_version, q.sent_version) ELSE q.sent_version END,
             completed_at = CASE WHEN o.verdict IN ('completed', 'failed') THEN clock_timestamp() END
-        FROM unnest(outcomes) o WHERE q.id = o.item_id
-        RETURNING q.*, o
-    ), found AS (
+        FROM unnest(outcomes) o
+        WHERE q.id = o.item_id AND q.claim_token = o.claim_token AND q.status = 'processing'
+        RETURNING o, o.*
+    ), line AS (
+        INSERT INTO @extschema@.pems_audit_log
+            (event_type, organization_id, pfa_id, modification_id, item_id, job_id, actor, attempt, http_method,
+             path, http_status, latency_ms, request, response, error_code, error)
+        SELECT c.event_type, c.organization_id, c.pfa_id, c.modification_id, c.item_id, c.job_id, 'pems_sync', c.attempt,
+               c.http_method, c.path, c.http_status, c.latency_ms, c.request, c.response, c.error_code, c.error
+        FROM changed c WHERE c.event_type IS NOT NULL
+    )
+    SELECT array_agg(c.o) INTO mine FROM changed c;
+    RETURN mine;
+END
+$function$;
+COMMENT ON FUNCTION @extschema@._pems_record_items(@extschema@._pems_outcome[]) IS 'Internal: queue and audit log after a batch; returns the outcomes whose items are still ours';
+
+/*
+ * _pems_record_conflicts(outcomes): the conflicts that a batch ran into, with their lines in the audit log.
+ */
+CREATE FUNCTION @extschema@._pems_record_conflicts(outcomes @extschema@._pems_outcome[]) RETURNS void
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $function$
+BEGIN
+    WITH found AS (
         INSERT INTO @extschema@.pfa_sync_conflict
             (pfa_id, organization_id, modification_id, item_id, local_version, pems_version, base_data, local_data,
              pems_data, conflict_fields, kind, previous_conflict_id)
-        SELECT c.pfa_id, c.organization_id, c.modification_id, c.id, c.base_version, coalesce(d.version, m.version), b.data, c.payload,
-               CASE WHEN (c.o).conflict_kind <> 'deleted_in_pems' THEN coalesce(d.data, m.data) END,
-               coalesce((c.o).conflict_fields, '[]'), (c.o).conflict_kind,
+        SELECT q.pfa_id, q.organization_id, q.modification_id, q.id, q.base_version, coalesce(d.version, m.version), b.data, q.payload,
+               CASE WHEN o.conflict_kind <> 'deleted_in_pems' THEN coalesce(d.data, m.data) END,
+               coalesce(o.conflict_fields, '[]'), o.conflict_kind,
                (SELECT max(p.id) FROM @extschema@.pfa_sync_conflict p
-                WHERE p.modification_id = c.modification_id AND p.item_id = c.id)
-        FROM changed c
-        LEFT JOIN @extschema@.pfa_mirror m ON m.organization_id = c.organization_id AND m.pfa_id = c.pfa_id
+                WHERE p.modification_id = q.modification_id AND p.item_id = q.id)
+        FROM unnest(outcomes) o JOIN @extschema@.pfa_write_queue q ON q.id = o.item_id
+        LEFT JOIN @extschema@.pfa_mirror m ON m.organization_id = q.organization_id AND m.pfa_id = q.pfa_id
         LEFT JOIN @extschema@.pems_mirror_version b
-             ON b.organization_id = c.organization_id AND b.pfa_id = c.pfa_id AND b.version = c.base_version
+             ON b.organization_id = q.organization_id AND b.pfa_id = q.pfa_id AND b.version = q.base_version
         -- the version that was decided on, and that the user will have seen; the mirror may have moved on since
         LEFT JOIN @extschema@.pems_mirror_version d
-             ON d.organization_id = c.organization_id AND d.pfa_id = c.pfa_id
-            AND d.version = coalesce((c.o).pems_version, (c.o).seen_version)
-        WHERE c.status = 'conflict'
-        RETURNING *
-    ), line AS (
-        SELECT c.organization_id, c.pfa_id, c.modification_id, c.id, c.job_id, (c.o).*, NULL::text AS conflict_id
-        FROM changed c WHERE (c.o).event_type IS NOT NULL
-        UNION ALL
-        SELECT c.organization_id, c.pfa_id, c.modification_id, c.id, c.job_id, (c.o).*, f.id
-        FROM changed c JOIN found f ON f.item_id = c.id
+             ON d.organization_id = q.organization_id AND d.pfa_id = q.pfa_id
+            AND d.version = coalesce(o.pems_version, o.seen_version)
+        WHERE o.verdict = 'conflict'
+        RETURNING id, item_id
     )
     INSERT INTO @extschema@.pems_audit_log
-        (event_type, organization_id, pfa_id, modification_id, item_id, job_id, conflict_id, actor, attempt, http_method,
-         path, http_status, latency_ms, request, response, error_code, error)
-    SELECT CASE WHEN l.conflict_id IS NULL THEN l.event_type ELSE 'CONFLICT_DETECTED' END, l.organization_id, l.pfa_id,
-           l.modification_id, l.id, l.job_id, l.conflict_id, 'pems_sync',
-           CASE WHEN l.conflict_id IS NULL THEN l.attempt END, CASE WHEN l.conflict_id IS NULL THEN l.http_method END,
-           CASE WHEN l.conflict_id IS NULL THEN l.path END, CASE WHEN l.conflict_id IS NULL THEN l.http_status END,
-           CASE WHEN l.conflict_id IS NULL THEN l.latency_ms END, CASE WHEN l.conflict_id IS NULL THEN l.request END,
-           CASE WHEN l.conflict_id IS NULL THEN l.response END, l.error_code, l.error
-    FROM line l;
+        (event_type, organization_id, pfa_id, modification_id, item_id, job_id, conflict_id, actor, error_code, error)
+    SELECT 'CONFLICT_DETECTED', o.organization_id, o.pfa_id, o.modification_id, o.item_id, o.job_id, f.id, 'pems_sync',
+           o.error_code, o.error
+    FROM found f JOIN unnest(outcomes) o ON o.item_id = f.item_id;
 END
 $function$;
-COMMENT ON FUNCTION @extschema@._pems_record_items(@extschema@._pems_outcome[]) IS 'Internal: queue, conflicts and audit log after a batch';
+COMMENT ON FUNCTION @extschema@._pems_record_conflicts(@extschema@._pems_outcome[]) IS 'Internal: the conflicts of a batch';
 
 /*
  * _pems_record_pauses(outcomes): PEMS refused the credential of an organization: it is paused,
@@ -505,9 +580,8 @@ DECLARE
 BEGIN
     FOR paused IN
         INSERT INTO @extschema@.pems_pause (organization_id, cause, reason, paused_by)
-        SELECT q.organization_id, 'credential', min(o.error), 'pems_sync'
-        FROM unnest(outcomes) o JOIN @extschema@.pfa_write_queue q ON q.id = o.item_id
-        WHERE o.pause GROUP BY q.organization_id
+        SELECT o.organization_id, 'credential', min(o.error), 'pems_sync'
+        FROM unnest(outcomes) o WHERE o.pause GROUP BY o.organization_id
         ON CONFLICT (organization_id, cause) DO NOTHING
         RETURNING organization_id, reason
     LOOP
@@ -521,22 +595,12 @@ $function$;
 COMMENT ON FUNCTION @extschema@._pems_record_pauses(@extschema@._pems_outcome[]) IS 'Internal: pauses organizations whose credential PEMS refused';
 
 /*
- * _pems_recordable(outcomes, careful): the outcomes that may be recorded now.  An outcome whose claim
- * token is no longer the item's is not ours: somebody else has taken the item up, and has written the
- * audit line for that attempt.  careful: nor are those whose modification or mirror another session
- * has locked; the locks of the others are taken.
+ * _pems_unlocked(outcomes): those outcomes of which no other session has the item, its modification or its mirror
+ * locked; the locks are taken.
  */
-CREATE FUNCTION @extschema@._pems_recordable(outcomes @extschema@._pems_outcome[], careful boolean)
-RETURNS @extschema@._pems_outcome[]
+CREATE FUNCTION @extschema@._pems_unlocked(outcomes @extschema@._pems_outcome[]) RETURNS @extschema@._pems_outcome[]
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $function$
 BEGIN
-    -- locked, so that nobody takes an item up between this look and the recording
-    IF NOT careful THEN
-        RETURN (SELECT array_agg(l.o) FROM (
-            SELECT o FROM unnest(outcomes) o
-            JOIN @extschema@.pfa_write_queue q ON q.id = o.item_id AND q.claim_token = o.claim_token AND q.status = 'processing'
-            FOR NO KEY UPDATE OF q) l);
-    END IF;
     RETURN (SELECT array_agg(l.o) FROM (
         SELECT o FROM unnest(outcomes) o
         JOIN @extschema@.pfa_write_queue q ON q.id = o.item_id AND q.claim_token = o.claim_token AND q.status = 'processing'
@@ -550,44 +614,49 @@ BEGIN
         FOR NO KEY UPDATE OF q SKIP LOCKED) l);
 END
 $function$;
-COMMENT ON FUNCTION @extschema@._pems_recordable(@extschema@._pems_outcome[], boolean) IS 'Internal: the outcomes of a batch that may be recorded now';
+COMMENT ON FUNCTION @extschema@._pems_unlocked(@extschema@._pems_outcome[]) IS 'Internal: the outcomes of a batch that no other session stands in the way of';
 
 /*
- * _pems_record(outcomes, careful): records what became of claimed items, in one transaction: mirror and
- * history, queue, conflicts, audit log, modifications, whose turn it is next, notifications.
- * careful: leave out what other sessions have locked instead of waiting for them.
+ * _pems_record(outcomes, careful, landed): records what became of claimed items, in one transaction: queue, audit
+ * log, mirror and history, conflicts, modifications, whose turn it is next, notifications.
+ *
+ * Parameters:
+ *   careful  leave out what other sessions have locked instead of waiting for them
+ *   landed   claims of which all outcomes were recorded before this call
  * Returns: ids of the items that are done with (recorded, or no longer ours), in the order of outcomes.
  */
-CREATE FUNCTION @extschema@._pems_record(outcomes @extschema@._pems_outcome[], careful boolean) RETURNS text[]
+CREATE FUNCTION @extschema@._pems_record(outcomes @extschema@._pems_outcome[], careful boolean, landed bigint[] DEFAULT '{}') RETURNS text[]
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $function$
 DECLARE
-    mine CONSTANT @extschema@._pems_outcome[] := @extschema@._pems_recordable(outcomes, careful);
+    mine @extschema@._pems_outcome[] := CASE WHEN careful THEN @extschema@._pems_unlocked(outcomes) ELSE outcomes END;
 BEGIN
+    DELETE FROM @extschema@.pems_claim c WHERE c.claim_token = ANY (landed);
+    mine := @extschema@._pems_record_items(mine);
     IF mine IS NOT NULL THEN
         PERFORM @extschema@._pems_record_mirrors(mine);
-        PERFORM @extschema@._pems_record_items(mine);
-        PERFORM @extschema@._pems_record_pauses(mine);
+        PERFORM @extschema@._pems_record_conflicts(mine) WHERE EXISTS (SELECT FROM unnest(mine) o WHERE o.verdict = 'conflict');
+        PERFORM @extschema@._pems_record_pauses(mine) WHERE EXISTS (SELECT FROM unnest(mine) o WHERE o.pause);
 
-        PERFORM @extschema@._pems_host_mark(array_agg(q.modification_id),
+        PERFORM @extschema@._pems_host_mark(array_agg(o.modification_id),
                     array_agg(CASE o.verdict WHEN 'completed' THEN 'synced' WHEN 'pending' THEN 'queued' ELSE o.verdict END),
                     array_agg(CASE WHEN o.verdict = 'completed' THEN o.pems_version END),
                     array_agg(o.error))
-        FROM unnest(mine) o JOIN @extschema@.pfa_write_queue q ON q.id = o.item_id
+        FROM unnest(mine) o
         WHERE o.verdict <> 'pending' OR o.delay_ms > 0
         HAVING count(*) > 0;
 
-        PERFORM @extschema@._pems_settle(array_agg(q.organization_id), array_agg(q.pfa_id))
-        FROM unnest(mine) o JOIN @extschema@.pfa_write_queue q ON q.id = o.item_id
-        HAVING count(*) > 0;
-
+        PERFORM @extschema@._pems_settle(array_agg(o.organization_id), array_agg(o.pfa_id)) FROM unnest(mine) o;
         PERFORM @extschema@._pems_notify(mine);
+    END IF;
+    IF NOT careful THEN
+        RETURN (SELECT array_agg(o.item_id ORDER BY o.ordinality) FROM unnest(outcomes) WITH ORDINALITY o);
     END IF;
     RETURN (SELECT array_agg(o.item_id ORDER BY o.ordinality) FROM unnest(outcomes) WITH ORDINALITY o
             WHERE NOT EXISTS (SELECT FROM @extschema@.pfa_write_queue q
                               WHERE q.id = o.item_id AND q.claim_token = o.claim_token AND q.status = 'processing'));
 END
 $function$;
-COMMENT ON FUNCTION @extschema@._pems_record(@extschema@._pems_outcome[], boolean) IS 'Internal: records what became of claimed items; returns the ids of those that are done with';
+COMMENT ON FUNCTION @extschema@._pems_record(@extschema@._pems_outcome[], boolean, bigint[]) IS 'Internal: records what became of claimed items; returns the ids of those that are done with';
 
 /*
  * _pems_quarantine(outcome, problem): the outcome of an item cannot be recorded,

@@ -100,14 +100,19 @@ $function$;
 COMMENT ON FUNCTION @extschema@._pems_warn_if_idle() IS 'Internal: WARNING when the worker is not running';
 
 /*
- * _pems_estimate(organization_id): when what waits now will probably be done: the pending
- * items at the rate limit, or at 1000 per second without one.
+ * _pems_estimate(organization_id): when what waits now will probably be done: the pending items at the rate limit, or
+ * at 1000 per second without one.  From the folded statistics and at most 200 differences that are not folded yet: a
+ * busy database has thousands of those, and each commit would add them all up.
  */
 CREATE FUNCTION @extschema@._pems_estimate(organization_id text) RETURNS timestamptz
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $function$
-    SELECT clock_timestamp() + make_interval(secs => coalesce(sum(s.pending + s.processing), 0)::double precision
+    SELECT clock_timestamp() + make_interval(secs => greatest(0, coalesce(sum(w.waiting), 0))::double precision
                / coalesce(nullif(@extschema@._pems_setting('rate_limit')::integer, 0), 1000))
-    FROM @extschema@.pems_sync_stats s WHERE s.organization_id = $1 AND (s.hour = '-infinity' OR NOT s.folded)
+    FROM (SELECT s.pending + s.processing AS waiting FROM @extschema@.pems_sync_stats s
+          WHERE s.folded AND s.organization_id = $1 AND s.hour = '-infinity'
+          UNION ALL
+          (SELECT CASE WHEN d.organization_id = $1 THEN d.pending + d.processing END FROM @extschema@.pems_sync_stats d
+           WHERE NOT d.folded AND d.transaction >= @extschema@._pems_folded_until() LIMIT 200)) w
 $function$;
 COMMENT ON FUNCTION @extschema@._pems_estimate(text) IS 'Internal: when what waits now will probably be done';
 
@@ -174,7 +179,7 @@ BEGIN
         SELECT true AS found, l.id, l.pfa_id, l.operation, l.delta, l.base_version, l.created_by, l.created_at,
                -- an application that sets sync_status back does not take an item out of the queue
                CASE WHEN EXISTS (SELECT FROM @extschema@.pfa_write_queue q WHERE q.modification_id = l.id
-                                 AND q.status IN ('pending', 'processing', 'conflict', 'failed'))
+                                 AND q.unfinished)
                     THEN 'queued' ELSE l.sync_status END AS sync_status
         FROM locked l WHERE modification_ids IS NOT NULL OR l.sync_status = 'draft'
         UNION ALL
@@ -192,7 +197,7 @@ BEGIN
         SELECT c.*, row_number() OVER (PARTITION BY c.pfa_id ORDER BY c.created_at, c.id) > 1 OR EXISTS (
                    SELECT FROM @extschema@.pfa_write_queue e
                    WHERE e.organization_id = organization AND e.pfa_id = c.pfa_id
-                     AND e.status IN ('pending', 'processing', 'conflict', 'failed')) AS held
+                     AND e.unfinished) AS held
         FROM checked c WHERE c.problem IS NULL
         ORDER BY c.created_at, c.id
     ), queued AS (

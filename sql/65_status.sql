@@ -52,7 +52,8 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $function$
           WHERE n.folded AND n.organization_id = coalesce(organization, '*') AND n.hour = '-infinity' AND since > '-infinity'
           UNION ALL
           SELECT d.* FROM @extschema@.pems_sync_stats d
-          WHERE NOT d.folded AND (organization IS NULL OR d.organization_id = organization)) s
+          WHERE NOT d.folded AND d.transaction >= @extschema@._pems_folded_until()
+            AND (organization IS NULL OR d.organization_id = organization)) s
 $function$;
 COMMENT ON FUNCTION @extschema@._pems_sums(text, timestamptz, timestamptz) IS 'Internal: what stands now, and what completed in a window, of one organization or all';
 
@@ -104,9 +105,10 @@ BEGIN
     SELECT CASE WHEN sums.pending > 0 AND NOT EXISTS (
                SELECT FROM @extschema@.pems_pause p WHERE p.organization_id IN (organization, '*')) THEN coalesce(
                (SELECT clock_timestamp() WHERE EXISTS (SELECT FROM @extschema@.pfa_write_queue q
-                WHERE q.status = 'pending' AND q.waits_for IS NULL AND (organization IS NULL OR q.organization_id = organization))),
+                WHERE q.in_line AND q.status = 'pending' AND q.waits_for IS NULL
+                  AND (organization IS NULL OR q.organization_id = organization))),
                (SELECT q.scheduled_at FROM @extschema@.pfa_write_queue q
-                WHERE q.status = 'pending' AND q.waits_for = 'time' AND (organization IS NULL OR q.organization_id = organization)
+                WHERE q.in_line AND q.waits_for = 'time' AND (organization IS NULL OR q.organization_id = organization)
                 ORDER BY q.scheduled_at LIMIT 1)) END
     INTO next_at;
     age := coalesce(extract(epoch FROM clock_timestamp() - oldest), 0);
@@ -124,22 +126,22 @@ $function$;
 COMMENT ON FUNCTION @extschema@.pems_sync_status(text, text, timestamptz, timestamptz) IS 'How things stand: {totalQueued, processing, completed, failed, conflicts, held, avgSyncTime, lastSyncAt, nextSyncAt, health, paused, oldestQueuedSeconds}, with status also items. Errors: P0002, 22023.';
 
 /*
- * _pems_oldest_pending(organization): when the item was queued that waits longest.  Jumps from
- * organization to organization along the index instead of reading all that waits.
+ * _pems_oldest_pending(organization): when the item was queued that waits longest.  Of each organization that has
+ * something pending, according to the statistics, only the first in commit order is looked at (which the planner would
+ * rather sort for).
  */
 CREATE FUNCTION @extschema@._pems_oldest_pending(organization text) RETURNS timestamptz
-LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $function$
-    WITH RECURSIVE oldest AS (
-        (SELECT q.organization_id, q.created_at FROM @extschema@.pfa_write_queue q
-         WHERE q.status = 'pending' AND (organization IS NULL OR q.organization_id = organization)
-         ORDER BY q.organization_id, q.created_at LIMIT 1)
-        UNION ALL
-        SELECT n.organization_id, n.created_at FROM oldest o CROSS JOIN LATERAL (
-            SELECT q.organization_id, q.created_at FROM @extschema@.pfa_write_queue q
-            WHERE q.status = 'pending' AND organization IS NULL AND q.organization_id > o.organization_id
-            ORDER BY q.organization_id, q.created_at LIMIT 1) n
-    )
-    SELECT min(o.created_at) FROM oldest o
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp SET enable_sort = off SET enable_bitmapscan = off AS $function$
+    SELECT min(f.created_at) FROM (
+        SELECT s.organization_id FROM @extschema@.pems_sync_stats s
+        WHERE (s.folded AND s.hour = '-infinity' AND s.organization_id <> '*' AND s.pending > 0
+               OR NOT s.folded AND s.transaction >= @extschema@._pems_folded_until() AND s.pending > 0)
+          AND (organization IS NULL OR s.organization_id = organization)
+        GROUP BY s.organization_id) o
+    CROSS JOIN LATERAL (
+        SELECT q.created_at FROM @extschema@.pfa_write_queue q
+        WHERE q.organization_id = o.organization_id AND q.unfinished AND q.status = 'pending'
+        ORDER BY q.commit_seq LIMIT 1) f
 $function$;
 COMMENT ON FUNCTION @extschema@._pems_oldest_pending(text) IS 'Internal: when the item was queued that waits longest';
 
@@ -176,10 +178,11 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $function$
         SELECT DISTINCT u.id FROM unnest(pfa_ids) u (id)
     ), head AS (
         SELECT h.* FROM wanted w CROSS JOIN LATERAL (
-            SELECT q.* FROM @extschema@.pfa_write_queue q
-            WHERE q.organization_id = organization AND q.pfa_id = w.id
-              AND q.status IN ('pending', 'processing', 'conflict', 'failed')
-            ORDER BY q.commit_seq LIMIT 1) h
+            SELECT f.* FROM (VALUES (false), (true)) AS k (held) CROSS JOIN LATERAL (
+                SELECT q.* FROM @extschema@.pfa_write_queue q
+                WHERE q.organization_id = organization AND q.pfa_id = w.id AND q.unfinished AND q.held = k.held
+                ORDER BY q.commit_seq LIMIT 1) f
+            ORDER BY f.commit_seq LIMIT 1) h
     ), draft AS (
         SELECT DISTINCT ON (m.pfa_id) m.pfa_id, m.id, m.created_at FROM @extschema@.pfa_modification m
         WHERE m.organization_id = organization AND m.sync_status = 'draft' AND m.pfa_id = ANY (pfa_ids)
@@ -197,7 +200,7 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $function$
            h.last_error, c.id, h.modification_id,
            (SELECT count(*) FROM (SELECT FROM @extschema@.pfa_write_queue l
                 WHERE l.organization_id = h.organization_id AND l.pfa_id = h.pfa_id AND l.commit_seq > h.commit_seq
-                  AND l.status IN ('pending', 'processing', 'conflict', 'failed') LIMIT 100) behind)
+                  AND l.unfinished LIMIT 100) behind)
     FROM head h
     LEFT JOIN @extschema@.pfa_sync_conflict c ON c.item_id = h.id AND c.status = 'unresolved'
     UNION ALL

@@ -7,13 +7,15 @@ CREATE VIEW @extschema@.pems_queue AS
            q.scheduled_at, q.retry_count, q.max_retries, q.outcome_unknown, q.error_code, q.last_error,
            q.created_at, q.last_attempt_at, q.job_id,
            CASE WHEN q.status = 'pending' THEN (
-               SELECT e.id FROM @extschema@.pfa_write_queue e
-               WHERE e.organization_id = q.organization_id AND e.pfa_id = q.pfa_id AND e.commit_seq < q.commit_seq
-                 AND e.status IN ('pending', 'processing', 'conflict', 'failed')
-               ORDER BY e.commit_seq DESC LIMIT 1) END AS held_by,
+               SELECT f.id FROM (VALUES (false), (true)) AS k (held) CROSS JOIN LATERAL (
+                   SELECT e.id, e.commit_seq FROM @extschema@.pfa_write_queue e
+                   WHERE e.organization_id = q.organization_id AND e.pfa_id = q.pfa_id AND e.unfinished AND e.held = k.held
+                     AND e.commit_seq < q.commit_seq
+                   ORDER BY e.commit_seq DESC LIMIT 1) f
+               ORDER BY f.commit_seq DESC LIMIT 1) END AS held_by,
            q.payload
     FROM @extschema@.pfa_write_queue q
-    WHERE q.status IN ('pending', 'processing', 'conflict', 'failed');
+    WHERE q.unfinished;
 COMMENT ON VIEW @extschema@.pems_queue IS 'Unfinished items. held_by: the earlier item of the same PFA record that this one waits for.';
 
 CREATE VIEW @extschema@.pems_dead_letters AS

@@ -48,6 +48,7 @@ GRANT SELECT, INSERT, UPDATE, DELETE ON
     @extschema@.pfa_write_queue, @extschema@.pems_recheck, @extschema@.pfa_sync_conflict, @extschema@.pems_mirror_version,
     @extschema@.pems_sync_job, @extschema@.pems_sync_stats, @extschema@.pems_credential, @extschema@.pems_pause
     TO pems_sync_worker;
+GRANT SELECT, INSERT, DELETE ON @extschema@.pems_claim TO pems_sync_worker;
 GRANT SELECT, INSERT ON @extschema@.pems_audit_log, @extschema@.pems_audit_log_default TO pems_sync_worker;
 GRANT SELECT ON @extschema@.pems_control, @extschema@.pems_field TO pems_sync_worker;
 GRANT USAGE ON SEQUENCE @extschema@.pems_commit_order, @extschema@.pems_claim_order TO pems_sync_worker;

@@ -9,7 +9,7 @@ DO $dump$
 DECLARE
     name text;
 BEGIN
-    FOREACH name IN ARRAY ARRAY['pfa_write_queue', 'pems_recheck', 'pfa_sync_conflict', 'pems_mirror_version',
+    FOREACH name IN ARRAY ARRAY['pfa_write_queue', 'pems_claim', 'pems_recheck', 'pfa_sync_conflict', 'pems_mirror_version',
         'pems_audit_log_default', 'pems_sync_job', 'pems_credential', 'pems_pause', 'pems_control',
         'pems_commit_order', 'pems_claim_order']
     LOOP

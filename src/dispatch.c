@@ -38,6 +38,19 @@
 #define RETRY_PAUSE_MS 1000
 /* While the extension or its attachment is missing: how often to look. */
 #define LOOK_AGAIN_MS 1000
+/*
+ * Claimed items that have not started are a stock from which requests start without a transaction.
+ * While there is some, answers are collected: at most this long, so that the few that come from a
+ * slow PEMS are not kept waiting.
+ */
+#define COLLECT_US 10000
+/*
+ * Now and then a claim looks from the start of the line again, for what a session had locked and
+ * let go without a change.  Where that takes long (a transaction keeps finished items from being
+ * vacuumed), it is done more rarely: at most one part in so many of the time.
+ */
+#define SWEEP_US    1000000
+#define SWEEP_SHARE 50
 /* A request that takes longer shows its modification as syncing. */
 #define SLOW_US        250000
 #define MAINTENANCE_US (INT64_C(60) * 1000000)
@@ -46,6 +59,7 @@
 typedef struct Batch
 {
 	MemoryContext memory;
+	int64 claim_token;
 	int left; /* deliveries that are not recorded */
 } Batch;
 
@@ -84,6 +98,13 @@ static int64 next_maintenance_us = 0;
 static int64 not_before_us = 0; /* after a failed transaction */
 static int64 next_stuck_us = 0; /* when to try the stuck ones again */
 static bool adopted = false;    /* what a predecessor left was taken up */
+static int64 next_sweep_us = 0;
+static int64 exchange_wanted_us =
+	0; /* since when there is something to record or to look at; 0: there is not */
+static bool look_wanted = false; /* by a turn that went on collecting */
+static int64 *landed = NULL;     /* claims of which everything is recorded */
+static int landed_count = 0;
+static int landed_room = 0;
 static int64 request_count = 0;
 static char last_error[PEMS_WORKER_ERROR_SIZE];
 
@@ -142,13 +163,27 @@ pause_after_failure(void)
 }
 
 static void
+note_landed(int64 claim_token)
+{
+	if (landed_count == landed_room)
+	{
+		landed_room = Max(64, landed_room * 2);
+		landed = landed ? repalloc(landed, landed_room * sizeof(int64))
+						: MemoryContextAlloc(TopMemoryContext, landed_room * sizeof(int64));
+	}
+	landed[landed_count++] = claim_token;
+}
+
+static void
 release_parcel(Parcel *parcel)
 {
 	Batch *batch = parcel->batch;
 
 	parcel->delivery.organization->endpoint->in_hand--;
-	if (--batch->left == 0)
-		MemoryContextDelete(batch->memory);
+	if (--batch->left > 0)
+		return;
+	note_landed(batch->claim_token);
+	MemoryContextDelete(batch->memory);
 }
 
 /* --- client --- */
@@ -241,6 +276,7 @@ forget_everything(void)
 	free_batches(&flying);
 	free_batches(&finished);
 	free_batches(&stuck);
+	landed_count = 0;
 	pems_roster_clear();
 	if (catalogue_loaded)
 		pems_field_free_catalogue(&catalogue);
@@ -375,8 +411,6 @@ collect(void)
 	PemsAnswer answer;
 	int64 now;
 
-	for (PemsEndpoint *endpoint = pems_roster_endpoints(); endpoint; endpoint = endpoint->next)
-		endpoint->finished = 0;
 	pems_client_drive(client);
 	while (pems_client_next(client, &owner, &answer))
 	{
@@ -386,6 +420,8 @@ collect(void)
 		pems_delivery_finish(&parcel->delivery, &answer, now);
 		pems_protocol_free_answer(&answer);
 		parcel->delivery.organization->endpoint->finished++;
+		if (parcel->delivery.result.transition.pause_organization)
+			parcel->delivery.organization->refused = true;
 		list_remove(&flying, parcel);
 		list_add(&finished, parcel);
 	}
@@ -413,14 +449,18 @@ log_breakers(int64 now)
 
 /* --- how much may be claimed --- */
 
-/* An endpoint that hangs must leave slots for the others. */
+/*
+ * An endpoint that hangs must leave slots for the others.  Those in hand that are finished make
+ * room, and as many again are the stock for the next moment.
+ */
 static int
 slots_of(const PemsEndpoint *endpoint)
 {
 	int share =
 		pems_roster_endpoint_count() > 1 ? Max(1, pems_max_in_flight * 3 / 4) : pems_max_in_flight;
 
-	return share + Min(endpoint->finished, pems_batch_size) - endpoint->in_hand;
+	return share + endpoint->finished + Min(endpoint->finished, pems_batch_size) -
+		   endpoint->in_hand;
 }
 
 static int
@@ -437,7 +477,16 @@ static bool
 can_claim_for(const PemsOrganization *organization, const PemsEndpoint *endpoint)
 {
 	return organization->endpoint == endpoint && organization->listed &&
-		   organization->token != NULL && organization->maybe_ready;
+		   organization->token != NULL && !organization->refused && organization->maybe_ready;
+}
+
+static PemsGrant
+grant_to(const char *organization_id, int slots)
+{
+	PemsGrant grant = {.organization_id = organization_id, .slots = slots};
+
+	memcpy(grant.after, pems_roster_find(organization_id)->after, sizeof(grant.after));
+	return grant;
 }
 
 /* Divide what the endpoint can take among its organizations, in turn. */
@@ -462,7 +511,7 @@ grant_for_endpoint(PemsEndpoint *endpoint, int capacity, PemsGrant *grants)
 	pems_limiter_share(capacity, count, wanted, &endpoint->cursor, shares);
 	for (int i = 0; i < count; i++)
 		if (shares[i] > 0)
-			grants[given++] = (PemsGrant){grants[i].organization_id, shares[i]};
+			grants[given++] = grant_to(grants[i].organization_id, shares[i]);
 	return given;
 }
 
@@ -490,19 +539,25 @@ make_grants(PemsGrant **grants, int64 now)
 	return count;
 }
 
-/* An organization that used less than it was granted has nothing more to send for now. */
+/* The next claim looks behind what this one took; who used less than was granted has no more for
+ * now. */
 static void
-note_emptied(const PemsGrant *grants, int grant_count, const PemsItem *items, int item_count)
+note_claimed(const PemsGrant *grants, int grant_count, const PemsItem *items, int item_count)
 {
 	for (int i = 0; i < grant_count; i++)
+		pems_roster_find(grants[i].organization_id)->used = 0;
+	for (int i = 0; i < item_count; i++)
 	{
-		int used = 0;
+		PemsOrganization *organization = pems_roster_find(items[i].organization_id);
 
-		for (int j = 0; j < item_count; j++)
-			if (strcmp(items[j].organization_id, grants[i].organization_id) == 0)
-				used++;
-		if (used < grants[i].slots)
-			pems_roster_find(grants[i].organization_id)->maybe_ready = false;
+		organization->used++;
+		pems_roster_move_on(organization, &items[i]);
+	}
+	for (int i = 0; i < grant_count; i++)
+	{
+		PemsOrganization *organization = pems_roster_find(grants[i].organization_id);
+
+		organization->maybe_ready = organization->used >= grants[i].slots;
 	}
 }
 
@@ -520,6 +575,7 @@ take_in(MemoryContext memory, PemsItem *items, int count)
 	}
 	batch = MemoryContextAlloc(memory, sizeof(Batch));
 	batch->memory = memory;
+	batch->claim_token = items[0].claim_token;
 	batch->left = count;
 	for (int i = 0; i < count; i++)
 	{
@@ -567,8 +623,6 @@ static void
 release_recorded(Parcel *parcel)
 {
 	log_dead_letter(&parcel->delivery.result);
-	/* what goes on at once, or made room for a successor, may be claimed again */
-	parcel->delivery.organization->maybe_ready = true;
 	release_parcel(parcel);
 }
 
@@ -682,22 +736,77 @@ end_if_told_to(void)
 		proc_exit(1);
 }
 
+/* Can more requests start without a claim, and has nobody waited for the next one for long? */
+static bool
+goes_on_collecting(int64 now)
+{
+	return waiting.count > pems_max_in_flight - flying.count && finished.count < pems_batch_size &&
+		   now < exchange_wanted_us + COLLECT_US;
+}
+
+static void
+sweep_if_due(int64 now)
+{
+	if (now < next_sweep_us)
+		return;
+	pems_roster_expect_work();
+	next_sweep_us = 0;
+}
+
+/* After a claim that swept: when the next may. */
+static void
+schedule_sweep(int64 began_us)
+{
+	int64 now = monotonic_us();
+
+	if (next_sweep_us == 0)
+		next_sweep_us = now + Max(SWEEP_US, (now - began_us) * SWEEP_SHARE);
+}
+
+/* The transaction committed. */
+static void
+settle_exchange(PemsExchange *exchange, MemoryContext memory)
+{
+	if (exchange->result_count > 0)
+		PEMS_FAILPOINT("record_committed");
+	if (exchange->item_count > 0)
+		PEMS_FAILPOINT("claim_committed");
+	next_due = exchange->next_due;
+	if (exchange->result_count > 0)
+		landed_count = 0;
+	sort_out(&finished, exchange->recorded);
+	note_claimed(exchange->grants, exchange->grant_count, exchange->items, exchange->item_count);
+	take_in(memory, exchange->items, exchange->item_count);
+}
+
+static void
+forget_finished_counts(void)
+{
+	for (PemsEndpoint *endpoint = pems_roster_endpoints(); endpoint; endpoint = endpoint->next)
+		endpoint->finished = 0;
+}
+
 /* Record what is finished and claim what may start, in one transaction. */
 static void
 exchange(bool look, int64 now)
 {
 	PemsGrant *grants;
-	int grant_count = make_grants(&grants, now);
 	PemsExchange exchange = {.results = results_of(&finished),
 							 .result_count = finished.count,
-							 .grants = grants,
-							 .grant_count = grant_count};
+							 .landed = landed,
+							 .landed_count = landed_count};
 	MemoryContext memory;
 	MemoryContext turn;
 	PemsQueueStatus done;
 
-	if (finished.count == 0 && (status != PEMS_WORKER_RUNNING || (grant_count == 0 && !look)))
+	if (finished.count > 0 || look)
+		sweep_if_due(now);
+	exchange.grant_count = make_grants(&grants, now);
+	exchange.grants = grants;
+	if (finished.count == 0 &&
+		(status != PEMS_WORKER_RUNNING || (exchange.grant_count == 0 && !look)))
 		return;
+	forget_finished_counts();
 	if (finished.count > 0)
 		PEMS_FAILPOINT("answer_unrecorded");
 	memory = AllocSetContextCreate(TopMemoryContext, "pems_sync batch", ALLOCSET_DEFAULT_SIZES);
@@ -705,16 +814,10 @@ exchange(bool look, int64 now)
 	done = pems_queue_exchange(&exchange);
 	MemoryContextSwitchTo(turn);
 	end_if_told_to();
+	schedule_sweep(now);
 	if (done == PEMS_QUEUE_OK)
 	{
-		if (exchange.result_count > 0)
-			PEMS_FAILPOINT("record_committed");
-		if (exchange.item_count > 0)
-			PEMS_FAILPOINT("claim_committed");
-		next_due = exchange.next_due;
-		sort_out(&finished, exchange.recorded);
-		note_emptied(grants, grant_count, exchange.items, exchange.item_count);
-		take_in(memory, exchange.items, exchange.item_count);
+		settle_exchange(&exchange, memory);
 		return;
 	}
 	recover(done);
@@ -728,8 +831,10 @@ exchange(bool look, int64 now)
 static bool
 must_withdraw(const PemsDelivery *delivery, int64 now)
 {
-	return delivery->organization->token == NULL || status != PEMS_WORKER_RUNNING ||
-		   pems_limiter_capacity(delivery->organization->endpoint->limiter, now) == 0;
+	const PemsOrganization *organization = delivery->organization;
+
+	return organization->token == NULL || organization->refused || status != PEMS_WORKER_RUNNING ||
+		   pems_limiter_capacity(organization->endpoint->limiter, now) == 0;
 }
 
 static void
@@ -829,15 +934,28 @@ work(uint32 reasons)
 		setup_wanted = true;
 	if (now < not_before_us || !open_extension())
 		return;
-	look = take_poll(now) || something_is_due() || look || setup_wanted;
+	if (take_poll(now))
+	{
+		look = true;
+		next_sweep_us = 0;
+	}
+	look = look || something_is_due() || setup_wanted;
 	if (!read_setup())
 		return;
-	if (look)
-		pems_roster_expect_work();
+	look_wanted |= look;
 	log_breakers(now);
 	retry_stuck(now);
-	if (opened)
+	if (exchange_wanted_us == 0)
+		exchange_wanted_us = now;
+	if (opened && !goes_on_collecting(now))
+	{
+		look = look_wanted;
+		look_wanted = false;
+		exchange_wanted_us = 0;
 		exchange(look, now);
+	}
+	else if (finished.count == 0 && !look_wanted)
+		exchange_wanted_us = 0;
 	if (opened)
 	{
 		start_requests(monotonic_us());
@@ -847,13 +965,15 @@ work(uint32 reasons)
 }
 
 void
-pems_dispatch_turn(uint32 reasons)
+pems_dispatch_turn(uint32 reasons, const TimestampTz *news)
 {
 	static uint32 pending_reasons = 0;
 	MemoryContext caller = MemoryContextSwitchTo(turn_context);
 
 	/* what a turn that was cut short did not look at is looked at in the next */
 	pending_reasons |= reasons;
+	if (news != NULL)
+		pems_roster_hear(news);
 	collect();
 	if (monotonic_us() >= not_before_us)
 	{
@@ -921,8 +1041,8 @@ pems_dispatch_timeout_ms(void)
 		until = earliest(until, next_slow_us());
 		until = earliest(until, next_maintenance_us);
 	}
-	if (finished.count > 0)
-		until = now;
+	if (finished.count > 0 || look_wanted)
+		until = earliest(until, goes_on_collecting(now) ? exchange_wanted_us + COLLECT_US : now);
 	if (stuck.count > 0)
 		until = earliest(until, next_stuck_us);
 	until = Max(until, not_before_us);

@@ -19,8 +19,11 @@ extern int pems_dispatch_descriptor(uint32 *number);
 extern long pems_dispatch_timeout_ms(void);
 /* The settings were reloaded. */
 extern void pems_dispatch_reconfigure(void);
-/* One turn.  reasons: the wake bits that were set since the last one. */
-extern void pems_dispatch_turn(uint32 reasons);
+/*
+ * One turn.  reasons: the wake bits that were set since the last one; news: what became ready, by
+ * pems_shmem_place().
+ */
+extern void pems_dispatch_turn(uint32 reasons, const TimestampTz *news);
 
 /* For the worker's slot in shared memory. */
 typedef struct PemsDispatchState

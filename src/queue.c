@@ -76,9 +76,9 @@ static const char *const statement_texts[STATEMENT_COUNT] = {
 	[STATEMENT_ORGANIZATIONS] = "SELECT * FROM %s._pems_organizations()",
 	[STATEMENT_CATALOGUE] = "SELECT %s._pems_catalogue()",
 	[STATEMENT_ADOPT] = "SELECT %s._pems_adopt()",
-	[STATEMENT_RECORD] = "SELECT %s._pems_record($1, $2)",
+	[STATEMENT_RECORD] = "SELECT %s._pems_record($1, $2, $3)",
 	[STATEMENT_PREPARE] = "SELECT %s._pems_prepare()",
-	[STATEMENT_CLAIM] = "SELECT * FROM %s._pems_claim($1, $2)",
+	[STATEMENT_CLAIM] = "SELECT * FROM %s._pems_claim($1, $2, $3, $4)",
 	[STATEMENT_QUARANTINE] = "SELECT %s._pems_quarantine($1, $2)",
 	[STATEMENT_MARK_SYNCING] = "SELECT %s._pems_mark_syncing($1)",
 	[STATEMENT_MAINTAIN] = "SELECT %s._pems_maintain()",
@@ -221,41 +221,64 @@ run(Statement statement, int argument_count, Oid *types, Datum *values, const ch
 			 SPI_result_code_string(code));
 }
 
-/* Column of a result row, by position from 1. */
-static Datum
-value_at(uint64 row, int column, bool *isnull)
+/* A result row, taken apart once: columns behind one of variable length are found by walking there.
+ */
+typedef struct Row
 {
-	return SPI_getbinval(SPI_tuptable->vals[row], SPI_tuptable->tupdesc, column, isnull);
+	TupleDesc descriptor;
+	Datum *values;
+	bool *nulls;
+} Row;
+
+static Row
+row_at(uint64 number)
+{
+	Row row = {.descriptor = SPI_tuptable->tupdesc};
+
+	row.values = palloc(sizeof(Datum) * row.descriptor->natts);
+	row.nulls = palloc(sizeof(bool) * row.descriptor->natts);
+	heap_deform_tuple(SPI_tuptable->vals[number], row.descriptor, row.values, row.nulls);
+	return row;
 }
 
+/* Columns are counted from 1. */
 static int64
-integer_at(uint64 row, int column, int64 if_null)
+integer_of(const Row *row, int column, int64 if_null)
 {
-	bool isnull;
-	Datum value = value_at(row, column, &isnull);
-
-	if (isnull)
+	if (row->nulls[column - 1])
 		return if_null;
-	return SPI_gettypeid(SPI_tuptable->tupdesc, column) == INT8OID ? DatumGetInt64(value)
-																   : DatumGetInt32(value);
+	return SPI_gettypeid(row->descriptor, column) == INT4OID
+			   ? DatumGetInt32(row->values[column - 1])
+			   : DatumGetInt64(row->values[column - 1]);
 }
 
 static bool
-boolean_at(uint64 row, int column)
+boolean_of(const Row *row, int column)
 {
-	bool isnull;
-	Datum value = value_at(row, column, &isnull);
-
-	return !isnull && DatumGetBool(value);
+	return !row->nulls[column - 1] && DatumGetBool(row->values[column - 1]);
 }
 
 /* A text or jsonb column as a C string in that context; NULL for SQL's NULL. */
 static char *
-text_at(MemoryContext context, uint64 row, int column)
+text_of(MemoryContext context, const Row *row, int column)
 {
-	char *text = SPI_getvalue(SPI_tuptable->vals[row], SPI_tuptable->tupdesc, column);
+	Datum value = row->values[column - 1];
+	MemoryContext caller;
+	char *copy;
 
-	return text ? MemoryContextStrdup(context, text) : NULL;
+	if (row->nulls[column - 1])
+		return NULL;
+	caller = MemoryContextSwitchTo(context);
+	if (SPI_gettypeid(row->descriptor, column) == JSONBOID)
+	{
+		Jsonb *json = DatumGetJsonbP(value);
+
+		copy = JsonbToCString(NULL, &json->root, VARSIZE(json));
+	}
+	else
+		copy = TextDatumGetCString(value);
+	MemoryContextSwitchTo(caller);
+	return copy;
 }
 
 static ArrayType *
@@ -266,6 +289,16 @@ text_array(const char *const *texts, int count)
 	for (int i = 0; i < count; i++)
 		values[i] = CStringGetTextDatum(texts[i]);
 	return construct_array(values, count, TEXTOID, -1, false, TYPALIGN_INT);
+}
+
+static ArrayType *
+bigint_array(const int64 *numbers, int count)
+{
+	Datum *values = palloc(sizeof(Datum) * Max(count, 1));
+
+	for (int i = 0; i < count; i++)
+		values[i] = Int64GetDatum(numbers[i]);
+	return construct_array(values, count, INT8OID, sizeof(int64), FLOAT8PASSBYVAL, TYPALIGN_DOUBLE);
 }
 
 /* --- plans and table sizes --- */
@@ -379,21 +412,20 @@ read_standing(void)
 }
 
 static void
-read_organization(MemoryContext context, uint64 row, PemsQueueOrganization *organization)
+read_organization(MemoryContext context, uint64 number, PemsQueueOrganization *organization)
 {
-	bool isnull;
-	bytea *sealed;
+	Row row = row_at(number);
+	bytea *sealed = DatumGetByteaPP(row.values[4]);
 
-	organization->id = text_at(context, row, 1);
-	organization->code = text_at(context, row, 2);
-	organization->api_url = text_at(context, row, 3);
-	organization->endpoint = text_at(context, row, 4);
-	sealed = DatumGetByteaPP(value_at(row, 5, &isnull));
+	organization->id = text_of(context, &row, 1);
+	organization->code = text_of(context, &row, 2);
+	organization->api_url = text_of(context, &row, 3);
+	organization->endpoint = text_of(context, &row, 4);
 	organization->sealed_length = VARSIZE_ANY_EXHDR(sealed);
 	organization->sealed = MemoryContextAlloc(context, organization->sealed_length + 1);
 	memcpy(organization->sealed, VARDATA_ANY(sealed), organization->sealed_length);
-	organization->key_id = text_at(context, row, 6);
-	organization->generation = integer_at(row, 7, 0);
+	organization->key_id = text_of(context, &row, 6);
+	organization->generation = integer_of(&row, 7, 0);
 }
 
 static void
@@ -401,10 +433,12 @@ read_setup(void *argument)
 {
 	SetupWork *work = argument;
 	PemsQueueSetup *setup = work->setup;
+	Row catalogue;
 
 	setup->standing = read_standing();
 	run(STATEMENT_CATALOGUE, 0, NULL, NULL, NULL);
-	setup->catalogue = text_at(work->context, 0, 1);
+	catalogue = row_at(0);
+	setup->catalogue = text_of(work->context, &catalogue, 1);
 	setup->organization_count = 0;
 	setup->organizations = NULL;
 	if (setup->standing != PEMS_STANDING_OK)
@@ -429,8 +463,11 @@ pems_queue_read_setup(PemsQueueSetup *setup)
 static void
 adopt(void *argument)
 {
+	Row row;
+
 	run(STATEMENT_ADOPT, 0, NULL, NULL, NULL);
-	*(int *) argument = (int) integer_at(0, 1, 0);
+	row = row_at(0);
+	*(int *) argument = (int) integer_of(&row, 1, 0);
 }
 
 PemsQueueStatus
@@ -481,8 +518,8 @@ pems_queue_mark_syncing(const char *const *item_ids, int count)
 typedef struct OutcomeRow
 {
 	int next;
-	Datum values[26];
-	bool nulls[26];
+	Datum values[34];
+	bool nulls[34];
 } OutcomeRow;
 
 static void
@@ -513,25 +550,44 @@ add_integer(OutcomeRow *row, int64 value, bool isnull)
 }
 
 static void
-add_item_state(OutcomeRow *row, const PemsResult *result)
+add_item(OutcomeRow *row, const PemsItem *item)
 {
-	const PemsItem *item = result->item;
-	const PemsTransition *t = &result->transition;
-
 	add_text(row, item->id);
+	add_text(row, item->organization_id);
+	add_text(row, item->pfa_id);
+	add_text(row, item->modification_id);
+	add_text(row, item->job_id);
+	add_text(row, item->created_by);
+	add_text(row, item->change_reason);
 	add_datum(row, Int64GetDatum(item->claim_token), false);
 	add_integer(row, item->attempt, false);
+	add_text(row, pems_transition_step_name(item->step));
+	add_datum(row, BoolGetDatum(item->outcome_unknown), false);
+}
+
+static void
+add_item_state(OutcomeRow *row, const PemsResult *result)
+{
+	const PemsTransition *t = &result->transition;
+
 	add_text(row, pems_transition_status_name(t->status));
 	add_text(row, pems_transition_step_name(t->next));
 	add_datum(row, BoolGetDatum(t->outcome_unknown), false);
 	add_datum(row, Int64GetDatum(t->delay_ms), t->delay_ms == 0);
 	add_integer(row, t->retry_count, false);
 	add_integer(row, t->rounds, false);
+}
+
+static void
+add_mirror(OutcomeRow *row, const PemsResult *result)
+{
+	const PemsItem *item = result->item;
+
 	add_integer(row, item->mirror_version, item->mirror_version == PEMS_NO_VERSION);
 	add_integer(row, result->pems_version, result->pems_version == PEMS_NO_VERSION);
 	add_json(row, result->mirror_data);
 	add_json(row, result->mirror_patch);
-	add_datum(row, BoolGetDatum(t->mirror_is_deleted), false);
+	add_datum(row, BoolGetDatum(result->transition.mirror_is_deleted), false);
 }
 
 static void
@@ -551,7 +607,9 @@ outcome_datum(TupleDesc descriptor, const PemsResult *result)
 {
 	OutcomeRow row = {0};
 
+	add_item(&row, result->item);
 	add_item_state(&row, result);
+	add_mirror(&row, result);
 	add_text(&row, result->conflict_kind);
 	add_json(&row, result->conflict_fields);
 	add_text(&row, result->error_code);
@@ -567,15 +625,14 @@ outcome_datum(TupleDesc descriptor, const PemsResult *result)
 static void
 read_recorded(PemsExchange *exchange)
 {
-	bool isnull;
-	Datum array = value_at(0, 1, &isnull);
+	Row row = row_at(0);
 	Datum *ids;
 	int id_count = 0;
 	int next = 0;
 
-	if (!isnull)
-		deconstruct_array(DatumGetArrayTypeP(array), TEXTOID, -1, false, TYPALIGN_INT, &ids, NULL,
-						  &id_count);
+	if (!row.nulls[0])
+		deconstruct_array(DatumGetArrayTypeP(row.values[0]), TEXTOID, -1, false, TYPALIGN_INT, &ids,
+						  NULL, &id_count);
 	for (int i = 0; i < exchange->result_count; i++)
 	{
 		exchange->recorded[i] = next < id_count && strcmp(TextDatumGetCString(ids[next]),
@@ -590,15 +647,16 @@ record(PemsExchange *exchange)
 {
 	TupleDesc descriptor = BlessTupleDesc(lookup_rowtype_tupdesc_copy(outcome_type, -1));
 	Datum *outcomes = palloc(sizeof(Datum) * exchange->result_count);
-	Oid types[] = {get_array_type(outcome_type), BOOLOID};
-	Datum values[2];
+	Oid types[] = {get_array_type(outcome_type), BOOLOID, INT8ARRAYOID};
+	Datum values[3];
 
 	for (int i = 0; i < exchange->result_count; i++)
 		outcomes[i] = outcome_datum(descriptor, exchange->results[i]);
 	values[0] = PointerGetDatum(construct_array(outcomes, exchange->result_count, outcome_type, -1,
 												false, TYPALIGN_DOUBLE));
 	values[1] = BoolGetDatum(exchange->careful);
-	run(STATEMENT_RECORD, 2, types, values, NULL);
+	values[2] = PointerGetDatum(bigint_array(exchange->landed, exchange->landed_count));
+	run(STATEMENT_RECORD, 3, types, values, NULL);
 	read_recorded(exchange);
 }
 
@@ -640,42 +698,76 @@ typedef struct ExchangeWork
 	PemsExchange *exchange;
 } ExchangeWork;
 
-static void
-read_item(MemoryContext context, uint64 row, PemsItem *item)
+/* Which line a priority stands in: high is 10, normal 0, low -10. */
+static int
+line_of(int priority)
 {
-	char *step = SPI_getvalue(SPI_tuptable->vals[row], SPI_tuptable->tupdesc, 6);
-	char *operation = SPI_getvalue(SPI_tuptable->vals[row], SPI_tuptable->tupdesc, 5);
+	return priority > 0 ? 0 : priority == 0 ? 1 : 2;
+}
 
-	item->id = text_at(context, row, 1);
-	item->claim_token = integer_at(row, 2, 0);
-	item->organization_id = text_at(context, row, 3);
-	item->pfa_id = text_at(context, row, 4);
+static void
+read_item(MemoryContext context, const Row *row, PemsItem *item)
+{
+	char *step = text_of(CurrentMemoryContext, row, 6);
+	char *operation = text_of(CurrentMemoryContext, row, 5);
+
+	item->id = text_of(context, row, 1);
+	item->claim_token = integer_of(row, 2, 0);
+	item->organization_id = text_of(context, row, 3);
+	item->pfa_id = text_of(context, row, 4);
 	item->is_delete = strcmp(operation, "DELETE") == 0;
 	item->step = pems_transition_step(step);
-	item->attempt = (int) integer_at(row, 7, 0);
-	item->retry_count = (int) integer_at(row, 8, 0);
-	item->max_retries = (int) integer_at(row, 9, 0);
-	item->rounds = (int) integer_at(row, 10, 0);
-	item->outcome_unknown = boolean_at(row, 11);
-	item->previous_version = integer_at(row, 12, PEMS_NO_VERSION);
-	item->payload = text_at(context, row, 13);
-	item->base_version = integer_at(row, 14, PEMS_NO_VERSION);
-	item->mirror_version = integer_at(row, 15, PEMS_NO_VERSION);
-	item->mirror_deleted = boolean_at(row, 16);
-	item->created_by = text_at(context, row, 17);
-	item->change_reason = text_at(context, row, 18);
-	item->base_data = text_at(context, row, 19);
-	item->own_data = text_at(context, row, 20);
-	item->mirror_data = text_at(context, row, 21);
+	item->attempt = (int) integer_of(row, 7, 0);
+	item->retry_count = (int) integer_of(row, 8, 0);
+	item->max_retries = (int) integer_of(row, 9, 0);
+	item->rounds = (int) integer_of(row, 10, 0);
+	item->outcome_unknown = boolean_of(row, 11);
+	item->previous_version = integer_of(row, 12, PEMS_NO_VERSION);
+	item->payload = text_of(context, row, 13);
+	item->base_version = integer_of(row, 14, PEMS_NO_VERSION);
+	item->mirror_version = integer_of(row, 15, PEMS_NO_VERSION);
+	item->mirror_deleted = boolean_of(row, 16);
+	item->created_by = text_of(context, row, 17);
+	item->change_reason = text_of(context, row, 18);
+	item->base_data = text_of(context, row, 19);
+	item->own_data = text_of(context, row, 20);
+	item->mirror_data = text_of(context, row, 21);
+	item->modification_id = text_of(context, row, 22);
+	item->job_id = text_of(context, row, 23);
+	item->line = line_of((int) integer_of(row, 24, 0));
+	item->place.scheduled_at = integer_of(row, 25, 0);
+	item->place.commit_seq = integer_of(row, 26, 0);
+}
+
+/* Per grant its places, in the order of the lines. */
+static void
+places_of(const PemsExchange *exchange, ArrayType **after_at, ArrayType **after_seq)
+{
+	int count = exchange->grant_count * PEMS_PRIORITIES;
+	Datum *times = palloc(sizeof(Datum) * Max(count, 1));
+	int64 *numbers = palloc(sizeof(int64) * Max(count, 1));
+
+	for (int i = 0; i < count; i++)
+	{
+		const PemsPlace *place = &exchange->grants[i / PEMS_PRIORITIES].after[i % PEMS_PRIORITIES];
+
+		times[i] = TimestampTzGetDatum(place->scheduled_at);
+		numbers[i] = place->commit_seq;
+	}
+	*after_at = construct_array(times, count, TIMESTAMPTZOID, sizeof(TimestampTz), FLOAT8PASSBYVAL,
+								TYPALIGN_DOUBLE);
+	*after_seq = bigint_array(numbers, count);
 }
 
 static void
 claim(MemoryContext context, PemsExchange *exchange)
 {
-	Oid types[] = {TEXTARRAYOID, INT4ARRAYOID};
+	Oid types[] = {TEXTARRAYOID, INT4ARRAYOID, TIMESTAMPTZARRAYOID, INT8ARRAYOID};
 	const char **ids = palloc(sizeof(char *) * exchange->grant_count);
 	Datum *slots = palloc(sizeof(Datum) * exchange->grant_count);
-	Datum values[2];
+	ArrayType *after_at;
+	ArrayType *after_seq;
+	Datum values[4];
 
 	for (int i = 0; i < exchange->grant_count; i++)
 	{
@@ -685,23 +777,29 @@ claim(MemoryContext context, PemsExchange *exchange)
 	values[0] = PointerGetDatum(text_array(ids, exchange->grant_count));
 	values[1] = PointerGetDatum(
 		construct_array(slots, exchange->grant_count, INT4OID, sizeof(int32), true, TYPALIGN_INT));
-	run(STATEMENT_CLAIM, 2, types, values, NULL);
+	places_of(exchange, &after_at, &after_seq);
+	values[2] = PointerGetDatum(after_at);
+	values[3] = PointerGetDatum(after_seq);
+	run(STATEMENT_CLAIM, 4, types, values, NULL);
 
 	exchange->items = MemoryContextAlloc(context, sizeof(PemsItem) * Max(SPI_processed, 1));
-	for (uint64 row = 0; row < SPI_processed; row++)
-		read_item(context, row, &exchange->items[row]);
+	for (uint64 i = 0; i < SPI_processed; i++)
+	{
+		Row row = row_at(i);
+
+		read_item(context, &row, &exchange->items[i]);
+	}
 	exchange->item_count = (int) SPI_processed;
 }
 
 static void
 prepare(PemsExchange *exchange)
 {
-	bool isnull;
-	Datum next;
+	Row row;
 
 	run(STATEMENT_PREPARE, 0, NULL, NULL, NULL);
-	next = value_at(0, 1, &isnull);
-	exchange->next_due = isnull ? DT_NOEND : DatumGetTimestampTz(next);
+	row = row_at(0);
+	exchange->next_due = integer_of(&row, 1, DT_NOEND);
 }
 
 static void

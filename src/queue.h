@@ -54,13 +54,27 @@ typedef struct PemsQueueSetup
 
 #define PEMS_NO_VERSION (-1)
 
+/* Priorities that an item can have, best first: high, normal, low. */
+#define PEMS_PRIORITIES 3
+
+/* A place in the line of one organization and priority. */
+typedef struct PemsPlace
+{
+	TimestampTz scheduled_at;
+	int64 commit_seq;
+} PemsPlace;
+
 /* A claimed item with all that is needed to decide and send. */
 typedef struct PemsItem
 {
 	char *id;
-	int64 claim_token;
+	int64 claim_token; /* the same for all items of a claim */
 	char *organization_id;
 	char *pfa_id;
+	char *modification_id;
+	char *job_id; /* or NULL */
+	int line;     /* its priority: 0 is the highest, PEMS_PRIORITIES - 1 the lowest */
+	PemsPlace place;
 	bool is_delete;
 	PemsStep step;
 	int attempt;
@@ -102,11 +116,12 @@ typedef struct PemsResult
 	const char *response; /* JSON */
 } PemsResult;
 
-/* How many items of an organization may be claimed. */
+/* How many items of an organization may be claimed, and from where on. */
 typedef struct PemsGrant
 {
 	const char *organization_id;
 	int slots;
+	PemsPlace after[PEMS_PRIORITIES]; /* what stands there or before is not looked at */
 } PemsGrant;
 
 /* What the last transaction that failed said. */
@@ -123,7 +138,9 @@ typedef struct PemsExchange
 {
 	PemsResult *const *results;
 	int result_count;
-	bool careful; /* leave out results whose rows others have locked, instead of waiting */
+	bool careful;        /* leave out results whose rows others have locked, instead of waiting */
+	const int64 *landed; /* claim tokens of which everything was recorded before */
+	int landed_count;
 	const PemsGrant *grants;
 	int grant_count;
 

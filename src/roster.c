@@ -2,9 +2,10 @@
  * roster.c
  *		Organizations, their opened credentials, and endpoints.
  *
- * Process: the background worker.  Lists, not hash tables: there are a few
- * organizations to a thousand, and they are gone through once per turn.
- * Memory: TopMemoryContext's child roster_context; tokens in libsodium's locked memory.
+ * Process: the background worker.  There are a few organizations to a thousand.  They
+ * stand in a list, which is gone through once per turn, and in the places where they announce what
+ *became ready, by which single ones are found. Memory: TopMemoryContext's child roster_context;
+ *tokens in libsodium's locked memory.
  */
 #include "postgres.h"
 
@@ -15,9 +16,11 @@
 #include "pems_client.h"
 #include "roster.h"
 #include "settings.h"
+#include "shmem.h"
 
 static MemoryContext roster_context = NULL;
 static PemsOrganization *organizations = NULL;
+static PemsOrganization *by_place[PEMS_NEWS_PLACES];
 static PemsEndpoint *endpoints = NULL;
 static int endpoint_count = 0;
 
@@ -45,7 +48,8 @@ pems_roster_endpoint_count(void)
 PemsOrganization *
 pems_roster_find(const char *id)
 {
-	for (PemsOrganization *o = organizations; o != NULL; o = o->next)
+	for (PemsOrganization *o = by_place[pems_shmem_place(id, strlen(id))]; o != NULL;
+		 o = o->next_in_place)
 		if (strcmp(o->id, id) == 0)
 			return o;
 	return NULL;
@@ -128,6 +132,27 @@ open_credential(PemsOrganization *organization, const PemsQueueOrganization *row
 }
 
 static void
+start_over(PemsOrganization *organization)
+{
+	organization->maybe_ready = true;
+	for (int line = 0; line < PEMS_PRIORITIES; line++)
+		organization->after[line] = (PemsPlace){DT_NOBEGIN, 0};
+}
+
+static void
+enlist(PemsOrganization *organization)
+{
+	PemsOrganization **place =
+		&by_place[pems_shmem_place(organization->id, strlen(organization->id))];
+
+	organization->next = organizations;
+	organizations = organization;
+	organization->next_in_place = *place;
+	*place = organization;
+	start_over(organization);
+}
+
+static void
 take_over(const PemsQueueOrganization *row, const PemsKeyring *keyring, int64 now)
 {
 	PemsOrganization *organization = pems_roster_find(row->id);
@@ -136,8 +161,7 @@ take_over(const PemsQueueOrganization *row, const PemsKeyring *keyring, int64 no
 	{
 		organization = MemoryContextAllocZero(roster_context, sizeof(*organization));
 		organization->id = MemoryContextStrdup(roster_context, row->id);
-		organization->next = organizations;
-		organizations = organization;
+		enlist(organization);
 	}
 	/* the old texts stay until the roster is cleared: requests under way use them */
 	if (organization->code == NULL || strcmp(organization->code, row->code) != 0)
@@ -147,6 +171,7 @@ take_over(const PemsQueueOrganization *row, const PemsKeyring *keyring, int64 no
 	organization->generation = row->generation;
 	organization->endpoint = endpoint_for(row->endpoint, now);
 	organization->listed = true;
+	organization->refused = false;
 	open_credential(organization, row, keyring);
 }
 
@@ -188,7 +213,37 @@ void
 pems_roster_expect_work(void)
 {
 	for (PemsOrganization *o = organizations; o != NULL; o = o->next)
-		o->maybe_ready = true;
+		start_over(o);
+}
+
+/* Go back, in each line, to those that are ready since that time. */
+static void
+go_back(PemsOrganization *organization, TimestampTz since)
+{
+	organization->maybe_ready = true;
+	for (int line = 0; line < PEMS_PRIORITIES; line++)
+		if (organization->after[line].scheduled_at >= since)
+			organization->after[line] = (PemsPlace){since, PG_INT64_MIN};
+}
+
+void
+pems_roster_hear(const TimestampTz *news)
+{
+	for (int place = 0; place < PEMS_NEWS_PLACES; place++)
+		if (news[place] != DT_NOEND)
+			for (PemsOrganization *o = by_place[place]; o != NULL; o = o->next_in_place)
+				go_back(o, news[place]);
+}
+
+void
+pems_roster_move_on(PemsOrganization *organization, const PemsItem *item)
+{
+	PemsPlace *after = &organization->after[item->line];
+	const PemsPlace *place = &item->place;
+
+	if (place->scheduled_at > after->scheduled_at ||
+		(place->scheduled_at == after->scheduled_at && place->commit_seq > after->commit_seq))
+		*after = *place;
 }
 
 void
@@ -199,6 +254,7 @@ pems_roster_clear(void)
 	for (PemsEndpoint *endpoint = endpoints; endpoint != NULL; endpoint = endpoint->next)
 		pems_limiter_destroy(endpoint->limiter);
 	organizations = NULL;
+	memset(by_place, 0, sizeof(by_place));
 	endpoints = NULL;
 	endpoint_count = 0;
 	if (roster_context)

@@ -22,7 +22,7 @@ typedef struct PemsEndpoint
 	size_t cursor;         /* whose turn it was last */
 	int in_hand;           /* items claimed for it and not finished */
 	int backlog;           /* those of them whose request has not started */
-	int finished;          /* requests that ended in the last turn: how fast it takes them */
+	int finished;          /* requests that ended since the last claim: how fast it takes them */
 	bool breaker_was_open; /* for the log */
 	struct PemsEndpoint *next;
 } PemsEndpoint;
@@ -35,10 +35,14 @@ typedef struct PemsOrganization
 	char *token; /* sodium memory; NULL: nothing can be sent, see trouble */
 	int64 generation;
 	PemsEndpoint *endpoint;
-	bool listed;       /* false: its credential is gone */
-	bool maybe_ready;  /* a claim may find something */
-	char trouble[256]; /* why there is no token */
+	bool listed;                      /* false: its credential is gone */
+	bool refused;                     /* PEMS refuses the token; until the setup is read again */
+	bool maybe_ready;                 /* a claim may find something */
+	PemsPlace after[PEMS_PRIORITIES]; /* ... behind these places; DT_NOBEGIN: anywhere */
+	int used;                         /* scratch for a claim */
+	char trouble[256];                /* why there is no token */
 	struct PemsOrganization *next;
+	struct PemsOrganization *next_in_place; /* of those that share a place for news */
 } PemsOrganization;
 
 extern PemsOrganization *pems_roster_organizations(void);
@@ -53,8 +57,12 @@ extern PemsOrganization *pems_roster_find(const char *id);
 extern bool pems_roster_update(const PemsQueueSetup *setup, int64 now, const char **problem);
 /* New settings: rate limit. */
 extern void pems_roster_configure(int64 now);
-/* Something may be ready in every organization. */
+/* Something may be ready anywhere in every organization. */
 extern void pems_roster_expect_work(void);
+/* What became ready, by pems_shmem_place(): since when, or DT_NOEND. */
+extern void pems_roster_hear(const TimestampTz *news);
+/* The item was claimed: the next claim looks behind it. */
+extern void pems_roster_move_on(PemsOrganization *organization, const PemsItem *item);
 extern void pems_roster_clear(void);
 
 #endif /* PEMS_ROSTER_H */

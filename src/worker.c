@@ -312,8 +312,11 @@ pems_worker_main(Datum slot_number)
 	{
 		/* The wake bits are cleared before the queue is read: what comes after is not lost. */
 		uint32 reasons = pg_atomic_exchange_u32(&slot->wake, 0);
+		TimestampTz news[PEMS_NEWS_PLACES];
 
-		pems_dispatch_turn(reasons);
+		if (reasons != 0)
+			pems_shmem_take_news(slot, news);
+		pems_dispatch_turn(reasons, reasons != 0 ? news : NULL);
 		report_state();
 		wait_for_something();
 		ResetLatch(MyLatch);

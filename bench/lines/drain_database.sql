@@ -2,7 +2,7 @@
  * drain_database.sql: tables like those that an item touches, with their indexes, without triggers; and a
  * function that fills them with :n items again.
  */
-CREATE TABLE bench.queue (LIKE pfa_write_queue INCLUDING ALL);
+CREATE TABLE bench.queue (LIKE pfa_write_queue INCLUDING ALL) WITH (fillfactor = 50);
 CREATE TABLE bench.modification (LIKE pfa_modification INCLUDING ALL);
 CREATE TABLE bench.mirror (LIKE pfa_mirror INCLUDING ALL);
 CREATE TABLE bench.version (LIKE pems_mirror_version INCLUDING ALL);

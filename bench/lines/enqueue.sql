@@ -1,7 +1,7 @@
 /*
  * enqueue.sql: the bare table, and the bare INSERT.
  */
-CREATE TABLE bench.queue (LIKE pfa_write_queue INCLUDING ALL);
+CREATE TABLE bench.queue (LIKE pfa_write_queue INCLUDING ALL) WITH (fillfactor = 50);
 CREATE SEQUENCE bench.single;
 
 CREATE FUNCTION bench.insert_bare(ids text[]) RETURNS void LANGUAGE sql AS $$

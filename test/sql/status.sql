@@ -35,7 +35,7 @@ SELECT regress.numbers();
 -- types of the values, and when the next one is due: now
 SELECT key, jsonb_typeof(value) FROM jsonb_each(pems_sync_status('org-rio') - 'health') ORDER BY key COLLATE "C";
 SELECT abs(extract(epoch FROM (pems_sync_status('org-rio') ->> 'nextSyncAt')::timestamptz - now())) < 60 AS now;
-UPDATE pfa_write_queue SET created_at = clock_timestamp() - interval '90 seconds' WHERE modification_id = 'a3';
+UPDATE pfa_write_queue SET created_at = clock_timestamp() - interval '90 seconds' WHERE modification_id = 'a1';
 SELECT (pems_sync_status('org-rio') -> 'oldestQueuedSeconds')::numeric BETWEEN 90 AND 120 AS ninety, (pems_sync_status('org-rio2') -> 'oldestQueuedSeconds')::numeric < 90 AS less,
        (pems_sync_status() -> 'oldestQueuedSeconds')::numeric BETWEEN 90 AND 120 AS all_of_them;
 

@@ -64,11 +64,14 @@ GRANT SELECT ON regress.items TO PUBLIC;
 CREATE FUNCTION regress.outcome(modification text, verdict text, changes jsonb DEFAULT '{}') RETURNS _pems_outcome
 LANGUAGE sql AS $$
     SELECT jsonb_populate_record(NULL::_pems_outcome, jsonb_build_object(
-               'item_id', q.id, 'claim_token', q.claim_token, 'attempt', q.attempt, 'verdict', verdict,
+               'item_id', q.id, 'organization_id', q.organization_id, 'pfa_id', q.pfa_id, 'modification_id', q.modification_id,
+               'job_id', q.job_id, 'created_by', d.created_by, 'change_reason', d.change_reason, 'step', q.next_request,
+               'was_unknown', q.outcome_unknown, 'claim_token', q.claim_token, 'attempt', q.attempt, 'verdict', verdict,
                'next_request', 'write', 'outcome_unknown', false, 'retry_count', q.retry_count, 'rounds', q.rounds,
                'seen_version', m.version, 'mirror_deleted', false, 'event_type', 'WRITE_ATTEMPT', 'http_method', 'PUT',
                'path', '/pems/pfa/' || q.pfa_id, 'http_status', 200, 'latency_ms', 12.5, 'pause', false) || changes)
     FROM pfa_write_queue q
+    LEFT JOIN pfa_modification d ON d.id = q.modification_id
     LEFT JOIN pfa_mirror m ON m.organization_id = q.organization_id AND m.pfa_id = q.pfa_id
     WHERE q.modification_id = modification ORDER BY q.commit_seq DESC LIMIT 1
 $$;
