@@ -81,16 +81,17 @@ CREATE TRIGGER pems_field_customize BEFORE INSERT OR UPDATE ON @extschema@.pems_
     FOR EACH ROW EXECUTE FUNCTION @extschema@._pems_field_customize();
 
 /*
- * _pems_field_announce(): statement trigger on pems_field: the worker reads the catalogue again.
+ * _pems_field_announce(): statement trigger on pems_field: all read the catalogue again.
  */
 CREATE FUNCTION @extschema@._pems_field_announce() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $function$
 BEGIN
+    PERFORM @extschema@._pems_forget_catalogue();
     PERFORM @extschema@._pems_wake(configuration => true);
     RETURN NULL;
 END
 $function$;
-COMMENT ON FUNCTION @extschema@._pems_field_announce() IS 'Internal trigger: tells the worker that the catalogue changed';
+COMMENT ON FUNCTION @extschema@._pems_field_announce() IS 'Internal trigger: tells the worker and all sessions that the catalogue changed';
 
 CREATE TRIGGER pems_field_announce AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON @extschema@.pems_field
     FOR EACH STATEMENT EXECUTE FUNCTION @extschema@._pems_field_announce();

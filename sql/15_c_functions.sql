@@ -23,6 +23,10 @@ CREATE FUNCTION @extschema@._pems_setting(name text) RETURNS text
 AS 'MODULE_PATHNAME', 'pems_api_setting' LANGUAGE C STABLE STRICT;
 COMMENT ON FUNCTION @extschema@._pems_setting(text) IS 'Internal: a pems_sync setting in base units (milliseconds, bytes), whoever asks';
 
+CREATE FUNCTION @extschema@._pems_forget_catalogue() RETURNS void
+AS 'MODULE_PATHNAME', 'pems_api_forget_catalogue' LANGUAGE C VOLATILE;
+COMMENT ON FUNCTION @extschema@._pems_forget_catalogue() IS 'Internal: all processes read the field catalogue again after this transaction';
+
 CREATE FUNCTION @extschema@._pems_check_delta(delta jsonb, current jsonb) RETURNS jsonb
 AS 'MODULE_PATHNAME', 'pems_api_check_delta' LANGUAGE C STABLE;
 COMMENT ON FUNCTION @extschema@._pems_check_delta(jsonb, jsonb) IS 'Internal: NULL when the delta is valid on top of current, otherwise {"code", "errors"}';

@@ -59,9 +59,11 @@ COMMENT ON AGGREGATE @extschema@._pems_sum_counts(bigint[]) IS 'Internal: sums o
  * _pems_folded_until(): differences of older transactions are folded: none of them is left, nor will one come.
  */
 CREATE FUNCTION @extschema@._pems_folded_until() RETURNS xid8
-LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $function$
-    SELECT coalesce((SELECT s.transaction FROM @extschema@.pems_sync_stats s
-                     WHERE s.folded AND s.organization_id = '*' AND s.hour = '-infinity'), '0')
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $function$
+BEGIN
+    RETURN coalesce((SELECT s.transaction FROM @extschema@.pems_sync_stats s
+                     WHERE s.folded AND s.organization_id = '*' AND s.hour = '-infinity'), '0');
+END
 $function$;
 COMMENT ON FUNCTION @extschema@._pems_folded_until() IS 'Internal: differences of older transactions are folded';
 

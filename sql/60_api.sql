@@ -105,14 +105,20 @@ COMMENT ON FUNCTION @extschema@._pems_warn_if_idle() IS 'Internal: WARNING when 
  * busy database has thousands of those, and each commit would add them all up.
  */
 CREATE FUNCTION @extschema@._pems_estimate(organization_id text) RETURNS timestamptz
-LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $function$
-    SELECT clock_timestamp() + make_interval(secs => greatest(0, coalesce(sum(w.waiting), 0))::double precision
-               / coalesce(nullif(@extschema@._pems_setting('rate_limit')::integer, 0), 1000))
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $function$
+DECLARE
+    folded_until CONSTANT xid8 := @extschema@._pems_folded_until();
+    waiting      bigint;
+BEGIN
+    SELECT sum(w.waiting) INTO waiting
     FROM (SELECT s.pending + s.processing AS waiting FROM @extschema@.pems_sync_stats s
           WHERE s.folded AND s.organization_id = $1 AND s.hour = '-infinity'
           UNION ALL
           (SELECT CASE WHEN d.organization_id = $1 THEN d.pending + d.processing END FROM @extschema@.pems_sync_stats d
-           WHERE NOT d.folded AND d.transaction >= @extschema@._pems_folded_until() LIMIT 200)) w
+           WHERE NOT d.folded AND d.transaction >= folded_until ORDER BY d.transaction LIMIT 200)) w;
+    RETURN clock_timestamp() + make_interval(secs => greatest(0, coalesce(waiting, 0))::double precision
+                                   / coalesce(nullif(@extschema@._pems_setting('rate_limit')::integer, 0), 1000));
+END
 $function$;
 COMMENT ON FUNCTION @extschema@._pems_estimate(text) IS 'Internal: when what waits now will probably be done';
 
@@ -156,25 +162,28 @@ COMMENT ON FUNCTION @extschema@._pems_check_draft(boolean, text, text, text, tex
 CREATE FUNCTION @extschema@._pems_queue_drafts(
     organization text, modification_ids text[], author text, owner text, actor text, rank integer, kind text,
     OUT job_id text, OUT queued integer, OUT rejections jsonb)
-LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $function$
+-- planning that statement takes longer than queueing one draft
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan AS $function$
 DECLARE
     job        CONSTANT text := @extschema@._pems_uuid();
     retries    CONSTANT integer := @extschema@._pems_setting('max_retries')::integer;
+    wanted_ids text[] := modification_ids;
     queued_ids text[];
 BEGIN
+    IF modification_ids IS NULL THEN
+        wanted_ids := ARRAY(SELECT m.id FROM @extschema@.pfa_modification m
+                            WHERE m.organization_id = organization AND m.sync_status = 'draft'
+                              AND (author IS NULL OR m.created_by = author));
+    END IF;
     WITH wanted AS (
-        SELECT DISTINCT u.id FROM unnest(modification_ids) u (id) WHERE u.id IS NOT NULL
-        UNION ALL
-        SELECT m.id FROM @extschema@.pfa_modification m
-        WHERE modification_ids IS NULL AND m.organization_id = organization AND m.sync_status = 'draft'
-          AND (author IS NULL OR m.created_by = author)
+        SELECT DISTINCT u.id FROM unnest(wanted_ids) u (id) WHERE u.id IS NOT NULL
     ), locked AS MATERIALIZED (
         -- locked in one order, so that two commits of the same drafts queue up instead of deadlocking
         SELECT m.id, m.pfa_id, m.operation, m.delta, m.base_version, m.created_by, m.created_at, m.sync_status
         FROM @extschema@.pfa_modification m
-        WHERE m.id = ANY (ARRAY(SELECT w.id FROM wanted w)) AND m.organization_id = organization
+        WHERE m.id = ANY (wanted_ids) AND m.organization_id = organization
         ORDER BY m.id FOR NO KEY UPDATE
-    ), draft AS MATERIALIZED (
+    ), draft AS (
         -- asked for all drafts: one that another session has just committed is simply none any more
         SELECT true AS found, l.id, l.pfa_id, l.operation, l.delta, l.base_version, l.created_by, l.created_at,
                -- an application that sets sync_status back does not take an item out of the queue

@@ -16,6 +16,7 @@
 #include "funcapi.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
+#include "utils/inval.h"
 #include "utils/guc.h"
 #include "utils/jsonb.h"
 #include "utils/lsyscache.h"
@@ -39,6 +40,7 @@ PG_FUNCTION_INFO_V1(pems_api_caller);
 PG_FUNCTION_INFO_V1(pems_api_cluster);
 PG_FUNCTION_INFO_V1(pems_api_wake);
 PG_FUNCTION_INFO_V1(pems_api_setting);
+PG_FUNCTION_INFO_V1(pems_api_forget_catalogue);
 PG_FUNCTION_INFO_V1(pems_api_check_delta);
 PG_FUNCTION_INFO_V1(pems_api_apply_delta);
 PG_FUNCTION_INFO_V1(pems_api_restore_delta);
@@ -130,29 +132,37 @@ pems_api_setting(PG_FUNCTION_ARGS)
 
 /* --- validation --- */
 
-/* A catalogue that lives as long as the memory context that it was read for. */
-typedef struct CachedCatalogue
-{
-	PemsCatalogue catalogue;
-	MemoryContextCallback callback;
-} CachedCatalogue;
+/*
+ * The catalogue, read once per process.  pems_field's triggers invalidate its relation in all
+ * processes when a row changes (pems_api_forget_catalogue), as the system does when a table
+ * changes.
+ */
+static PemsCatalogue catalogue;
+static Oid catalogue_relation = InvalidOid; /* that it was read from */
+static bool catalogue_is_current = false;
+static uint64 catalogue_invalidations = 0;
 
 static void
-free_catalogue(void *argument)
+forget_catalogue(Datum argument, Oid relation)
 {
-	pems_field_free_catalogue(argument);
+	if (OidIsValid(relation) && relation != catalogue_relation)
+		return;
+	catalogue_is_current = false;
+	catalogue_invalidations++;
 }
 
 static char *
-read_catalogue_text(Oid function)
+read_catalogue_text(Oid schema)
 {
 	char *text;
-	char *query = psprintf("SELECT %s._pems_catalogue()",
-						   quote_identifier(get_namespace_name(get_func_namespace(function))));
+	char *query =
+		psprintf("SELECT %s._pems_catalogue()", quote_identifier(get_namespace_name(schema)));
 	MemoryContext caller = CurrentMemoryContext;
 
 	SPI_connect();
-	if (SPI_execute(query, true, 1) != SPI_OK_SELECT || SPI_processed != 1)
+	/* not read-only: with a snapshot of its own, so that no change that we were told of is missed
+	 */
+	if (SPI_execute(query, false, 1) != SPI_OK_SELECT || SPI_processed != 1)
 		elog(ERROR, "could not read the field catalogue");
 	text =
 		MemoryContextStrdup(caller, SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1));
@@ -160,26 +170,57 @@ read_catalogue_text(Oid function)
 	return text;
 }
 
-static const PemsCatalogue *
-catalogue_for(FmgrInfo *function)
+static void
+load_catalogue(Oid schema, Oid relation)
 {
-	CachedCatalogue *cached = function->fn_extra;
+	static bool registered = false;
 	const char *problem;
 	char *text;
+	uint64 before;
 
-	if (cached != NULL)
-		return &cached->catalogue;
-	text = read_catalogue_text(function->fn_oid);
-	cached = MemoryContextAllocZero(function->fn_mcxt, sizeof(*cached));
-	if (!pems_field_read_catalogue(text, strlen(text), &cached->catalogue, &problem))
+	if (!registered)
+		CacheRegisterRelcacheCallback(forget_catalogue, (Datum) 0);
+	registered = true;
+	if (OidIsValid(catalogue_relation))
+		pems_field_free_catalogue(&catalogue);
+	catalogue_relation = InvalidOid;
+	before = catalogue_invalidations;
+	text = read_catalogue_text(schema);
+	if (!pems_field_read_catalogue(text, strlen(text), &catalogue, &problem))
 		ereport(ERROR,
 				(errcode(ERRCODE_DATA_EXCEPTION), errmsg("the field catalogue cannot be used"),
 				 errdetail("%s", problem), errhint("Check the rows of pems_field.")));
-	cached->callback.func = free_catalogue;
-	cached->callback.arg = &cached->catalogue;
-	MemoryContextRegisterResetCallback(function->fn_mcxt, &cached->callback);
-	function->fn_extra = cached;
-	return &cached->catalogue;
+	catalogue_relation = relation;
+	/* a transaction with one snapshot may have read what is the past for the next one */
+	catalogue_is_current = before == catalogue_invalidations && !IsolationUsesXactSnapshot();
+}
+
+/* Read anew when it changed; but not during a statement, which a call site lives through. */
+static const PemsCatalogue *
+catalogue_for(FmgrInfo *function)
+{
+	Oid schema;
+	Oid relation;
+
+	if (function->fn_extra == &catalogue)
+		return &catalogue;
+	schema = get_func_namespace(function->fn_oid);
+	relation = get_relname_relid("pems_field", schema);
+	if (!catalogue_is_current || catalogue_relation != relation)
+		load_catalogue(schema, relation);
+	function->fn_extra = &catalogue;
+	return &catalogue;
+}
+
+/*
+ * pems_api_forget_catalogue()
+ */
+Datum
+pems_api_forget_catalogue(PG_FUNCTION_ARGS)
+{
+	CacheInvalidateRelcacheByRelid(
+		get_relname_relid("pems_field", get_func_namespace(fcinfo->flinfo->fn_oid)));
+	PG_RETURN_VOID();
 }
 
 /* A jsonb argument in both its forms. */
