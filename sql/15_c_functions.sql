@@ -19,6 +19,10 @@ CREATE FUNCTION @extschema@._pems_wake(configuration boolean DEFAULT false) RETU
 AS 'MODULE_PATHNAME', 'pems_api_wake' LANGUAGE C VOLATILE STRICT;
 COMMENT ON FUNCTION @extschema@._pems_wake(boolean) IS 'Internal: wakes the worker of this database when the transaction commits; configuration: it reads credentials, pauses and the catalogue again';
 
+CREATE FUNCTION @extschema@._pems_announce(organization_id text, ready_from timestamptz) RETURNS void
+AS 'MODULE_PATHNAME', 'pems_api_announce' LANGUAGE C VOLATILE STRICT;
+COMMENT ON FUNCTION @extschema@._pems_announce(text, timestamptz) IS 'Internal: wakes the worker of this database when the transaction commits: the organization may have items ready that stand in line since that time';
+
 CREATE FUNCTION @extschema@._pems_setting(name text) RETURNS text
 AS 'MODULE_PATHNAME', 'pems_api_setting' LANGUAGE C STABLE STRICT;
 COMMENT ON FUNCTION @extschema@._pems_setting(text) IS 'Internal: a pems_sync setting in base units (milliseconds, bytes), whoever asks';

@@ -59,7 +59,8 @@ CREATE TABLE @extschema@.pfa_write_queue (
     job_id          text,
     unfinished      boolean NOT NULL GENERATED ALWAYS AS (status IN ('pending', 'processing', 'conflict', 'failed')) STORED,
     in_line         boolean NOT NULL GENERATED ALWAYS AS (status IN ('pending', 'processing')) STORED,
-    held            boolean NOT NULL GENERATED ALWAYS AS (status = 'pending' AND waits_for IS NOT DISTINCT FROM 'turn') STORED
+    held            boolean NOT NULL GENERATED ALWAYS AS (status = 'pending' AND waits_for IS NOT DISTINCT FROM 'turn') STORED,
+    stopped         boolean NOT NULL GENERATED ALWAYS AS (status IN ('conflict', 'failed')) STORED
 ) WITH (fillfactor = 50);
 COMMENT ON TABLE @extschema@.pfa_write_queue IS 'Write queue: one item per committed modification. A row in processing is also the crash record of its request.';
 COMMENT ON COLUMN @extschema@.pfa_write_queue.id IS 'Item id, time-ordered UUID; first half of Idempotency-Key and X-Request-Id';
@@ -91,6 +92,7 @@ COMMENT ON COLUMN @extschema@.pfa_write_queue.job_id IS 'Job that queued it';
 COMMENT ON COLUMN @extschema@.pfa_write_queue.unfinished IS 'pending, processing, conflict or failed: later items of the record wait';
 COMMENT ON COLUMN @extschema@.pfa_write_queue.in_line IS 'pending or processing';
 COMMENT ON COLUMN @extschema@.pfa_write_queue.held IS 'pending, and held by an earlier item of the record';
+COMMENT ON COLUMN @extschema@.pfa_write_queue.stopped IS 'conflict or failed: waits for a person';
 
 -- A claim changes no column that an index looks at: status is only in the generated columns, and those say
 -- the same of pending and processing.  So a claim is a heap-only update, with room for it on the page (the
@@ -106,7 +108,9 @@ CREATE INDEX pfa_write_queue_timed ON @extschema@.pfa_write_queue (scheduled_at)
 -- thousands of them.
 CREATE INDEX pfa_write_queue_record ON @extschema@.pfa_write_queue (organization_id, pfa_id, held, commit_seq) WHERE unfinished;
 -- What waits, the oldest first? (status)
-CREATE INDEX pfa_write_queue_unfinished ON @extschema@.pfa_write_queue (organization_id, commit_seq) WHERE unfinished;
+CREATE INDEX pfa_write_queue_unfinished ON @extschema@.pfa_write_queue (organization_id, created_at) WHERE unfinished;
+-- What waits for a person? (status, dead letters)
+CREATE INDEX pfa_write_queue_stopped ON @extschema@.pfa_write_queue (organization_id, commit_seq) WHERE stopped;
 -- Items of a modification (foreign key, discard)
 CREATE INDEX pfa_write_queue_modification ON @extschema@.pfa_write_queue (modification_id);
 -- Newest items of an organization (status with items; foreign key)
@@ -262,7 +266,7 @@ CREATE TABLE @extschema@.pems_sync_stats (
     folded            boolean NOT NULL DEFAULT false,
     transaction       xid8 NOT NULL DEFAULT pg_catalog.pg_current_xact_id()
 );
-COMMENT ON TABLE @extschema@.pems_sync_stats IS 'Rollups per organization and hour. What changes is inserted as a row of differences; the worker folds these together once a minute. So no count reads the queue and no two sessions wait for one counter.';
+COMMENT ON TABLE @extschema@.pems_sync_stats IS 'Rollups per organization and hour. What changes is inserted as a row of differences; the worker folds these together now and then. So no count reads the queue and no two sessions wait for one counter.';
 COMMENT ON COLUMN @extschema@.pems_sync_stats.organization_id IS 'Organization; of a folded row also *: all organizations';
 COMMENT ON COLUMN @extschema@.pems_sync_stats.hour IS 'Hour in which it happened; of a folded row also -infinity: the numbers that stand now (pending, held, processing, failed, conflict) and last_completed_at';
 COMMENT ON COLUMN @extschema@.pems_sync_stats.folded IS 'One row per organization and hour; false: a difference that is not in any of them yet';
@@ -281,6 +285,7 @@ COMMENT ON COLUMN @extschema@.pems_sync_stats.sync_seconds IS 'Seconds from comm
 COMMENT ON COLUMN @extschema@.pems_sync_stats.latency_counts IS 'Completed items by those seconds: up to 0.1, 0.5, 1, 5, 15, 30, 60, 120, 300, and above';
 COMMENT ON COLUMN @extschema@.pems_sync_stats.last_completed_at IS 'When the last of them completed';
 CREATE UNIQUE INDEX pems_sync_stats_folded ON @extschema@.pems_sync_stats (organization_id, hour) WHERE folded;
+CREATE INDEX pems_sync_stats_standing ON @extschema@.pems_sync_stats (organization_id) WHERE folded AND hour = '-infinity';
 -- By transaction, so that readers pass over what was folded and cannot be removed yet.
 CREATE INDEX pems_sync_stats_new ON @extschema@.pems_sync_stats (transaction) WHERE NOT folded;
 

@@ -203,8 +203,10 @@ BEGIN
                             AND e.commit_seq < h.commit_seq) AS blocked
         FROM head h
     ), sent_back AS (
+        -- they used up slots: the worker must not believe that there is no more
         UPDATE @extschema@.pfa_write_queue q SET waits_for = 'turn'
         FROM judged j WHERE q.id = j.id AND j.blocked
+        RETURNING @extschema@._pems_announce(q.organization_id, q.scheduled_at)
     ), taken AS (
         -- by place, which cannot change while we hold the lock; a row that was changed just before we locked it is
         -- not seen here, and its change was announced

@@ -101,7 +101,7 @@ COMMENT ON FUNCTION @extschema@._pems_warn_if_idle() IS 'Internal: WARNING when 
 
 /*
  * _pems_estimate(organization_id): when what waits now will probably be done: the pending items at the rate limit, or
- * at 1000 per second without one.  From the folded statistics and at most 200 differences that are not folded yet: a
+ * at 1000 per second without one.  From the folded statistics and the newest 200 differences that are not folded yet: a
  * busy database has thousands of those, and each commit would add them all up.
  */
 CREATE FUNCTION @extschema@._pems_estimate(organization_id text) RETURNS timestamptz
@@ -115,7 +115,7 @@ BEGIN
           WHERE s.folded AND s.organization_id = $1 AND s.hour = '-infinity'
           UNION ALL
           (SELECT CASE WHEN d.organization_id = $1 THEN d.pending + d.processing END FROM @extschema@.pems_sync_stats d
-           WHERE NOT d.folded AND d.transaction >= folded_until ORDER BY d.transaction LIMIT 200)) w;
+           WHERE NOT d.folded AND d.transaction >= folded_until ORDER BY d.transaction DESC LIMIT 200)) w;
     RETURN clock_timestamp() + make_interval(secs => greatest(0, coalesce(waiting, 0))::double precision
                                    / coalesce(nullif(@extschema@._pems_setting('rate_limit')::integer, 0), 1000));
 END
@@ -451,7 +451,7 @@ DECLARE
 BEGIN
     IF item_ids IS NULL THEN
         SELECT array_agg(q.id) INTO wanted FROM @extschema@.pfa_write_queue q
-        WHERE q.status = 'failed' AND (organization IS NULL OR q.organization_id = organization);
+        WHERE q.stopped AND q.status = 'failed' AND (organization IS NULL OR q.organization_id = organization);
     END IF;
     -- modifications first, as everywhere; what others did to them meanwhile is seen below
     PERFORM FROM @extschema@.pfa_modification m

@@ -3,6 +3,34 @@
  */
 
 /*
+ * _pems_newest_items(organization, wanted): the newest 100 items in that status, of one organization or (NULL) all;
+ * for each status by the index that has the fewest others.
+ */
+CREATE FUNCTION @extschema@._pems_newest_items(organization text, wanted text) RETURNS SETOF @extschema@.pfa_write_queue
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $function$
+    SELECT n.* FROM @extschema@.organization o CROSS JOIN LATERAL (
+        (SELECT q.* FROM @extschema@.pfa_write_queue q
+         WHERE wanted = 'pending' AND q.organization_id = o.id AND q.unfinished AND q.status = wanted
+         ORDER BY q.created_at DESC, q.commit_seq DESC LIMIT 100)
+        UNION ALL
+        (SELECT q.* FROM @extschema@.pfa_write_queue q
+         WHERE wanted = 'processing' AND q.organization_id = o.id AND q.status = wanted
+           AND q.id IN (SELECT unnest(c.item_ids) FROM @extschema@.pems_claim c)
+         ORDER BY q.commit_seq DESC LIMIT 100)
+        UNION ALL
+        (SELECT q.* FROM @extschema@.pfa_write_queue q
+         WHERE wanted IN ('conflict', 'failed') AND q.organization_id = o.id AND q.stopped AND q.status = wanted
+         ORDER BY q.commit_seq DESC LIMIT 100)
+        UNION ALL
+        (SELECT q.* FROM @extschema@.pfa_write_queue q
+         WHERE wanted IN ('completed', 'cancelled') AND q.organization_id = o.id AND q.status = wanted
+         ORDER BY q.commit_seq DESC LIMIT 100)) n
+    WHERE organization IS NULL OR o.id = organization
+    ORDER BY n.commit_seq DESC LIMIT 100
+$function$;
+COMMENT ON FUNCTION @extschema@._pems_newest_items(text, text) IS 'Internal: newest 100 items in a status';
+
+/*
  * _pems_status_items(organization, wanted): the newest 100 items in that status, for pems_sync_status().
  */
 CREATE FUNCTION @extschema@._pems_status_items(organization text, wanted text) RETURNS jsonb
@@ -13,11 +41,9 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $function$
                'error', i.last_error, 'errorCode', i.error_code, 'jobId', i.job_id,
                'createdAt', @extschema@._pems_iso(i.created_at), 'scheduledAt', @extschema@._pems_iso(i.scheduled_at),
                'completedAt', @extschema@._pems_iso(i.completed_at)) ORDER BY i.commit_seq DESC), '[]')
-    FROM (SELECT q.* FROM @extschema@.pfa_write_queue q
-          WHERE (organization IS NULL OR q.organization_id = organization) AND q.status = wanted
-          ORDER BY q.commit_seq DESC LIMIT 100) i
+    FROM @extschema@._pems_newest_items(organization, wanted) i
 $function$;
-COMMENT ON FUNCTION @extschema@._pems_status_items(text, text) IS 'Internal: newest 100 items in a status';
+COMMENT ON FUNCTION @extschema@._pems_status_items(text, text) IS 'Internal: newest 100 items in a status, as JSON';
 
 /*
  * _pems_health_word(): healthy; degraded (something waits for a person, or the oldest edit for more
@@ -127,21 +153,22 @@ COMMENT ON FUNCTION @extschema@.pems_sync_status(text, text, timestamptz, timest
 
 /*
  * _pems_oldest_pending(organization): when the item was queued that waits longest.  Of each organization that has
- * something pending, according to the statistics, only the first in commit order is looked at (which the planner would
- * rather sort for).
+ * something pending, according to the statistics, only the first is looked at (which the planner would rather sort for).
  */
 CREATE FUNCTION @extschema@._pems_oldest_pending(organization text) RETURNS timestamptz
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp SET enable_sort = off SET enable_bitmapscan = off AS $function$
     SELECT min(f.created_at) FROM (
         SELECT s.organization_id FROM @extschema@.pems_sync_stats s
-        WHERE (s.folded AND s.hour = '-infinity' AND s.organization_id <> '*' AND s.pending > 0
-               OR NOT s.folded AND s.transaction >= @extschema@._pems_folded_until() AND s.pending > 0)
+        WHERE s.folded AND s.hour = '-infinity' AND s.pending > 0 AND s.organization_id <> '*'
           AND (organization IS NULL OR s.organization_id = organization)
-        GROUP BY s.organization_id) o
+        UNION
+        SELECT d.organization_id FROM @extschema@.pems_sync_stats d
+        WHERE NOT d.folded AND d.transaction >= @extschema@._pems_folded_until() AND d.pending > 0
+          AND (organization IS NULL OR d.organization_id = organization)) o
     CROSS JOIN LATERAL (
         SELECT q.created_at FROM @extschema@.pfa_write_queue q
         WHERE q.organization_id = o.organization_id AND q.unfinished AND q.status = 'pending'
-        ORDER BY q.commit_seq LIMIT 1) f
+        ORDER BY q.created_at LIMIT 1) f
 $function$;
 COMMENT ON FUNCTION @extschema@._pems_oldest_pending(text) IS 'Internal: when the item was queued that waits longest';
 

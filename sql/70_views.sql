@@ -22,10 +22,10 @@ CREATE VIEW @extschema@.pems_dead_letters AS
     SELECT q.id, q.organization_id, q.pfa_id, q.modification_id, q.operation, q.error_code, q.last_error, q.retry_count,
            q.attempt, q.created_at, q.last_attempt_at, q.completed_at AS failed_at, q.payload,
            (SELECT count(*) FROM @extschema@.pfa_write_queue h
-            WHERE h.organization_id = q.organization_id AND h.pfa_id = q.pfa_id AND h.status = 'pending'
+            WHERE h.organization_id = q.organization_id AND h.pfa_id = q.pfa_id AND h.unfinished AND h.status = 'pending'
               AND h.commit_seq > q.commit_seq) AS holding
     FROM @extschema@.pfa_write_queue q
-    WHERE q.status = 'failed';
+    WHERE q.stopped AND q.status = 'failed';
 COMMENT ON VIEW @extschema@.pems_dead_letters IS 'Items that PEMS rejected or that used up their retries. holding: later items of the record that wait for them.';
 
 CREATE VIEW @extschema@.pems_open_conflicts AS
@@ -33,7 +33,7 @@ CREATE VIEW @extschema@.pems_open_conflicts AS
            c.created_at, c.previous_conflict_id,
            (SELECT count(*) FROM @extschema@.pfa_write_queue q
             JOIN @extschema@.pfa_write_queue h ON h.organization_id = q.organization_id AND h.pfa_id = q.pfa_id
-                 AND h.status = 'pending' AND h.commit_seq > q.commit_seq
+                 AND h.unfinished AND h.status = 'pending' AND h.commit_seq > q.commit_seq
             WHERE q.id = c.item_id) AS holding,
            c.local_data
     FROM @extschema@.pfa_sync_conflict c

@@ -39,6 +39,7 @@ PG_FUNCTION_INFO_V1(pems_api_uuid);
 PG_FUNCTION_INFO_V1(pems_api_caller);
 PG_FUNCTION_INFO_V1(pems_api_cluster);
 PG_FUNCTION_INFO_V1(pems_api_wake);
+PG_FUNCTION_INFO_V1(pems_api_announce);
 PG_FUNCTION_INFO_V1(pems_api_setting);
 PG_FUNCTION_INFO_V1(pems_api_forget_catalogue);
 PG_FUNCTION_INFO_V1(pems_api_check_delta);
@@ -115,6 +116,16 @@ pems_api_wake(PG_FUNCTION_ARGS)
 {
 	pems_shmem_wake_at_commit(PG_GETARG_BOOL(0) ? PEMS_WAKE_WORK | PEMS_WAKE_CONFIG
 												: PEMS_WAKE_WORK);
+	PG_RETURN_VOID();
+}
+
+/*
+ * pems_api_announce(organization_id, ready_from)
+ */
+Datum
+pems_api_announce(PG_FUNCTION_ARGS)
+{
+	pems_shmem_announce_at_commit(PG_GETARG_DATUM(0), PG_GETARG_TIMESTAMPTZ(1));
 	PG_RETURN_VOID();
 }
 

@@ -6,12 +6,12 @@
  *
  * A turn: drive the HTTP transfers, judge the answers that are there, then, in one
  * transaction, record those outcomes and claim as many new items as may start now, then
- * start them.  While that transaction runs, further answers come in; so the faster
- * PEMS is, the larger the batches, without anybody waiting for a batch to fill.
+ * start them.  While there is a stock of claimed items, turns only start requests and collect
+ * answers, for COLLECT_US at most; so the faster PEMS is, the larger the batches.
  *
  * How many may be claimed: what the endpoint's limiter and breaker let start, what is
- * free of its share of max_in_flight, and a small stock for the next moment: as many as the
- * endpoint finished in the last turn.  So nothing lies claimed in front of an endpoint that
+ * free of its share of max_in_flight, and that stock: as many as the endpoint finished
+ * since the last claim.  So nothing lies claimed in front of an endpoint that
  * hangs, and an endpoint that hangs never has all the slots.
  *
  * Memory: each claim has a context of its own, which lives until its last item is recorded.
@@ -54,6 +54,8 @@
 /* A request that takes longer shows its modification as syncing. */
 #define SLOW_US        250000
 #define MAINTENANCE_US (INT64_C(60) * 1000000)
+/* The same in a busy database: until then the status adds up all differences. */
+#define FOLD_US (INT64_C(10) * 1000000)
 
 /* The items of one claim share a memory context. */
 typedef struct Batch
@@ -95,6 +97,7 @@ static PemsCatalogue catalogue;
 static TimestampTz next_due = DT_NOEND;
 static int64 next_poll_us = 0; /* monotonic */
 static int64 next_maintenance_us = 0;
+static int64 next_fold_us = 0;  /* maintenance that early, if anything happens */
 static int64 not_before_us = 0; /* after a failed transaction */
 static int64 next_stuck_us = 0; /* when to try the stuck ones again */
 static bool adopted = false;    /* what a predecessor left was taken up */
@@ -138,6 +141,12 @@ list_remove(ParcelList *list, Parcel *parcel)
 	if (list->tail == &parcel->next)
 		list->tail = link;
 	list->count--;
+}
+
+static int64
+earliest(int64 a, int64 b)
+{
+	return a < b ? a : b;
 }
 
 /* --- problems --- */
@@ -807,6 +816,7 @@ exchange(bool look, int64 now)
 		(status != PEMS_WORKER_RUNNING || (exchange.grant_count == 0 && !look)))
 		return;
 	forget_finished_counts();
+	next_maintenance_us = earliest(next_maintenance_us, next_fold_us);
 	if (finished.count > 0)
 		PEMS_FAILPOINT("answer_unrecorded");
 	memory = AllocSetContextCreate(TopMemoryContext, "pems_sync batch", ALLOCSET_DEFAULT_SIZES);
@@ -908,6 +918,7 @@ maintain(int64 now)
 	if (now < next_maintenance_us || !is_at_home())
 		return;
 	next_maintenance_us = now + MAINTENANCE_US;
+	next_fold_us = now + FOLD_US;
 	went_well(pems_queue_maintain(), "could not maintain statistics and audit log");
 }
 
@@ -986,12 +997,6 @@ pems_dispatch_turn(uint32 reasons, const TimestampTz *news)
 }
 
 /* --- how long to wait --- */
-
-static int64
-earliest(int64 a, int64 b)
-{
-	return a < b ? a : b;
-}
 
 static int64
 next_start_us(int64 now)

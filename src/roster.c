@@ -3,9 +3,10 @@
  *		Organizations, their opened credentials, and endpoints.
  *
  * Process: the background worker.  There are a few organizations to a thousand.  They
- * stand in a list, which is gone through once per turn, and in the places where they announce what
- *became ready, by which single ones are found. Memory: TopMemoryContext's child roster_context;
- *tokens in libsodium's locked memory.
+ * stand in a list, which is gone through once per turn, and in the places where they
+ * announce what became ready, by which single ones are found.
+ *
+ * Memory: TopMemoryContext's child roster_context; tokens in libsodium's locked memory.
  */
 #include "postgres.h"
 

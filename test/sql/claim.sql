@@ -154,6 +154,122 @@ SELECT sent_version FROM pfa_write_queue;
 UPDATE pfa_write_queue SET status = 'pending';
 SELECT (SELECT claim_token FROM pfa_write_queue) < (SELECT claim_token FROM _pems_claim(ARRAY['org-rio'], ARRAY[1])) AS grows;
 
+-- Whole records again for what follows.
+DELETE FROM pfa_write_queue;
+DELETE FROM pfa_modification;
+DELETE FROM pfa_mirror WHERE organization_id = 'org-rio';
+INSERT INTO pfa_mirror (organization_id, pfa_id, version, data) SELECT 'org-rio', 'PFA-' || n, 1, '{"monthlyRate": 5000}' FROM generate_series(1, 6) n;
+
+-- Places in line: what stands at a place or before it is not looked at, what stands behind it is claimed.
+SELECT regress.queue('p' || n, 'PFA-' || n) FROM generate_series(1, 5) n \g /dev/null
+UPDATE pfa_write_queue SET scheduled_at = CASE modification_id WHEN 'p1' THEN '2025-01-01 10:00+00' WHEN 'p5' THEN '2025-01-01 12:00+00' ELSE '2025-01-01 11:00+00' END::timestamptz;
+-- the place of an item, as the worker keeps it; of a modification that is none: the beginning
+CREATE FUNCTION regress.claim_behind(high text DEFAULT '', normal text DEFAULT '', low text DEFAULT '', slots integer DEFAULT 100) RETURNS SETOF text
+LANGUAGE sql AS $$
+    SELECT q.modification_id
+    FROM (SELECT array_agg(coalesce(i.scheduled_at, '-infinity') ORDER BY p.line) AS at, array_agg(coalesce(i.commit_seq, 0) ORDER BY p.line) AS seq
+          FROM unnest(ARRAY[high, normal, low]) WITH ORDINALITY AS p (modification, line) LEFT JOIN pfa_write_queue i ON i.modification_id = p.modification) a
+    CROSS JOIN LATERAL _pems_claim(ARRAY['org-rio'], ARRAY[slots], a.at, a.seq) WITH ORDINALITY AS c
+    JOIN pfa_write_queue q ON q.id = c.item_id ORDER BY c.ordinality
+$$;
+GRANT EXECUTE ON FUNCTION regress.claim_behind TO PUBLIC;
+SET ROLE pems_sync_worker;
+SELECT regress.claim_behind(normal => 'p5');
+-- of those of one time the ones with a later commit order
+SELECT regress.claim_behind(normal => 'p3', slots => 1);
+SELECT regress.claim_behind(normal => 'p3');
+-- those before it were left, and are there for a claim from the start
+SELECT regress.claim_behind();
+RESET ROLE;
+DELETE FROM pfa_write_queue;
+DELETE FROM pfa_modification;
+-- each priority has a place of its own
+SELECT regress.queue('h' || n, 'PFA-' || n, priority => 'high'), regress.queue('n' || n, 'PFA-' || n + 2), regress.queue('l' || n, 'PFA-' || n + 4, priority => 'low') FROM generate_series(1, 2) n \g /dev/null
+BEGIN;
+SELECT regress.claim_behind(high => 'h2', normal => 'n1');
+ROLLBACK;
+BEGIN;
+SELECT regress.claim_behind(normal => 'n2', low => 'l1');
+ROLLBACK;
+BEGIN;
+SELECT regress.claim_behind(high => 'h1', low => 'l2');
+ROLLBACK;
+SELECT regress.claim_behind('h2', 'n2', 'l2');
+DELETE FROM pfa_write_queue;
+-- and so has each organization; NULL places are the beginning
+SELECT regress.queue('r1', 'PFA-1'), regress.queue('r2', 'PFA-2'), regress.queue('q1', 'PFA-1', organization_id => 'org-rio2'), regress.queue('q2', 'PFA-2', organization_id => 'org-rio2');
+BEGIN;
+SELECT q.modification_id
+FROM _pems_claim(ARRAY['org-rio', 'org-rio2'], ARRAY[5, 5], ARRAY[NULL, NULL, NULL, NULL, 'infinity', NULL]::timestamptz[], ARRAY[NULL, NULL, NULL, NULL, 0, NULL]::bigint[]) c JOIN pfa_write_queue q ON q.id = c.item_id
+ORDER BY q.commit_seq;
+ROLLBACK;
+SELECT q.modification_id FROM _pems_claim(ARRAY['org-rio', 'org-rio2'], ARRAY[5, 5], NULL, NULL) c JOIN pfa_write_queue q ON q.id = c.item_id ORDER BY q.commit_seq;
+DELETE FROM pfa_write_queue;
+-- the answer says where in line each item stands
+SELECT regress.queue('s1', 'PFA-1', priority => 'high'), regress.queue('s2', 'PFA-2'), regress.queue('s3', 'PFA-3', priority => 'low');
+SELECT q.modification_id, c.priority, (c.scheduled_at, c.commit_seq) = (q.scheduled_at, q.commit_seq) AS its_place FROM _pems_claim(ARRAY['org-rio'], ARRAY[5]) c JOIN pfa_write_queue q ON q.id = c.item_id ORDER BY q.commit_seq;
+DELETE FROM pfa_write_queue;
+
+-- There are three lines, so there are three priorities.
+SELECT regress.queue('t1', 'PFA-1');
+SELECT p, regress.state(format('UPDATE pfa_write_queue SET priority = %s', p)) FROM unnest(ARRAY[-11, -10, -1, 0, 1, 10, 100]) p;
+DELETE FROM pfa_write_queue;
+
+-- A claim is a heap-only update: it writes no index.
+TRUNCATE pfa_write_queue;
+CREATE VIEW regress.updates AS SELECT pg_stat_get_xact_tuples_updated('pfa_write_queue'::regclass) AS updated, pg_stat_get_xact_tuples_hot_updated('pfa_write_queue'::regclass) AS heap_only;
+SELECT regress.queue('u' || n, 'PFA-' || n) FROM generate_series(1, 6) n \g /dev/null
+-- the numbers of a transaction begin with what the session has not reported yet
+BEGIN;
+CREATE TEMPORARY TABLE updates_before ON COMMIT DROP AS TABLE regress.updates;
+SELECT count(*) FROM regress.claim(5);
+SELECT u.updated - b.updated AS updated, u.heap_only - b.heap_only AS heap_only FROM regress.updates u, updates_before b;
+-- recording their outcomes is none: they leave the line
+SELECT regress.record(VARIADIC (SELECT array_agg(regress.applied(modification_id) ORDER BY commit_seq) FROM pfa_write_queue WHERE status = 'processing'));
+SELECT u.updated - b.updated AS updated, u.heap_only - b.heap_only AS heap_only FROM regress.updates u, updates_before b;
+ROLLBACK;
+SELECT count(*) FROM regress.claim(5);
+SELECT status, count(*), bool_and(unfinished) AS unfinished, bool_and(in_line) AS in_line, bool_or(held) AS held FROM pfa_write_queue GROUP BY status ORDER BY status;
+-- what the indexes look at is derived from status and waits_for, whoever changes those
+CREATE FUNCTION regress.derived(new_status text, new_waits_for text, OUT unfinished boolean, OUT in_line boolean, OUT held boolean) LANGUAGE sql AS $$
+    UPDATE pfa_write_queue q SET status = new_status, waits_for = new_waits_for WHERE q.modification_id = 'u6' RETURNING q.unfinished, q.in_line, q.held
+$$;
+SELECT s.status, s.waits_for, q.unfinished, q.in_line, q.held
+FROM unnest(ARRAY['pending', 'pending', 'pending', 'processing', 'conflict', 'failed', 'completed', 'cancelled'], ARRAY[NULL, 'time', 'turn']) WITH ORDINALITY AS s (status, waits_for, n)
+CROSS JOIN LATERAL (SELECT * FROM regress.derived(s.status, s.waits_for)) q ORDER BY s.n;
+DELETE FROM pfa_write_queue;
+
+-- pems_claim: one row for each claim that took something, with what it took.
+DELETE FROM pems_claim;
+CREATE VIEW regress.claims AS
+    SELECT row_number() OVER (ORDER BY c.claim_token) AS claim, (SELECT string_agg(q.modification_id, ' ' ORDER BY q.commit_seq) FROM pfa_write_queue q WHERE q.id = ANY (c.item_ids)) AS items,
+           (SELECT bool_and(q.claim_token = c.claim_token) FROM pfa_write_queue q WHERE q.id = ANY (c.item_ids)) AS its_token
+    FROM pems_claim c;
+GRANT SELECT ON regress.claims TO PUBLIC;
+SELECT regress.queue('v' || n, 'PFA-' || n) FROM generate_series(1, 5) n \g /dev/null
+SELECT regress.queue('w1', 'PFA-1', organization_id => 'org-rio2');
+SET ROLE pems_sync_worker;
+SELECT regress.claim(2);
+-- of several organizations in one call
+SELECT count(*), count(DISTINCT c.claim_token) AS tokens FROM _pems_claim(ARRAY['org-rio', 'org-rio2'], ARRAY[2, 2]) c;
+SELECT regress.claim(2);
+-- one that takes nothing leaves no row
+SELECT regress.claim(2);
+RESET ROLE;
+SELECT * FROM regress.claims;
+-- recording takes away the rows of the claims that it is told of, and no others
+CREATE FUNCTION regress.token(modification text) RETURNS bigint LANGUAGE sql AS $$ SELECT q.claim_token FROM pfa_write_queue q WHERE q.modification_id = modification $$;
+SET ROLE pems_sync_worker;
+SELECT cardinality(_pems_record(ARRAY[regress.applied('v1')], false)) AS recorded;
+SELECT count(*) FROM pems_claim;
+SELECT cardinality(_pems_record(ARRAY[regress.applied('v2')], false, ARRAY[regress.token('v3')])) AS recorded;
+SELECT * FROM regress.claims;
+SELECT cardinality(_pems_record(ARRAY[regress.applied('v3')], true, ARRAY[regress.token('v1'), regress.token('v5'), -1])) AS recorded;
+SELECT count(*) FROM pems_claim;
+RESET ROLE;
+-- the claim that was told of too early left its items as they were
+SELECT modification_id, status FROM regress.items;
+
 DROP SCHEMA regress CASCADE;
 DROP EXTENSION pems_sync;
 DROP TABLE pfa_modification, pfa_mirror, organization;

@@ -69,6 +69,47 @@ SELECT _pems_prepare() IS NOT NULL AS orphans_wait;
 SELECT modification_id, status, waits_for FROM regress.items;
 SELECT regress.clear();
 
+-- adopt: pems_claim names what to take up, and is empty afterwards; of what it names only what is still in processing.
+SELECT _pems_fold_stats();
+DELETE FROM pems_claim;
+SELECT regress.queue('k' || n, 'PFA-' || 7 - n) FROM generate_series(1, 5) n \g /dev/null
+SET ROLE pems_sync_worker;
+SELECT regress.claim(2);
+SELECT regress.claim(2);
+SELECT regress.record(regress.applied('k1'));
+SELECT regress.record(regress.outcome('k3', 'pending', '{"http_status": 503, "retry_count": 1, "delay_ms": 3600000}'));
+RESET ROLE;
+CREATE TEMPORARY TABLE untouched AS SELECT * FROM pfa_write_queue WHERE modification_id IN ('k1', 'k3', 'k5');
+SELECT count(*) AS claims FROM pems_claim;
+SET ROLE pems_sync_worker;
+SELECT _pems_adopt();
+RESET ROLE;
+SELECT modification_id, status, waits_for, next_request, error_code FROM regress.items;
+SELECT count(*) AS changed FROM (TABLE untouched EXCEPT TABLE pfa_write_queue) d;
+SELECT count(*) AS claims FROM pems_claim;
+SELECT modification_id FROM pems_audit_log WHERE error_code = 'OUTCOME_UNKNOWN' ORDER BY modification_id COLLATE "C";
+SELECT regress.clear();
+-- one that is in processing and that no claim names: an administrator's UPDATE; beside one that a claim names
+SELECT regress.queue('j1', 'PFA-1'), regress.queue('j2', 'PFA-2'), regress.queue('j3', 'PFA-1', organization_id => 'org-rio2');
+SELECT regress.claim(1);
+UPDATE pfa_write_queue SET status = 'processing' WHERE modification_id = 'j3';
+SELECT count(*) AS named FROM pems_claim c JOIN pfa_write_queue q ON q.id = ANY (c.item_ids) WHERE q.modification_id = 'j3';
+SELECT _pems_adopt();
+SELECT modification_id, status, waits_for, next_request FROM regress.items;
+SELECT count(*) AS claims FROM pems_claim;
+SELECT s -> 'processing', s -> 'totalQueued' FROM pems_sync_status() s;
+-- its statistics are found whether they are folded or not
+UPDATE pfa_write_queue SET status = 'processing', waits_for = NULL WHERE modification_id = 'j2';
+SELECT _pems_fold_stats();
+SELECT _pems_adopt();
+-- nothing is in processing any more
+SELECT _pems_adopt();
+-- a claim of items that are gone
+INSERT INTO pems_claim VALUES (-1, '{nowhere}'), (-2, '{}');
+SELECT _pems_adopt();
+SELECT count(*) AS claims FROM pems_claim;
+SELECT regress.clear();
+
 -- quarantine: the database refuses to record; a dead letter, both stories in the audit log, the mirror untouched, the modification failed.
 SELECT regress.queue('q1', 'PFA-1'), regress.queue('q2', 'PFA-1'), regress.queue('q3', 'PFA-2');
 SELECT count(*) FROM regress.claim();
