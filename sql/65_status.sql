@@ -10,7 +10,7 @@ CREATE FUNCTION @extschema@._pems_newest_items(organization text, wanted text) R
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $function$
     SELECT n.* FROM @extschema@.organization o CROSS JOIN LATERAL (
         (SELECT q.* FROM @extschema@.pfa_write_queue q
-         WHERE wanted = 'pending' AND q.organization_id = o.id AND q.unfinished AND q.status = wanted
+         WHERE wanted = 'pending' AND q.organization_id = o.id AND q.unfinished AND q.in_line AND q.status = wanted
          ORDER BY q.created_at DESC, q.commit_seq DESC LIMIT 100)
         UNION ALL
         (SELECT q.* FROM @extschema@.pfa_write_queue q
@@ -167,7 +167,7 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp SET enable_sort = off 
           AND (organization IS NULL OR d.organization_id = organization)) o
     CROSS JOIN LATERAL (
         SELECT q.created_at FROM @extschema@.pfa_write_queue q
-        WHERE q.organization_id = o.organization_id AND q.unfinished AND q.status = 'pending'
+        WHERE q.organization_id = o.organization_id AND q.unfinished AND q.in_line AND q.status = 'pending'
         ORDER BY q.created_at LIMIT 1) f
 $function$;
 COMMENT ON FUNCTION @extschema@._pems_oldest_pending(text) IS 'Internal: when the item was queued that waits longest';

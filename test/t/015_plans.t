@@ -1,0 +1,43 @@
+# The worker's plans are made while the queue is empty, analyzed, and every index looks like every other; each question must
+# still be answered by the index that was made for it.
+use strict;
+use warnings;
+
+use FindBin;
+use lib "$FindBin::RealBin/../support/perl";
+
+use PemsSync::Test;
+use Test::More;
+
+use constant EDITS => 400;
+
+my $t = PemsSync::Test->new('plans', settings => { rate_limit => 0, max_in_flight => 8, batch_size => 20, poll_interval => '1h' });
+$t->add_organization('RIO');
+my @records = $t->load_many('RIO', 'PFA-', EDITS);
+
+# how often an index was read, and how many of its entries
+my $reads_of = sub { return $t->sql("SELECT idx_scan || ' scans, ' || idx_tup_read || ' entries' FROM pg_stat_user_indexes WHERE indexrelname = '$_[0]'") };
+
+# the statistics of an emptied queue
+my $first = $t->commit_edit('RIO', $records[0], { monthlyRate => 1 });
+ok($t->wait_status($first, 'synced'), 'an edit has gone through');
+$t->sql('VACUUM (ANALYZE) pfa_write_queue');
+is($t->sql("SELECT reltuples FROM pg_class WHERE relname = 'pfa_write_queue_record'"), '0', 'the index of unfinished items is known to be empty');
+$t->sql("SELECT pg_terminate_backend(pid) FROM pems_worker");
+ok($t->wait_for('SELECT pid IS NOT NULL FROM pems_worker'), 'a new worker makes new plans');
+$t->sql("SELECT pg_stat_reset_single_table_counters(indexrelid) FROM pg_stat_user_indexes WHERE relname = 'pfa_write_queue'");
+
+$t->commit('RIO', [ $t->edits('RIO', map { [ $_, { monthlyRate => 2 } ] } @records) ]);
+ok($t->wait_for("SELECT count(*) = ${\EDITS} FROM pfa_modification WHERE sync_status = 'synced' AND id <> '$first'"), 'all edits are synced');
+$t->sql('SELECT pg_stat_force_next_flush()') if $t->sql('SHOW server_version_num') >= 150000;
+
+# one more transaction of the worker, so that it has reported
+$t->sql("SELECT pg_terminate_backend(pid) FROM pems_worker");
+ok($t->wait_for("SELECT idx_scan > 0 FROM pg_stat_user_indexes WHERE indexrelname = 'pfa_write_queue_record'"), 'the order within a record comes from its own index');
+my $read = $t->sql("SELECT idx_tup_read FROM pg_stat_user_indexes WHERE indexrelname = 'pfa_write_queue_record'");
+cmp_ok($read, '<', 20 * EDITS, 'which was not read from end to end');
+is($reads_of->('pfa_write_queue_waiting'), '0 scans, 0 entries', 'the index for the status was not read');
+$read = $t->sql("SELECT idx_tup_read FROM pg_stat_user_indexes WHERE indexrelname = 'pfa_write_queue_ready'");
+cmp_ok($read, '<', 20 * EDITS, 'nor was the line, from its beginning with each claim');
+
+done_testing();
