@@ -81,7 +81,7 @@ COMMENT ON COLUMN @extschema@.pfa_write_queue.sent_version IS 'Version that the 
 COMMENT ON COLUMN @extschema@.pfa_write_queue.retry_count IS 'Retries used up';
 COMMENT ON COLUMN @extschema@.pfa_write_queue.max_retries IS 'Retries allowed (pems_sync.max_retries when it was queued)';
 COMMENT ON COLUMN @extschema@.pfa_write_queue.rounds IS 'Times that PEMS answered with a version conflict since the last backoff';
-COMMENT ON COLUMN @extschema@.pfa_write_queue.attempt IS 'Claims of the item; each makes at most one HTTP request, a read or a write. Second half of X-Request-Id';
+COMMENT ON COLUMN @extschema@.pfa_write_queue.attempt IS 'Claims of the item that were not given back; each makes at most one HTTP request, a read or a write. Second half of X-Request-Id';
 COMMENT ON COLUMN @extschema@.pfa_write_queue.claim_token IS 'Fencing token of the last claim, the same for all items that it took: an outcome with another token is not recorded';
 COMMENT ON COLUMN @extschema@.pfa_write_queue.last_attempt_at IS 'When the last request was about to start';
 COMMENT ON COLUMN @extschema@.pfa_write_queue.last_error IS 'What went wrong last, a sentence for administrators';

@@ -517,6 +517,8 @@ BEGIN
             scheduled_at = CASE WHEN o.verdict = 'pending' AND o.delay_ms > 0
                                 THEN clock_timestamp() + o.delay_ms * interval '1 millisecond' ELSE q.scheduled_at END,
             retry_count = o.retry_count, rounds = o.rounds, error_code = o.error_code, last_error = o.error,
+            -- a claim that was given back made no request
+            attempt = q.attempt - CASE WHEN o.verdict = 'pending' AND o.event_type IS NULL THEN 1 ELSE 0 END,
             sent_version = CASE WHEN o.next_request = 'refresh' THEN coalesce(o.pems_version, q.sent_version) ELSE q.sent_version END,
             completed_at = CASE WHEN o.verdict IN ('completed', 'failed') THEN clock_timestamp() END
         FROM unnest(outcomes) o

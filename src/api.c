@@ -15,6 +15,7 @@
 #include "fmgr.h"
 #include "funcapi.h"
 #include "miscadmin.h"
+#include "storage/proc.h"
 #include "utils/builtins.h"
 #include "utils/inval.h"
 #include "utils/guc.h"
@@ -151,6 +152,7 @@ pems_api_setting(PG_FUNCTION_ARGS)
 static PemsCatalogue catalogue;
 static Oid catalogue_relation = InvalidOid; /* that it was read from */
 static bool catalogue_is_current = false;
+static LocalTransactionId catalogue_only_for = InvalidLocalTransactionId; /* or for all */
 static uint64 catalogue_invalidations = 0;
 
 static void
@@ -202,24 +204,30 @@ load_catalogue(Oid schema, Oid relation)
 				(errcode(ERRCODE_DATA_EXCEPTION), errmsg("the field catalogue cannot be used"),
 				 errdetail("%s", problem), errhint("Check the rows of pems_field.")));
 	catalogue_relation = relation;
+	catalogue_is_current = before == catalogue_invalidations;
 	/* a transaction with one snapshot may have read what is the past for the next one */
-	catalogue_is_current = before == catalogue_invalidations && !IsolationUsesXactSnapshot();
+	catalogue_only_for =
+		IsolationUsesXactSnapshot() ? pems_my_local_transaction() : InvalidLocalTransactionId;
 }
 
-/* Read anew when it changed; but not during a statement, which a call site lives through. */
+/*
+ * Read anew when it changed.  What other sessions changed is heard of once per statement: a
+ * transaction that has its locks already would not hear of it before its end.
+ */
 static const PemsCatalogue *
 catalogue_for(FmgrInfo *function)
 {
-	Oid schema;
-	Oid relation;
+	static TimestampTz asked_in = 0;
+	Oid schema = get_func_namespace(function->fn_oid);
+	Oid relation = get_relname_relid("pems_field", schema);
 
-	if (function->fn_extra == &catalogue)
-		return &catalogue;
-	schema = get_func_namespace(function->fn_oid);
-	relation = get_relname_relid("pems_field", schema);
-	if (!catalogue_is_current || catalogue_relation != relation)
+	if (asked_in != GetCurrentStatementStartTimestamp())
+		AcceptInvalidationMessages();
+	asked_in = GetCurrentStatementStartTimestamp();
+	if (!catalogue_is_current || catalogue_relation != relation ||
+		(LocalTransactionIdIsValid(catalogue_only_for) &&
+		 catalogue_only_for != pems_my_local_transaction()))
 		load_catalogue(schema, relation);
-	function->fn_extra = &catalogue;
 	return &catalogue;
 }
 

@@ -78,6 +78,13 @@ pems_begin_set(FunctionCallInfo fcinfo)
 }
 #endif
 
+/* 17: the number of this session's transaction, also of one that has written nothing */
+#if PG_VERSION_NUM >= 170000
+#define pems_my_local_transaction() (MyProc->vxid.lxid)
+#else
+#define pems_my_local_transaction() (MyProc->lxid)
+#endif
+
 /* 16: the schema of an extension is there for the asking */
 #if PG_VERSION_NUM >= 160000
 #include "commands/extension.h"

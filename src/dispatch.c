@@ -44,6 +44,9 @@
  * slow PEMS are not kept waiting.
  */
 #define COLLECT_US 10000
+/* What could not start for so long goes back into the queue: others may want to take it back, or
+ * discard it. */
+#define STOCK_US 2000000
 /*
  * Now and then a claim looks from the start of the line again, for what a session had locked and
  * let go without a change.  Where that takes long (a transaction keeps finished items from being
@@ -62,7 +65,8 @@ typedef struct Batch
 {
 	MemoryContext memory;
 	int64 claim_token;
-	int left; /* deliveries that are not recorded */
+	int64 claimed_us; /* monotonic */
+	int left;         /* deliveries that are not recorded */
 } Batch;
 
 typedef struct Parcel
@@ -432,6 +436,7 @@ collect(void)
 		if (parcel->delivery.result.transition.pause_organization)
 			parcel->delivery.organization->refused = true;
 		list_remove(&flying, parcel);
+		parcel->delivery.organization->endpoint->flying--;
 		list_add(&finished, parcel);
 	}
 }
@@ -458,6 +463,13 @@ log_breakers(int64 now)
 
 /* --- how much may be claimed --- */
 
+static int
+share_of_slots(void)
+{
+	return pems_roster_endpoint_count() > 1 ? Max(1, pems_max_in_flight * 3 / 4)
+											: pems_max_in_flight;
+}
+
 /*
  * An endpoint that hangs must leave slots for the others.  Those in hand that are finished make
  * room, and as many again are the stock for the next moment.
@@ -465,10 +477,7 @@ log_breakers(int64 now)
 static int
 slots_of(const PemsEndpoint *endpoint)
 {
-	int share =
-		pems_roster_endpoint_count() > 1 ? Max(1, pems_max_in_flight * 3 / 4) : pems_max_in_flight;
-
-	return share + endpoint->finished + Min(endpoint->finished, pems_batch_size) -
+	return share_of_slots() + endpoint->finished + Min(endpoint->finished, pems_batch_size) -
 		   endpoint->in_hand;
 }
 
@@ -585,6 +594,7 @@ take_in(MemoryContext memory, PemsItem *items, int count)
 	batch = MemoryContextAlloc(memory, sizeof(Batch));
 	batch->memory = memory;
 	batch->claim_token = items[0].claim_token;
+	batch->claimed_us = monotonic_us();
 	batch->left = count;
 	for (int i = 0; i < count; i++)
 	{
@@ -836,15 +846,24 @@ exchange(bool look, int64 now)
 
 /* --- start --- */
 
-/* The endpoint cannot take it now (breaker, throttle), or the credential is gone: back into the
- * queue. */
+/*
+ * The endpoint cannot take it now (breaker, throttle), the credential is gone, or it has been lying
+ * here for too long: back into the queue.
+ */
 static bool
-must_withdraw(const PemsDelivery *delivery, int64 now)
+must_withdraw(const Parcel *parcel, int64 now)
 {
-	const PemsOrganization *organization = delivery->organization;
+	const PemsOrganization *organization = parcel->delivery.organization;
 
 	return organization->token == NULL || organization->refused || status != PEMS_WORKER_RUNNING ||
+		   now > parcel->batch->claimed_us + STOCK_US ||
 		   pems_limiter_capacity(organization->endpoint->limiter, now) == 0;
+}
+
+static bool
+has_free_slot(const PemsEndpoint *endpoint)
+{
+	return flying.count < pems_max_in_flight && endpoint->flying < share_of_slots();
 }
 
 static void
@@ -855,6 +874,22 @@ leave_waiting(Parcel *parcel, ParcelList *list)
 	list_add(list, parcel);
 }
 
+/* False: out of memory. */
+static bool
+start_request(Parcel *parcel, int64 now)
+{
+	if (!pems_delivery_start(&parcel->delivery, client, now))
+	{
+		report_problem("a request could not be started", "out of memory");
+		pause_after_failure();
+		return false;
+	}
+	request_count++;
+	leave_waiting(parcel, &flying);
+	parcel->delivery.organization->endpoint->flying++;
+	return true;
+}
+
 static void
 start_requests(int64 now)
 {
@@ -863,22 +898,16 @@ start_requests(int64 now)
 	for (Parcel *parcel = waiting.head; parcel != NULL; parcel = next)
 	{
 		next = parcel->next;
-		if (must_withdraw(&parcel->delivery, now))
+		if (must_withdraw(parcel, now))
 		{
 			pems_delivery_withdraw(&parcel->delivery);
 			leave_waiting(parcel, &finished);
 		}
-		else if (flying.count < pems_max_in_flight)
-		{
-			if (!pems_delivery_start(&parcel->delivery, client, now))
-			{
-				report_problem("a request could not be started", "out of memory");
-				pause_after_failure();
-				break;
-			}
-			request_count++;
-			leave_waiting(parcel, &flying);
-		}
+		else if (flying.count >= pems_max_in_flight)
+			break;
+		else if (has_free_slot(parcel->delivery.organization->endpoint) &&
+				 !start_request(parcel, now))
+			break;
 	}
 	pems_client_drive(client);
 	if (flying.count > 0)
@@ -1007,9 +1036,8 @@ next_start_us(int64 now)
 	{
 		PemsEndpoint *endpoint = o->endpoint;
 
-		if (!can_claim_for(o, endpoint) && endpoint->backlog == 0)
-			continue;
-		if (slots_of(endpoint) > 0 || endpoint->backlog > 0)
+		if ((endpoint->backlog > 0 && has_free_slot(endpoint)) ||
+			(can_claim_for(o, endpoint) && slots_of(endpoint) > 0))
 			next = earliest(next, pems_limiter_next(endpoint->limiter, now));
 	}
 	return next;
@@ -1046,6 +1074,8 @@ pems_dispatch_timeout_ms(void)
 		until = earliest(until, next_slow_us());
 		until = earliest(until, next_maintenance_us);
 	}
+	if (waiting.head != NULL)
+		until = earliest(until, waiting.head->batch->claimed_us + STOCK_US);
 	if (finished.count > 0 || look_wanted)
 		until = earliest(until, goes_on_collecting(now) ? exchange_wanted_us + COLLECT_US : now);
 	if (stuck.count > 0)

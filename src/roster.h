@@ -21,6 +21,7 @@ typedef struct PemsEndpoint
 	PemsLimiter *limiter;
 	size_t cursor;         /* whose turn it was last */
 	int in_hand;           /* items claimed for it and not finished */
+	int flying;            /* requests under way */
 	int backlog;           /* those of them whose request has not started */
 	int finished;          /* requests that ended since the last claim: how fast it takes them */
 	bool breaker_was_open; /* for the log */
