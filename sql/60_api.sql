@@ -187,8 +187,9 @@ BEGIN
         -- asked for all drafts: one that another session has just committed is simply none any more
         SELECT true AS found, l.id, l.pfa_id, l.operation, l.delta, l.base_version, l.created_by, l.created_at,
                -- an application that sets sync_status back does not take an item out of the queue
-               CASE WHEN EXISTS (SELECT FROM @extschema@.pfa_write_queue q WHERE q.modification_id = l.id
-                                 AND q.unfinished)
+               -- (by the modification's index: no other has this condition, and with LIMIT it cannot be a hash of all that waits)
+               CASE WHEN (SELECT true FROM @extschema@.pfa_write_queue q WHERE q.modification_id = l.id
+                          AND q.status IN ('pending', 'processing', 'conflict', 'failed') LIMIT 1)
                     THEN 'queued' ELSE l.sync_status END AS sync_status
         FROM locked l WHERE modification_ids IS NOT NULL OR l.sync_status = 'draft'
         UNION ALL
@@ -203,10 +204,9 @@ BEGIN
         FROM draft d
         LEFT JOIN @extschema@.pfa_mirror r ON r.organization_id = organization AND r.pfa_id = d.pfa_id
     ), ordered AS (
-        SELECT c.*, row_number() OVER (PARTITION BY c.pfa_id ORDER BY c.created_at, c.id) > 1 OR EXISTS (
-                   SELECT FROM @extschema@.pfa_write_queue e
-                   WHERE e.organization_id = organization AND e.pfa_id = c.pfa_id
-                     AND e.unfinished) AS held
+        SELECT c.*, row_number() OVER (PARTITION BY c.pfa_id ORDER BY c.created_at, c.id) > 1 OR (
+                   SELECT true FROM @extschema@.pfa_write_queue e
+                   WHERE e.organization_id = organization AND e.pfa_id = c.pfa_id AND e.unfinished LIMIT 1) IS NOT NULL AS held
         FROM checked c WHERE c.problem IS NULL
         ORDER BY c.created_at, c.id
     ), queued AS (
