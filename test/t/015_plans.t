@@ -40,4 +40,25 @@ is($reads_of->('pfa_write_queue_waiting'), '0 scans, 0 entries', 'the index for 
 $read = $t->sql("SELECT idx_tup_read FROM pg_stat_user_indexes WHERE indexrelname = 'pfa_write_queue_ready'");
 cmp_ok($read, '<', 20 * EDITS, 'nor was the line, from its beginning with each claim');
 
+# ---- rows that are done with, but cannot be removed ----
+
+my $entries = sub { return $t->sql("SELECT coalesce(sum(idx_tup_read), 0) FROM pg_stat_user_indexes WHERE relname = 'pfa_write_queue'") };
+$t->sql('VACUUM (ANALYZE) pfa_write_queue');
+my $holder = $t->node->background_psql('postgres');
+$holder->query_safe('BEGIN ISOLATION LEVEL REPEATABLE READ');
+$holder->query_safe('SELECT count(*) FROM pfa_write_queue');
+$t->commit('RIO', [ $t->edits('RIO', map { [ $_, { monthlyRate => 3 } ] } @records) ]);
+ok($t->wait_for("SELECT count(*) = 2 * ${\EDITS} FROM pfa_modification WHERE sync_status = 'synced' AND id <> '$first'"), 'with an old snapshot open, all edits are synced');
+
+# the worker is out of the way: now and then it may look from the start of the line
+$t->set(enabled => 'off');
+ok($t->wait_worker(state => 'disabled'), 'the worker is told to send nothing');
+my $before = $entries->();
+$t->commit('RIO', [ $t->edits('RIO', [ $_, { monthlyRate => 4 } ]) ]) for @records[ 0 .. 9 ];
+my $more = $entries->() - $before;
+note "$more entries";
+cmp_ok($more, '<', 5 * EDITS, 'a commit does not read those that are done with');
+$holder->query_safe('COMMIT');
+$holder->quit;
+
 done_testing();
