@@ -53,7 +53,7 @@
  * vacuumed), it is done more rarely: at most one part in so many of the time.
  */
 #define SWEEP_US    1000000
-#define SWEEP_SHARE 50
+#define SWEEP_SHARE 200
 /* A request that takes longer shows its modification as syncing. */
 #define SLOW_US        250000
 #define MAINTENANCE_US (INT64_C(60) * 1000000)
