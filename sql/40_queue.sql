@@ -437,8 +437,10 @@ $function$;
  * _pems_iso(at): a time as the JSON of the API writes it, ISO 8601 in UTC with Z.
  */
 CREATE FUNCTION @extschema@._pems_iso(at timestamptz) RETURNS text
-LANGUAGE sql STABLE STRICT SET search_path = pg_catalog, pg_temp AS $function$
-    SELECT to_char(at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"')
+LANGUAGE plpgsql STABLE STRICT SET search_path = pg_catalog, pg_temp AS $function$
+BEGIN
+    RETURN to_char(at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"');
+END
 $function$;
 COMMENT ON FUNCTION @extschema@._pems_iso(timestamptz) IS 'Internal: ISO 8601 in UTC with Z';
 COMMENT ON FUNCTION @extschema@._pems_notify(@extschema@._pems_outcome[]) IS 'Internal: notifications of one batch';

@@ -79,8 +79,10 @@ COMMENT ON FUNCTION @extschema@._pems_page_size(integer) IS 'Internal: raises 22
  * _pems_is_admin(): is the caller a member of pems_sync_admin (or a superuser)?
  */
 CREATE FUNCTION @extschema@._pems_is_admin() RETURNS boolean
-LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $function$
-    SELECT pg_has_role(@extschema@._pems_caller()::name, 'pems_sync_admin', 'USAGE')
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $function$
+BEGIN
+    RETURN pg_has_role(@extschema@._pems_caller()::name, 'pems_sync_admin', 'USAGE');
+END
 $function$;
 COMMENT ON FUNCTION @extschema@._pems_is_admin() IS 'Internal: is the caller an administrator of pems_sync?';
 
