@@ -229,7 +229,7 @@ note_sent(void *owner)
 {
 	PemsDelivery *delivery = owner;
 
-	pems_limiter_sent(delivery->organization->endpoint->limiter, delivery->ticket, monotonic_us());
+	pems_limiter_sent(delivery->endpoint->limiter, delivery->ticket, monotonic_us());
 }
 
 static bool
@@ -267,7 +267,7 @@ bool
 pems_delivery_start(PemsDelivery *delivery, PemsClient *client, int64 now)
 {
 	PemsClientRequest request = {0};
-	PemsEndpoint *endpoint = delivery->organization->endpoint;
+	PemsEndpoint *endpoint = delivery->endpoint;
 
 	if (!compose(delivery, &request) || !pems_client_start(client, &request))
 		return false;
@@ -336,7 +336,7 @@ static void
 tell_limiter(PemsDelivery *delivery, const PemsAnswer *answer, const PemsOutcome *outcome,
 			 int64 now)
 {
-	PemsLimiter *limiter = delivery->organization->endpoint->limiter;
+	PemsLimiter *limiter = delivery->endpoint->limiter;
 	PemsLimiterOutcome ended = PEMS_LIMITER_ANSWERED;
 
 	if (outcome->endpoint_fault)
@@ -428,7 +428,7 @@ describe(PemsDelivery *delivery, const PemsAnswer *answer, const PemsOutcome *ou
 void
 pems_delivery_finish(PemsDelivery *delivery, PemsAnswer *answer, int64 now)
 {
-	PemsLimiter *limiter = delivery->organization->endpoint->limiter;
+	PemsLimiter *limiter = delivery->endpoint->limiter;
 	bool breaker_open = pems_limiter_breaker(limiter, now) != PEMS_BREAKER_CLOSED;
 	PemsOutcome outcome;
 

@@ -18,6 +18,7 @@ typedef struct PemsDelivery
 {
 	PemsItem item;
 	PemsOrganization *organization;
+	PemsEndpoint *endpoint; /* that it was claimed for; the organization may move to another one */
 	PemsStep step; /* what the request is for; the item's, or READ where there is no mirror */
 	char *changes; /* JSON that the write sends; NULL: none */
 	int64 version; /* version that the write is based on */

@@ -11,8 +11,8 @@
  *
  * How many may be claimed: what the endpoint's limiter and breaker let start, what is
  * free of its share of max_in_flight, and that stock: as many as the endpoint finished
- * since the last claim.  So nothing lies claimed in front of an endpoint that
- * hangs, and an endpoint that hangs never has all the slots.
+ * since the last claim.  What cannot start for STOCK_US goes back, so nothing lies claimed in
+ * front of an endpoint that hangs; and an endpoint that hangs never has all the slots.
  *
  * Memory: each claim has a context of its own, which lives until its last item is recorded.
  */
@@ -192,7 +192,7 @@ release_parcel(Parcel *parcel)
 {
 	Batch *batch = parcel->batch;
 
-	parcel->delivery.organization->endpoint->in_hand--;
+	parcel->delivery.endpoint->in_hand--;
 	if (--batch->left > 0)
 		return;
 	note_landed(batch->claim_token);
@@ -432,11 +432,11 @@ collect(void)
 		now = monotonic_us();
 		pems_delivery_finish(&parcel->delivery, &answer, now);
 		pems_protocol_free_answer(&answer);
-		parcel->delivery.organization->endpoint->finished++;
+		parcel->delivery.endpoint->finished++;
 		if (parcel->delivery.result.transition.pause_organization)
 			parcel->delivery.organization->refused = true;
 		list_remove(&flying, parcel);
-		parcel->delivery.organization->endpoint->flying--;
+		parcel->delivery.endpoint->flying--;
 		list_add(&finished, parcel);
 	}
 }
@@ -604,10 +604,11 @@ take_in(MemoryContext memory, PemsItem *items, int count)
 		parcel->delivery.item = items[i];
 		parcel->delivery.memory = memory;
 		parcel->delivery.organization = pems_roster_find(items[i].organization_id);
-		parcel->delivery.organization->endpoint->in_hand++;
+		parcel->delivery.endpoint = parcel->delivery.organization->endpoint;
+		parcel->delivery.endpoint->in_hand++;
 		if (pems_delivery_decide(&parcel->delivery, &catalogue) == PEMS_PLAN_SEND)
 		{
-			parcel->delivery.organization->endpoint->backlog++;
+			parcel->delivery.endpoint->backlog++;
 			list_add(&waiting, parcel);
 		}
 		else
@@ -847,8 +848,8 @@ exchange(bool look, int64 now)
 /* --- start --- */
 
 /*
- * The endpoint cannot take it now (breaker, throttle), the credential is gone, or it has been lying
- * here for too long: back into the queue.
+ * The endpoint cannot take it now (breaker, throttle), the credential is gone or names another
+ * endpoint, or it has been lying here for too long: back into the queue.
  */
 static bool
 must_withdraw(const Parcel *parcel, int64 now)
@@ -856,8 +857,9 @@ must_withdraw(const Parcel *parcel, int64 now)
 	const PemsOrganization *organization = parcel->delivery.organization;
 
 	return organization->token == NULL || organization->refused || status != PEMS_WORKER_RUNNING ||
+		   parcel->delivery.endpoint != organization->endpoint ||
 		   now > parcel->batch->claimed_us + STOCK_US ||
-		   pems_limiter_capacity(organization->endpoint->limiter, now) == 0;
+		   pems_limiter_capacity(parcel->delivery.endpoint->limiter, now) == 0;
 }
 
 static bool
@@ -869,7 +871,7 @@ has_free_slot(const PemsEndpoint *endpoint)
 static void
 leave_waiting(Parcel *parcel, ParcelList *list)
 {
-	parcel->delivery.organization->endpoint->backlog--;
+	parcel->delivery.endpoint->backlog--;
 	list_remove(&waiting, parcel);
 	list_add(list, parcel);
 }
@@ -886,7 +888,7 @@ start_request(Parcel *parcel, int64 now)
 	}
 	request_count++;
 	leave_waiting(parcel, &flying);
-	parcel->delivery.organization->endpoint->flying++;
+	parcel->delivery.endpoint->flying++;
 	return true;
 }
 
@@ -905,8 +907,7 @@ start_requests(int64 now)
 		}
 		else if (flying.count >= pems_max_in_flight)
 			break;
-		else if (has_free_slot(parcel->delivery.organization->endpoint) &&
-				 !start_request(parcel, now))
+		else if (has_free_slot(parcel->delivery.endpoint) && !start_request(parcel, now))
 			break;
 	}
 	pems_client_drive(client);

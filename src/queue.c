@@ -43,6 +43,7 @@
 #include "utils/timestamp.h"
 #include "utils/typcache.h"
 
+#include "arrays.h"
 #include "compat.h"
 #include "failpoint.h"
 #include "queue.h"
@@ -289,16 +290,6 @@ text_array(const char *const *texts, int count)
 	for (int i = 0; i < count; i++)
 		values[i] = CStringGetTextDatum(texts[i]);
 	return construct_array(values, count, TEXTOID, -1, false, TYPALIGN_INT);
-}
-
-static ArrayType *
-bigint_array(const int64 *numbers, int count)
-{
-	Datum *values = palloc(sizeof(Datum) * Max(count, 1));
-
-	for (int i = 0; i < count; i++)
-		values[i] = Int64GetDatum(numbers[i]);
-	return construct_array(values, count, INT8OID, sizeof(int64), FLOAT8PASSBYVAL, TYPALIGN_DOUBLE);
 }
 
 /* --- plans and table sizes --- */
@@ -655,7 +646,7 @@ record(PemsExchange *exchange)
 	values[0] = PointerGetDatum(construct_array(outcomes, exchange->result_count, outcome_type, -1,
 												false, TYPALIGN_DOUBLE));
 	values[1] = BoolGetDatum(exchange->careful);
-	values[2] = PointerGetDatum(bigint_array(exchange->landed, exchange->landed_count));
+	values[2] = PointerGetDatum(pems_bigint_array(exchange->landed, exchange->landed_count));
 	run(STATEMENT_RECORD, 3, types, values, NULL);
 	read_recorded(exchange);
 }
@@ -756,7 +747,7 @@ places_of(const PemsExchange *exchange, ArrayType **after_at, ArrayType **after_
 	}
 	*after_at = construct_array(times, count, TIMESTAMPTZOID, sizeof(TimestampTz), FLOAT8PASSBYVAL,
 								TYPALIGN_DOUBLE);
-	*after_seq = bigint_array(numbers, count);
+	*after_seq = pems_bigint_array(numbers, count);
 }
 
 static void
