@@ -54,6 +54,8 @@
  */
 #define SWEEP_US    1000000
 #define SWEEP_SHARE 200
+/* What was announced is looked for a second time: a session may have had it locked at the first. */
+#define LOOK_TWICE_US 1000000
 /* A request that takes longer shows its modification as syncing. */
 #define SLOW_US        250000
 #define MAINTENANCE_US (INT64_C(60) * 1000000)
@@ -106,6 +108,7 @@ static int64 not_before_us = 0; /* after a failed transaction */
 static int64 next_stuck_us = 0; /* when to try the stuck ones again */
 static bool adopted = false;    /* what a predecessor left was taken up */
 static int64 next_sweep_us = 0;
+static int64 second_look_us = 0; /* 0: none is due */
 static int64 exchange_wanted_us =
 	0; /* since when there is something to record or to look at; 0: there is not */
 static bool look_wanted = false; /* by a turn that went on collecting */
@@ -290,6 +293,7 @@ forget_everything(void)
 	free_batches(&finished);
 	free_batches(&stuck);
 	landed_count = 0;
+	second_look_us = 0;
 	pems_roster_clear();
 	if (catalogue_loaded)
 		pems_field_free_catalogue(&catalogue);
@@ -980,6 +984,12 @@ work(uint32 reasons)
 		look = true;
 		next_sweep_us = 0;
 	}
+	if (second_look_us != 0 && now >= second_look_us)
+	{
+		pems_roster_look_again();
+		second_look_us = 0;
+		look = true;
+	}
 	look = look || something_is_due() || setup_wanted;
 	if (!read_setup())
 		return;
@@ -1014,7 +1024,11 @@ pems_dispatch_turn(uint32 reasons, const TimestampTz *news)
 	/* what a turn that was cut short did not look at is looked at in the next */
 	pending_reasons |= reasons;
 	if (news != NULL)
+	{
 		pems_roster_hear(news);
+		if (second_look_us == 0 && opened)
+			second_look_us = monotonic_us() + LOOK_TWICE_US;
+	}
 	collect();
 	if (monotonic_us() >= not_before_us)
 	{
@@ -1075,6 +1089,8 @@ pems_dispatch_timeout_ms(void)
 		until = earliest(until, next_slow_us());
 		until = earliest(until, next_maintenance_us);
 	}
+	if (second_look_us != 0)
+		until = earliest(until, second_look_us);
 	if (waiting.head != NULL)
 		until = earliest(until, waiting.head->batch->claimed_us + STOCK_US);
 	if (finished.count > 0 || look_wanted)

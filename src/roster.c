@@ -150,6 +150,7 @@ enlist(PemsOrganization *organization)
 	organizations = organization;
 	organization->next_in_place = *place;
 	*place = organization;
+	organization->look_again_from = DT_NOEND;
 	start_over(organization);
 }
 
@@ -233,7 +234,21 @@ pems_roster_hear(const TimestampTz *news)
 	for (int place = 0; place < PEMS_NEWS_PLACES; place++)
 		if (news[place] != DT_NOEND)
 			for (PemsOrganization *o = by_place[place]; o != NULL; o = o->next_in_place)
+			{
 				go_back(o, news[place]);
+				o->look_again_from = Min(o->look_again_from, news[place]);
+			}
+}
+
+void
+pems_roster_look_again(void)
+{
+	for (PemsOrganization *o = organizations; o != NULL; o = o->next)
+	{
+		if (o->look_again_from != DT_NOEND)
+			go_back(o, o->look_again_from);
+		o->look_again_from = DT_NOEND;
+	}
 }
 
 void

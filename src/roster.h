@@ -40,6 +40,7 @@ typedef struct PemsOrganization
 	bool refused;                     /* PEMS refuses the token; until the setup is read again */
 	bool maybe_ready;                 /* a claim may find something */
 	PemsPlace after[PEMS_PRIORITIES]; /* ... behind these places; DT_NOBEGIN: anywhere */
+	TimestampTz look_again_from;      /* for pems_roster_look_again(); DT_NOEND: no need */
 	int used;                         /* scratch for a claim */
 	char trouble[256];                /* why there is no token */
 	struct PemsOrganization *next;
@@ -62,6 +63,11 @@ extern void pems_roster_configure(int64 now);
 extern void pems_roster_expect_work(void);
 /* What became ready, by pems_shmem_place(): since when, or DT_NOEND. */
 extern void pems_roster_hear(const TimestampTz *news);
+/*
+ * Go back once more for what was heard of since the last call: a session may have had it locked,
+ * for a moment, when it was looked for.
+ */
+extern void pems_roster_look_again(void);
 /* The item was claimed: the next claim looks behind it. */
 extern void pems_roster_move_on(PemsOrganization *organization, const PemsItem *item);
 extern void pems_roster_clear(void);
