@@ -47,6 +47,10 @@ override with_llvm := no
 # is not there.)
 PG_CONFIG ?= pg_config
 PGXS := $(wildcard $(shell $(PG_CONFIG) --pgxs 2>/dev/null))
+# Debian has PGXS in the client's package, and the headers in another
+ifeq ($(wildcard $(shell $(PG_CONFIG) --includedir-server 2>/dev/null)/postgres.h),)
+PGXS :=
+endif
 
 .DEFAULT_GOAL := all
 
@@ -54,7 +58,7 @@ ifneq ($(PGXS),)
 include $(PGXS)
 else
 all install installcheck:
-	@echo 'There is no PostgreSQL to build with ($(PG_CONFIG) --pgxs names no file); `make deps` installs one.' >&2; exit 1
+	@echo 'There is no PostgreSQL to build with ($(PG_CONFIG) names no PGXS, or no server headers); `make deps` installs one.' >&2; exit 1
 clean:
 	rm -rf *.so src/*.o sql/pems_sync--$(EXTVERSION).sql results regression.* $(EXTRA_CLEAN)
 endif

@@ -39,15 +39,20 @@ postgresql_version()
     say "${version:-$FALLBACK_POSTGRESQL}"
 }
 
+# PGXS alone does not tell: Debian has it in the client's package, the headers in the developers'.
+can_build_extensions()
+{
+    [ -f "$("$PG_CONFIG" --pgxs 2>/dev/null)" ] && [ -f "$("$PG_CONFIG" --includedir-server)/postgres.h" ]
+}
+
 # The packages of PostgreSQL that are missing, judged by their files: the PostgreSQL that
 # PG_CONFIG names need not come from a package.
 missing_postgresql()
 {
-    local version pgxs=
+    local version
     version=$(postgresql_version)
 
-    pgxs=$("$PG_CONFIG" --pgxs 2>/dev/null) || true
-    if [ ! -f "$pgxs" ]; then
+    if ! can_build_extensions; then
         say "postgresql-$version postgresql-server-dev-$version"
         [ "$1" = test ] && say "postgresql-$version-pgtap"
         return 0
