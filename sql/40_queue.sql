@@ -461,7 +461,9 @@ DECLARE
     deleted          boolean[];
 BEGIN
     WITH next AS MATERIALIZED (
-        SELECT o.organization_id, o.pfa_id, o.pems_version AS version, coalesce(o.mirror_deleted, false) AS deleted,
+        -- a record that a read finds gone keeps the version whose data the mirror has: what came after it, nobody has seen
+        SELECT o.organization_id, o.pfa_id, CASE WHEN o.mirror_deleted AND o.step <> 'write' THEN m.version ELSE o.pems_version END AS version,
+               coalesce(o.mirror_deleted, false) AS deleted,
                CASE WHEN o.mirror_patch IS NOT NULL THEN @extschema@._pems_apply_delta(m.data, o.mirror_patch)
                     ELSE coalesce(o.mirror_data, m.data) END AS data,
                o.verdict = 'completed' AND (o.event_type = 'WRITE_ATTEMPT' OR o.step = 'refresh') AS ours,

@@ -6,6 +6,7 @@
 # behind but the installed extension, and after a failure the logs in build/test-failure.
 #
 #   ONLY=unit,tap      only these layers
+#   TAP_FILES='003*'   of the layer tap only these (a pattern, without .t)
 #   TEST_JOBS=1        one test program at a time (2)
 #   PG_CONFIG=path     the PostgreSQL to test with (pg_config)
 . "$(dirname "$0")/support/base.sh"

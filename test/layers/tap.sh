@@ -8,7 +8,7 @@ layer_tap()
 {
     local names
 
-    mapfile -t names < <(cd "$SOURCE/test/t" && find . -maxdepth 1 -name '*.t' -printf 'tap/%f\n' | sort)
+    mapfile -t names < <(cd "$SOURCE/test/t" && find . -maxdepth 1 -name "${TAP_FILES:-*}.t" -printf 'tap/%f\n' | sort)
     [ "${#names[@]}" -gt 0 ] || return 0
     as_user mkdir "$RUN/ports"
     run_tests tap_file "${names[@]}"

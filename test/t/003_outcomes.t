@@ -49,6 +49,18 @@ my @cases = (
     'a gap, and the record cannot be read for a while' =>
       { fault => [ { newVersionBump => 3, call => 'update', count => 1 }, { status => 500, call => 'read', count => 4 } ], status => 'synced',
         attempts => qr/^PUT 200(?:, GET 500 SERVER_ERROR){4}, GET 200$/, changes => 1 },
+    # what the versions in between were, nobody will ever tell
+    'a gap, and the record is deleted before it can be read' =>
+      { fault => [ { newVersionBump => 3, call => 'update', count => 1 }, { status => 500, call => 'read', count => 3 } ], meddle => 1,
+        status => 'synced', attempts => qr/^PUT 200(?:, GET 500 SERVER_ERROR){3}, GET 404(?: NOT_FOUND)?$/, changes => 1,
+        after => sub {
+            my ($case) = @_;
+            my $mirror = $t->mirror('MAIN', $case->{pfa_id});
+            ok(defined $mirror->{deleted_at}, "$case->{name}: the mirror knows");
+            is($mirror->{version}, 1, "$case->{name}: and shows the version whose data it has");
+            is($t->sql("SELECT string_agg(version::text, ' ' ORDER BY version) FROM pems_mirror_version WHERE pfa_id = '$case->{pfa_id}'"), '1',
+                "$case->{name}: the history claims nothing");
+        } },
     'an organization whose code needs escapes' => { org => "R&D #1/\x{dc}", status => 'synced', retries => 0,
         before => sub { $t->fake->edit({ organizationCode => "R&D #1/\x{dc}", pfaId => $_[0], changes => { description => 'x' } }) },
         attempts => qr/^PUT 409 VERSION_CONFLICT, GET 200, PUT 200$/, changes => 1 },
