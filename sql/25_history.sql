@@ -59,7 +59,8 @@ COMMENT ON AGGREGATE @extschema@._pems_sum_counts(bigint[]) IS 'Internal: sums o
  * _pems_folded_until(): differences of older transactions are folded: none of them is left, nor will one come.
  */
 CREATE FUNCTION @extschema@._pems_folded_until() RETURNS xid8
-LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $function$
+-- a session plans this once, maybe while the table is empty
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp SET enable_seqscan = off AS $function$
 BEGIN
     RETURN coalesce((SELECT s.transaction FROM @extschema@.pems_sync_stats s
                      WHERE s.folded AND s.organization_id = '*' AND s.hour = '-infinity'), '0');

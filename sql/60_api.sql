@@ -103,11 +103,12 @@ COMMENT ON FUNCTION @extschema@._pems_warn_if_idle() IS 'Internal: WARNING when 
 
 /*
  * _pems_estimate(organization_id): when what waits now will probably be done: the pending items at the rate limit, or
- * at 1000 per second without one.  From the folded statistics and the newest 200 differences that are not folded yet: a
+ * at 1000 per second without one.  From the folded statistics and the newest 50 differences that are not folded yet: a
  * busy database has thousands of those, and each commit would add them all up.
  */
 CREATE FUNCTION @extschema@._pems_estimate(organization_id text) RETURNS timestamptz
-LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $function$
+-- a session plans this once, maybe while the table is empty
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp SET enable_seqscan = off AS $function$
 DECLARE
     folded_until CONSTANT xid8 := @extschema@._pems_folded_until();
     waiting      bigint;
@@ -117,7 +118,7 @@ BEGIN
           WHERE s.folded AND s.organization_id = $1 AND s.hour = '-infinity'
           UNION ALL
           (SELECT CASE WHEN d.organization_id = $1 THEN d.pending + d.processing END FROM @extschema@.pems_sync_stats d
-           WHERE NOT d.folded AND d.transaction >= folded_until ORDER BY d.transaction DESC LIMIT 200)) w;
+           WHERE NOT d.folded AND d.transaction >= folded_until ORDER BY d.transaction DESC LIMIT 50)) w;
     RETURN clock_timestamp() + make_interval(secs => greatest(0, coalesce(waiting, 0))::double precision
                                    / coalesce(nullif(@extschema@._pems_setting('rate_limit')::integer, 0), 1000));
 END
@@ -164,8 +165,9 @@ COMMENT ON FUNCTION @extschema@._pems_check_draft(boolean, text, text, text, tex
 CREATE FUNCTION @extschema@._pems_queue_drafts(
     organization text, modification_ids text[], author text, owner text, actor text, rank integer, kind text,
     OUT job_id text, OUT queued integer, OUT rejections jsonb)
--- planning that statement takes longer than queueing one draft
-LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan AS $function$
+-- planning that statement takes longer than queueing one draft; so a session plans it once, and that may be when the
+-- queue is still empty, where reading all of it looks cheap
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET jit = off AS $function$
 DECLARE
     job        CONSTANT text := @extschema@._pems_uuid();
     retries    CONSTANT integer := @extschema@._pems_setting('max_retries')::integer;
@@ -207,8 +209,10 @@ BEGIN
         LEFT JOIN @extschema@.pfa_mirror r ON r.organization_id = organization AND r.pfa_id = d.pfa_id
     ), ordered AS (
         SELECT c.*, row_number() OVER (PARTITION BY c.pfa_id ORDER BY c.created_at, c.id) > 1 OR (
+                   -- in an order that only the index of the record has
                    SELECT true FROM @extschema@.pfa_write_queue e
-                   WHERE e.organization_id = organization AND e.pfa_id = c.pfa_id AND e.unfinished LIMIT 1) IS NOT NULL AS held
+                   WHERE e.organization_id = organization AND e.pfa_id = c.pfa_id AND e.unfinished
+                   ORDER BY e.held, e.commit_seq LIMIT 1) IS NOT NULL AS held
         FROM checked c WHERE c.problem IS NULL
         ORDER BY c.created_at, c.id
     ), queued AS (

@@ -40,6 +40,26 @@ is($reads_of->('pfa_write_queue_waiting'), '0 scans, 0 entries', 'the index for 
 $read = $t->sql("SELECT idx_tup_read FROM pg_stat_user_indexes WHERE indexrelname = 'pfa_write_queue_ready'");
 cmp_ok($read, '<', 20 * EDITS, 'nor was the line, from its beginning with each claim');
 
+# ---- a session that has planned everything while the queue was empty ----
+
+# Autovacuum would make it plan anew.  The worker sends nothing, so the queue grows with each commit.
+$t->set(enabled => 'off');
+ok($t->wait_worker(state => 'disabled'), 'the worker is told to send nothing');
+$t->sql('DELETE FROM pfa_write_queue; DELETE FROM pems_sync_stats');
+$t->sql("ALTER TABLE $_ SET (autovacuum_enabled = off); VACUUM (ANALYZE) $_") for qw(pfa_write_queue pems_sync_stats);
+my @new_drafts = $t->edits('RIO', map { [ $_, { monthlyRate => 5 } ] } @records);
+my $reads = sub {
+    return $t->sql('SELECT sum(seq_tup_read + coalesce(idx_tup_fetch, 0)) FROM pg_stat_user_tables WHERE relname IN (\'pfa_write_queue\', \'pems_sync_stats\')');
+};
+my $read_before = $reads->();
+$t->sql(join '', map { PemsSync::Test::commit_statement('RIO', [$_]) . ';' } @new_drafts);
+my $rows = $reads->() - $read_before;
+note "$rows rows";
+cmp_ok($rows, '<', 100 * EDITS, 'each commit reads a few rows, however many it has queued before');
+$t->sql("ALTER TABLE $_ RESET (autovacuum_enabled)") for qw(pfa_write_queue pems_sync_stats);
+$t->set(enabled => 'on');
+ok($t->wait_for("SELECT count(*) = ${\EDITS} FROM pfa_modification WHERE sync_status = 'synced' AND delta = '{\"monthlyRate\": 5}'"), 'and they are all synced');
+
 # ---- rows that are done with, but cannot be removed ----
 
 my $entries = sub { return $t->sql("SELECT coalesce(sum(idx_tup_read), 0) FROM pg_stat_user_indexes WHERE relname = 'pfa_write_queue'") };
@@ -48,7 +68,7 @@ my $holder = $t->node->background_psql('postgres');
 $holder->query_safe('BEGIN ISOLATION LEVEL REPEATABLE READ');
 $holder->query_safe('SELECT count(*) FROM pfa_write_queue');
 $t->commit('RIO', [ $t->edits('RIO', map { [ $_, { monthlyRate => 3 } ] } @records) ]);
-ok($t->wait_for("SELECT count(*) = 2 * ${\EDITS} FROM pfa_modification WHERE sync_status = 'synced' AND id <> '$first'"), 'with an old snapshot open, all edits are synced');
+ok($t->wait_for("SELECT count(*) = 3 * ${\EDITS} FROM pfa_modification WHERE sync_status = 'synced' AND id <> '$first'"), 'with an old snapshot open, all edits are synced');
 
 # the worker is out of the way: now and then it may look from the start of the line
 $t->set(enabled => 'off');
