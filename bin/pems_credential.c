@@ -34,36 +34,14 @@
 #include <sodium.h>
 
 #include "../src/credentials.h"
+#include "database.h"
+#include "messages.h"
+#include "rotate.h"
 #include "secret_line.h"
 
 #ifndef PEMS_SYNC_VERSION
 #define PEMS_SYNC_VERSION "dev"
 #endif
-
-#define PROGRAM    "pems-credential"
-#define EXIT_USAGE 2
-
-/* pg_type.oid of built-in types; they are the same in every server. */
-#define TEXT_TYPE  25
-#define BYTEA_TYPE 17
-
-/* Values of options that have no letter. */
-enum
-{
-	OPTION_HELP = 256,
-	OPTION_OWNER,
-	OPTION_ORGANIZATION,
-	OPTION_URL,
-	OPTION_SET_BY
-};
-
-typedef struct Connection
-{
-	const char *host; /* NULL: libpq's default, here and below */
-	const char *port;
-	const char *user;
-	const char *database; /* also a connection string */
-} Connection;
 
 /* What "set" was asked to store. */
 typedef struct Request
@@ -72,49 +50,6 @@ typedef struct Request
 	const char *url;
 	const char *set_by; /* may be NULL */
 } Request;
-
-/* ---- messages ---- */
-
-__attribute__((format(printf, 1, 2))) static void
-complain(const char *format, ...)
-{
-	va_list arguments;
-
-	va_start(arguments, format);
-	(void) fprintf(stderr, PROGRAM ": ");
-	(void) vfprintf(stderr, format, arguments);
-	(void) fputc('\n', stderr);
-	va_end(arguments);
-}
-
-static int
-usage_error(const char *command)
-{
-	(void) fprintf(stderr, "Try \"" PROGRAM "%s%s --help\".\n", command ? " " : "",
-				   command ? command : "");
-	return EXIT_USAGE;
-}
-
-/* Report the option that getopt_long() refused, without a value that may be a secret. */
-static int
-option_error(const char *command, int found, char **argv)
-{
-	const char *text = argv[optind - 1];
-
-	if (optopt > 0 && optopt < OPTION_HELP)
-		complain(found == ':' ? "option -%c needs a value" : "unknown option -%c", optopt);
-	else
-		complain(found == ':' ? "option %.*s needs a value" : "unknown option %.*s",
-				 (int) strcspn(text, "="), text);
-	return usage_error(command);
-}
-
-static int
-extra_argument_error(const char *command)
-{
-	complain("too many arguments (a token is never given on the command line)");
-	return usage_error(command);
-}
 
 /* ---- the token ---- */
 
@@ -302,188 +237,6 @@ keygen(int argc, char **argv)
 	return make_keyring(argv[optind], owner);
 }
 
-/* ---- the database ---- */
-
-/* libpq's own message, which ends with a line end. */
-static void
-complain_of_connection(PGconn *connection)
-{
-	const char *message = PQerrorMessage(connection);
-	size_t length = strlen(message);
-
-	while (length > 0 && message[length - 1] == '\n')
-		length--;
-	complain("%.*s", (int) length, message);
-}
-
-/* Show what the server, or libpq, says is wrong. */
-static void
-complain_of_result(PGconn *connection, const PGresult *result)
-{
-	const char *message = PQresultErrorField(result, PG_DIAG_MESSAGE_PRIMARY);
-	const char *detail = PQresultErrorField(result, PG_DIAG_MESSAGE_DETAIL);
-	const char *hint = PQresultErrorField(result, PG_DIAG_MESSAGE_HINT);
-
-	if (!message)
-	{
-		complain_of_connection(connection);
-		return;
-	}
-	complain("%s", message);
-	if (detail)
-		(void) fprintf(stderr, "DETAIL:  %s\n", detail);
-	if (hint)
-		(void) fprintf(stderr, "HINT:  %s\n", hint);
-}
-
-static PGconn *
-try_connect(const Connection *options, const char *password)
-{
-	/* Later ones win, so that a connection string as database cannot change the encoding. */
-	const char *keywords[] = {"host",
-							  "port",
-							  "user",
-							  "password",
-							  "dbname",
-							  "fallback_application_name",
-							  "client_encoding",
-							  NULL};
-	const char *values[] = {options->host,     options->port, options->user, password,
-							options->database, PROGRAM,       "UTF8",        NULL};
-
-	return PQconnectdbParams(keywords, values, 1);
-}
-
-/* Ask for the database password where libpq needs one; standard input may hold the token. */
-static PGconn *
-connect_with_password(const Connection *options)
-{
-	char *password = sodium_malloc(1024);
-	int terminal = open("/dev/tty", O_RDWR | O_NOCTTY | O_CLOEXEC);
-	PGconn *connection = NULL;
-
-	if (password && terminal >= 0 &&
-		secret_line_ask(terminal, "Database password: ", password, 1024) == SECRET_LINE_OK)
-		connection = try_connect(options, password);
-	if (terminal >= 0)
-		(void) close(terminal);
-	sodium_free(password);
-	return connection;
-}
-
-/* A connection whose names resolve to the system's own only; NULL after a message. */
-static PGconn *
-connect_database(const Connection *options)
-{
-	PGconn *connection = try_connect(options, NULL);
-	PGresult *result;
-
-	if (PQstatus(connection) == CONNECTION_BAD && PQconnectionNeedsPassword(connection))
-	{
-		PGconn *second = connect_with_password(options);
-
-		if (second)
-		{
-			PQfinish(connection);
-			connection = second;
-		}
-	}
-	if (PQstatus(connection) != CONNECTION_OK)
-	{
-		complain_of_connection(connection);
-		PQfinish(connection);
-		return NULL;
-	}
-	result = PQexec(connection,
-					"SELECT pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', false)");
-	if (PQresultStatus(result) != PGRES_TUPLES_OK)
-	{
-		complain_of_result(connection, result);
-		PQfinish(connection);
-		connection = NULL;
-	}
-	PQclear(result);
-	return connection;
-}
-
-static bool
-run_command(PGconn *connection, const char *command)
-{
-	PGresult *result = PQexec(connection, command);
-	bool done = PQresultStatus(result) == PGRES_COMMAND_OK;
-
-	if (!done)
-		complain_of_result(connection, result);
-	PQclear(result);
-	return done;
-}
-
-/* Parameters have their types stated, so that no overload planted beside a function fits better. */
-typedef struct Parameters
-{
-	int count;
-	Oid types[5];
-	const char *values[5];
-	int lengths[5];
-	int formats[5]; /* 1: binary */
-} Parameters;
-
-/*
- * Run head, the quoted schema and tail as one statement that gives one row
- * without a NULL.  The caller clears the result; NULL after a message.
- */
-static PGresult *
-query_row(PGconn *connection, const char *head, const char *schema, const char *tail,
-		  const Parameters *parameters)
-{
-	char text[1024];
-	PGresult *result;
-
-	(void) snprintf(text, sizeof(text), "%s%s%s", head, schema, tail);
-	result = PQexecParams(connection, text, parameters->count, parameters->types,
-						  parameters->values, parameters->lengths, parameters->formats, 0);
-	if (PQresultStatus(result) != PGRES_TUPLES_OK)
-		complain_of_result(connection, result);
-	else if (PQntuples(result) != 1 || PQgetisnull(result, 0, 0) ||
-			 PQgetisnull(result, 0, PQnfields(result) - 1))
-		complain("the server gave no answer to: %s", text);
-	else
-		return result;
-	PQclear(result);
-	return NULL;
-}
-
-/* The extension's schema, quoted; free with PQfreemem().  NULL after a message. */
-static char *
-find_schema(PGconn *connection)
-{
-	PGresult *result =
-		PQexec(connection, "SELECT n.nspname FROM pg_catalog.pg_extension e"
-						   " JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=)"
-						   " e.extnamespace WHERE e.extname OPERATOR(pg_catalog.=) 'pems_sync'");
-	char *schema = NULL;
-
-	if (PQresultStatus(result) != PGRES_TUPLES_OK)
-		complain_of_result(connection, result);
-	else if (PQntuples(result) != 1)
-	{
-		complain("the database \"%s\" does not have the extension pems_sync", PQdb(connection));
-		(void) fprintf(stderr,
-					   "HINT:  Name another database with --dbname, or run CREATE EXTENSION "
-					   "pems_sync there.\n");
-	}
-	else
-	{
-		const char *name = PQgetvalue(result, 0, 0);
-
-		schema = PQescapeIdentifier(connection, name, strlen(name));
-		if (!schema)
-			complain_of_connection(connection);
-	}
-	PQclear(result);
-	return schema;
-}
-
 /* ---- set ---- */
 
 /* What one "set" gathers on its way; text points into results. */
@@ -627,13 +380,8 @@ set_help(void)
 		"asked for on the terminal, or read as one line where standard input is no terminal.\n\n"
 		"      --organization CODE  code of the organization\n"
 		"      --url URL            base URL of its PEMS, https://...\n"
-		"      --set-by NAME        who sets it, for the audit log (default: the database role)\n"
-		"  -d, --dbname NAME        database, or a connection string\n"
-		"  -h, --host NAME          server's host or socket directory\n"
-		"  -p, --port PORT          server's port\n"
-		"  -U, --username NAME      database role\n"
-		"      --help               this text\n\n"
-		"Without -d, -h, -p, -U: PGDATABASE, PGHOST, PGPORT, PGUSER, as psql does.\n");
+		"      --set-by NAME        who sets it, for the audit log (default: the database "
+		"role)\n" CONNECTION_HELP);
 }
 
 static int
@@ -652,10 +400,7 @@ static const struct option set_options[] = {
 	{"organization", required_argument, NULL, OPTION_ORGANIZATION},
 	{"url", required_argument, NULL, OPTION_URL},
 	{"set-by", required_argument, NULL, OPTION_SET_BY},
-	{"dbname", required_argument, NULL, 'd'},
-	{"host", required_argument, NULL, 'h'},
-	{"port", required_argument, NULL, 'p'},
-	{"username", required_argument, NULL, 'U'},
+	CONNECTION_OPTIONS,
 	{"help", no_argument, NULL, OPTION_HELP},
 	{NULL, 0, NULL, 0}};
 
@@ -671,16 +416,8 @@ set_option_target(int option, Connection *connection, Request *request)
 			return &request->url;
 		case OPTION_SET_BY:
 			return &request->set_by;
-		case 'd':
-			return &connection->database;
-		case 'h':
-			return &connection->host;
-		case 'p':
-			return &connection->port;
-		case 'U':
-			return &connection->user;
 		default:
-			return NULL;
+			return connection_option(option, connection);
 	}
 }
 
@@ -691,7 +428,7 @@ set(int argc, char **argv)
 	Request request = {0};
 	int found;
 
-	while ((found = getopt_long(argc, argv, ":d:h:p:U:", set_options, NULL)) != -1)
+	while ((found = getopt_long(argc, argv, CONNECTION_LETTERS, set_options, NULL)) != -1)
 	{
 		const char **target = set_option_target(found, &connection, &request);
 
@@ -714,6 +451,183 @@ set(int argc, char **argv)
 	return run_set(&connection, &request);
 }
 
+/* ---- list, check ---- */
+
+/* What "list" and "check" are asked; both look at one organization or all. */
+typedef struct Choice
+{
+	Connection connection;
+	const char *organization; /* code; NULL: all */
+} Choice;
+
+static const struct option choice_options[] = {
+	{"organization", required_argument, NULL, OPTION_ORGANIZATION},
+	CONNECTION_OPTIONS,
+	{"help", no_argument, NULL, OPTION_HELP},
+	{NULL, 0, NULL, 0}};
+
+static void
+list_help(void)
+{
+	(void) printf(
+		"Usage: " PROGRAM " list [options]\n\n"
+		"Show the organizations with the states of their credentials: ok, no_credential,\n"
+		"no_key, cannot_open, refused_by_pems, or nothing as long as the server has not\n"
+		"opened one yet.  Tokens are never shown.\n\n"
+		"      --organization CODE  only this one\n" CONNECTION_HELP);
+}
+
+static void
+check_help(void)
+{
+	(void) printf(
+		"Usage: " PROGRAM " check [options]\n\n"
+		"Let the server call PEMS with the credentials of the organizations that have one.\n"
+		"Exit status 1 when PEMS is not healthy for one of them.\n\n"
+		"      --organization CODE  only this one\n" CONNECTION_HELP);
+}
+
+/* -1: go on; otherwise the exit status. */
+static int
+read_choice(const char *command, void (*show_help)(void), int argc, char **argv, Choice *choice)
+{
+	int found;
+
+	while ((found = getopt_long(argc, argv, CONNECTION_LETTERS, choice_options, NULL)) != -1)
+	{
+		const char **target = found == OPTION_ORGANIZATION
+								  ? &choice->organization
+								  : connection_option(found, &choice->connection);
+
+		if (found == OPTION_HELP)
+		{
+			show_help();
+			return EXIT_SUCCESS;
+		}
+		if (!target)
+			return option_error(command, found, argv);
+		*target = optarg;
+	}
+	return optind < argc ? extra_argument_error(command) : -1;
+}
+
+/* The rows of a query over pems_endpoints, for one organization or all; NULL after a message. */
+static PGresult *
+query_endpoints(PGconn *connection, const char *schema, const char *columns,
+				const char *organization)
+{
+	const Parameters parameters = {.count = 1, .types = {TEXT_TYPE}, .values = {organization}};
+	PGresult *result = query_rows(
+		connection, columns, schema,
+		".pems_endpoints e WHERE $1 IS NULL OR e.organization_code OPERATOR(pg_catalog.=) $1"
+		" ORDER BY e.organization_code",
+		&parameters);
+
+	if (result != NULL && organization != NULL && PQntuples(result) == 0)
+	{
+		complain("no organization has the code \"%s\"", organization);
+		PQclear(result);
+		return NULL;
+	}
+	return result;
+}
+
+static int
+list(int argc, char **argv)
+{
+	static char separator[] = "  ";
+	const PQprintOpt format = {.header = 1, .align = 1, .fieldSep = separator};
+	Choice choice = {0};
+	int status = read_choice("list", list_help, argc, argv, &choice);
+	PGconn *connection;
+	char *schema;
+	PGresult *result;
+
+	if (status >= 0)
+		return status;
+	connection = connect_database(&choice.connection);
+	schema = connection ? find_schema(connection) : NULL;
+	result = schema ? query_endpoints(connection, schema,
+									  "SELECT e.organization_code AS organization, e.credential,"
+									  " e.key_id AS key, e.generation, e.set_by,"
+									  " pg_catalog.date_trunc('second', e.set_at) AS set_at,"
+									  " e.api_url AS url, e.credential_problem AS problem FROM ",
+									  choice.organization)
+					: NULL;
+	if (result != NULL)
+		PQprint(stdout, result, &format);
+	status = result != NULL ? EXIT_SUCCESS : EXIT_FAILURE;
+	PQclear(result);
+	PQfreemem(schema);
+	PQfinish(connection);
+	return status;
+}
+
+/* One line for one organization; true when PEMS is healthy for it. */
+static bool
+check_one(PGconn *connection, const char *schema, const char *id, const char *code)
+{
+	const Parameters parameters = {.count = 1, .types = {TEXT_TYPE}, .values = {id}};
+	PGresult *result = query_rows(connection,
+								  "SELECT h OPERATOR(pg_catalog.->>) 'healthy',"
+								  " h OPERATOR(pg_catalog.->>) 'latency',"
+								  " h OPERATOR(pg_catalog.->>) 'error' FROM ",
+								  schema, ".pems_health_check($1) AS h", &parameters);
+	bool healthy;
+
+	if (result == NULL || PQntuples(result) != 1)
+	{
+		PQclear(result);
+		return false;
+	}
+	healthy = strcmp(PQgetvalue(result, 0, 0), "true") == 0;
+	if (healthy)
+		(void) printf("%s: ok, %s ms\n", code, PQgetvalue(result, 0, 1));
+	else
+		(void) printf("%s: %s\n", code, PQgetvalue(result, 0, 2));
+	PQclear(result);
+	return healthy;
+}
+
+static bool
+check_all(PGconn *connection, const char *schema, const char *organization)
+{
+	PGresult *result = query_endpoints(
+		connection, schema, "SELECT e.organization_id, e.organization_code, e.credential FROM ",
+		organization);
+	bool healthy = result != NULL;
+
+	for (int row = 0; result != NULL && row < PQntuples(result); row++)
+	{
+		/* asked for by name, even one without a credential gets its line */
+		if (organization == NULL && strcmp(PQgetvalue(result, row, 2), "no_credential") == 0)
+			continue;
+		healthy &=
+			check_one(connection, schema, PQgetvalue(result, row, 0), PQgetvalue(result, row, 1));
+	}
+	PQclear(result);
+	return healthy;
+}
+
+static int
+check(int argc, char **argv)
+{
+	Choice choice = {0};
+	int status = read_choice("check", check_help, argc, argv, &choice);
+	PGconn *connection;
+	char *schema;
+
+	if (status >= 0)
+		return status;
+	connection = connect_database(&choice.connection);
+	schema = connection ? find_schema(connection) : NULL;
+	status =
+		schema && check_all(connection, schema, choice.organization) ? EXIT_SUCCESS : EXIT_FAILURE;
+	PQfreemem(schema);
+	PQfinish(connection);
+	return status;
+}
+
 /* ---- the program ---- */
 
 typedef struct Command
@@ -723,8 +637,13 @@ typedef struct Command
 	const char *summary;
 } Command;
 
-static const Command commands[] = {{"keygen", keygen, "make a key file for the server"},
-								   {"set", set, "store an organization's API token"}};
+static const Command commands[] = {
+	{"keygen", keygen, "make a key file for the server"},
+	{"set", set, "store an organization's API token"},
+	{"list", list, "show the organizations with their credentials"},
+	{"check", check, "call PEMS with the stored credentials"},
+	{"rotate", rotate_keys, "add a key to the key file and seal all credentials to it"},
+};
 #define COMMANDS (sizeof(commands) / sizeof(commands[0]))
 
 static void

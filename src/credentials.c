@@ -33,6 +33,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -299,7 +300,8 @@ check_file(int fd, const char *path, char *error, size_t error_size)
 		explain(error, error_size, path, "is not a plain file");
 		return PEMS_KEY_NOT_PRIVATE;
 	}
-	if (status.st_uid != geteuid() && status.st_uid != 0)
+	/* (the server never runs as root; pems-credential may) */
+	if (status.st_uid != geteuid() && status.st_uid != 0 && geteuid() != 0)
 	{
 		explain(error, error_size, path,
 				"belongs to user id %ld, but must belong to the server's user (id %ld) or root; "
@@ -411,30 +413,51 @@ pems_credentials_current_key(const PemsKeyring *keyring, const char **public_key
 
 /* ---- making a keyring ---- */
 
-/* A sodium_malloc'ed, NUL-terminated keyring with one new key, or NULL. */
-static char *
-compose_keyring(void)
+static Key *
+make_key(void)
 {
-	const size_t size = strlen(KEYRING_HEADER) + KEY_LINE_LENGTH + 2;
-	char *text = sodium_malloc(size);
 	Key *key = sodium_malloc(sizeof(*key));
-	char *next = text;
 
-	if (text && key)
+	if (key)
 	{
 		randombytes_buf(key->secret_key, sizeof(key->secret_key));
 		(void) complete_key(key);
-		next += snprintf(next, size, "%s%s ", KEYRING_HEADER, key->id);
-		(void) sodium_bin2base64(next, SECRET_TEXT_LENGTH + 1, key->secret_key,
-								 sizeof(key->secret_key), BASE64);
-		memcpy(next + SECRET_TEXT_LENGTH, "\n", 2);
 	}
-	else
-	{
-		sodium_free(text);
-		text = NULL;
-	}
-	sodium_free(key);
+	return key;
+}
+
+/* Returns where the next line goes. */
+static char *
+write_key(char *line, const Key *key)
+{
+	memcpy(line, key->id, PEMS_KEY_ID_LENGTH);
+	line[PEMS_KEY_ID_LENGTH] = ' ';
+	(void) sodium_bin2base64(line + PEMS_KEY_ID_LENGTH + 1, SECRET_TEXT_LENGTH + 1, key->secret_key,
+							 sizeof(key->secret_key), BASE64);
+	memcpy(line + KEY_LINE_LENGTH, "\n", 2);
+	return line + KEY_LINE_LENGTH + 1;
+}
+
+/*
+ * A sodium_malloc'ed, NUL-terminated keyring, or NULL: those of the keys whose place is set in
+ * chosen (NULL: all), then last, which may be NULL.
+ */
+static char *
+compose_keyring(const PemsKeyring *keyring, const bool *chosen, const Key *last)
+{
+	char *text =
+		sodium_malloc(strlen(KEYRING_HEADER) + (KEYRING_MAX_KEYS + 1) * (KEY_LINE_LENGTH + 1) + 1);
+	char *next = text;
+
+	if (!text)
+		return NULL;
+	memcpy(next, KEYRING_HEADER, strlen(KEYRING_HEADER));
+	next += strlen(KEYRING_HEADER);
+	for (size_t i = 0; keyring && i < keyring->count; i++)
+		if (!chosen || chosen[i])
+			next = write_key(next, &keyring->keys[i]);
+	if (last)
+		(void) write_key(next, last);
 	return text;
 }
 
@@ -528,9 +551,11 @@ bool
 pems_credentials_create_keyring(const char *path, uid_t uid, gid_t gid, char *error,
 								size_t error_size)
 {
-	char *text = compose_keyring();
+	Key *key = make_key();
+	char *text = key ? compose_keyring(NULL, NULL, key) : NULL;
 	bool created;
 
+	sodium_free(key);
 	if (!text)
 	{
 		explain(error, error_size, path, "could not be made: out of memory");
@@ -539,6 +564,159 @@ pems_credentials_create_keyring(const char *path, uid_t uid, gid_t gid, char *er
 	created = write_new_file(path, text, uid, gid, error, error_size);
 	sodium_free(text);
 	return created;
+}
+
+/* ---- changing a keyring ---- */
+
+/* Only one at a time changes the file: the lock is on the one that is replaced.  -1 after a
+ * message. */
+static int
+lock_file(const char *path, struct stat *status, char *error, size_t error_size)
+{
+	int fd = open(path, O_RDONLY | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+
+	if (fd < 0)
+	{
+		(void) explain_open(errno, path, error, error_size);
+		return -1;
+	}
+	if (flock(fd, LOCK_EX | LOCK_NB) == 0 && fstat(fd, status) == 0)
+		return fd;
+	if (errno == EWOULDBLOCK)
+		explain(error, error_size, path, "is being changed by somebody else; try again");
+	else
+		explain(error, error_size, path, "could not be locked: %s", strerror(errno));
+	(void) close(fd);
+	return -1;
+}
+
+/* Owner and group are those of the old file; only root can and must say so. */
+static bool
+replace_file(const char *path, const char *text, const struct stat *old, char *error,
+			 size_t error_size)
+{
+	bool as_root = geteuid() == 0;
+	size_t size = strlen(path) + sizeof(".new");
+	char *new_path = malloc(size);
+	bool done;
+
+	if (!new_path)
+	{
+		explain(error, error_size, path, "could not be written: out of memory");
+		return false;
+	}
+	(void) snprintf(new_path, size, "%s.new", path);
+	/* what an interrupted change left; nothing was ever sealed to it */
+	(void) unlink(new_path);
+	done = write_new_file(new_path, text, as_root ? old->st_uid : (uid_t) -1,
+						  as_root ? old->st_gid : (gid_t) -1, error, error_size);
+	if (done && (rename(new_path, path) != 0 || !sync_parent(path)))
+	{
+		explain(error, error_size, path, "could not be replaced: %s", strerror(errno));
+		(void) unlink(new_path);
+		done = false;
+	}
+	free(new_path);
+	return done;
+}
+
+/* What becomes of a keyring: the new text, sodium_malloc'ed; NULL after a message. */
+typedef char *(*Change)(const PemsKeyring *keyring, void *argument, const char *path, char *error,
+						size_t error_size);
+
+static bool
+change_keyring(const char *path, Change change, void *argument, char *error, size_t error_size)
+{
+	struct stat status;
+	PemsKeyring *keyring = NULL;
+	char *text = NULL;
+	bool done = false;
+	int fd = lock_file(path, &status, error, error_size);
+
+	if (fd < 0)
+		return false;
+	if (pems_credentials_read_keyring(path, &keyring, error, error_size) == PEMS_KEY_OK)
+		text = change(keyring, argument, path, error, error_size);
+	if (text)
+		done = replace_file(path, text, &status, error, error_size);
+	sodium_free(text);
+	sodium_free(keyring);
+	(void) close(fd);
+	return done;
+}
+
+static char *
+with_new_key(const PemsKeyring *keyring, void *argument, const char *path, char *error,
+			 size_t error_size)
+{
+	Key *key;
+	char *text;
+
+	(void) argument;
+	if (keyring->count == KEYRING_MAX_KEYS)
+	{
+		explain(error, error_size, path, "has %d keys already; drop old ones first",
+				KEYRING_MAX_KEYS);
+		return NULL;
+	}
+	key = make_key();
+	text = key ? compose_keyring(keyring, NULL, key) : NULL;
+	sodium_free(key);
+	if (!text)
+		explain(error, error_size, path, "could not be changed: out of memory");
+	return text;
+}
+
+bool
+pems_credentials_add_key(const char *path, char *error, size_t error_size)
+{
+	return change_keyring(path, with_new_key, NULL, error, error_size);
+}
+
+typedef struct Needed
+{
+	const char *const *key_ids;
+	size_t count;
+	int dropped;
+} Needed;
+
+static bool
+is_needed(const Needed *needed, const char *key_id)
+{
+	for (size_t i = 0; i < needed->count; i++)
+		if (strcmp(needed->key_ids[i], key_id) == 0)
+			return true;
+	return false;
+}
+
+static char *
+without_old_keys(const PemsKeyring *keyring, void *argument, const char *path, char *error,
+				 size_t error_size)
+{
+	Needed *needed = argument;
+	bool chosen[KEYRING_MAX_KEYS];
+	char *text;
+
+	for (size_t i = 0; i < keyring->count; i++)
+	{
+		chosen[i] = i == keyring->count - 1 || is_needed(needed, keyring->keys[i].id);
+		needed->dropped += !chosen[i];
+	}
+	text = compose_keyring(keyring, chosen, NULL);
+	if (!text)
+		explain(error, error_size, path, "could not be changed: out of memory");
+	return text;
+}
+
+bool
+pems_credentials_drop_keys(const char *path, const char *const *needed_ids, size_t count,
+						   int *dropped, char *error, size_t error_size)
+{
+	Needed needed = {.key_ids = needed_ids, .count = count};
+	bool done = change_keyring(path, without_old_keys, &needed, error, error_size);
+
+	*dropped = needed.dropped;
+	return done;
 }
 
 /* ---- sealing ---- */

@@ -52,6 +52,16 @@ extern void pems_credentials_free_keyring(PemsKeyring *keyring);
 extern bool pems_credentials_create_keyring(const char *path, uid_t uid, gid_t gid, char *error,
 											size_t error_size);
 
+/*
+ * Change a keyring file: a new key that becomes the current one; or drop all keys but the current
+ * one and those named in needed_ids.  The file is replaced at once, keeps its owner, and is never
+ * without a key that it had, but for the dropped ones.  False: error (at least 256 bytes) says why,
+ * and the file is as it was.
+ */
+extern bool pems_credentials_add_key(const char *path, char *error, size_t error_size);
+extern bool pems_credentials_drop_keys(const char *path, const char *const *needed_ids,
+									   size_t count, int *dropped, char *error, size_t error_size);
+
 /* The key that new credentials are sealed to: id and base64 of its public half; both static inside
  * the keyring. */
 extern const char *pems_credentials_current_key(const PemsKeyring *keyring,
