@@ -11,6 +11,7 @@
 CREATE FUNCTION @extschema@._pems_record_versions() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $function$
 BEGIN
+    PERFORM @extschema@._pems_attached();
     INSERT INTO @extschema@.pems_mirror_version AS v (organization_id, pfa_id, version, data, source, changed_by)
     SELECT n.organization_id, n.pfa_id, n.version, n.data, 'external', @extschema@._pems_caller()
     FROM new_rows n
@@ -121,6 +122,7 @@ COMMENT ON FUNCTION @extschema@._pems_fold_stats() IS 'Internal: folds the rows 
 CREATE FUNCTION @extschema@._pems_guard_modification() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $function$
 BEGIN
+    PERFORM @extschema@._pems_attached();
     -- a claim that has not committed yet is waited for: its item must not be deleted under it
     PERFORM FROM @extschema@.pfa_write_queue q WHERE q.modification_id = OLD.id FOR UPDATE;
     IF EXISTS (SELECT FROM @extschema@.pfa_write_queue q

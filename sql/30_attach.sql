@@ -220,6 +220,8 @@ BEGIN
         made := @extschema@._pems_host_create(@extschema@._pems_caller());
     END IF;
 
+    -- we have more rights than their owner: nobody is to exchange them between this look and the end
+    PERFORM @extschema@._pems_host_intact();
     problems := @extschema@._pems_host_problems();
     IF problems <> '{}' THEN
         RAISE EXCEPTION 'the tables of the application are not as pems_sync needs them'

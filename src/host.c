@@ -1,6 +1,7 @@
 /*
  * host.c
- *		Writes to the application's tables, as their owner.
+ *		The application's tables: are they still what was attached; and writes to them, as their
+ *owner.
  *
  * Process: any backend, and the worker.  Runs inside the caller's transaction.
  *
@@ -13,19 +14,27 @@
  */
 #include "postgres.h"
 
+#include "access/relation.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_type.h"
+#include "commands/trigger.h"
 #include "executor/spi.h"
 #include "fmgr.h"
+#include "lib/stringinfo.h"
 #include "miscadmin.h"
+#include "storage/lmgr.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
+#include "utils/inval.h"
 #include "utils/lsyscache.h"
+#include "utils/rel.h"
 #include "utils/syscache.h"
 
 #include "compat.h"
+#include "host.h"
 
+PG_FUNCTION_INFO_V1(pems_host_intact);
 PG_FUNCTION_INFO_V1(pems_host_mark);
 PG_FUNCTION_INFO_V1(pems_host_write_mirror);
 PG_FUNCTION_INFO_V1(pems_host_add_modification);
@@ -96,6 +105,86 @@ static HostStatement add_modification_statement = {
 	.types = {TEXTOID, TEXTOID, TEXTOID, INT4OID, JSONBOID, TEXTOID, TEXTOID},
 };
 
+/* --- are they still the tables that were attached? --- */
+
+static const char *const host_tables[] = {"organization", "pfa_mirror", "pfa_modification"};
+
+/* Those that were found to be in order, as long as nobody changed them. */
+static Oid known_tables[lengthof(host_tables)];
+static bool tables_are_known = false;
+
+static void
+forget_tables(Datum argument, Oid relation)
+{
+	for (int i = 0; i < (int) lengthof(host_tables); i++)
+		if (!OidIsValid(relation) || relation == known_tables[i])
+			tables_are_known = false;
+}
+
+/* Locked until the transaction ends: what is found out about them now stays true. */
+static bool
+lock_tables(Oid schema, Oid *tables)
+{
+	for (int i = 0; i < (int) lengthof(host_tables); i++)
+	{
+		tables[i] = get_relname_relid(host_tables[i], schema);
+		if (!OidIsValid(tables[i]))
+			return false;
+		LockRelationOid(tables[i], AccessShareLock);
+		if (get_relname_relid(host_tables[i], schema) != tables[i])
+			return false;
+	}
+	return true;
+}
+
+static bool
+tables_have_no_problem(Oid schema)
+{
+	char *query = psprintf("SELECT %s._pems_host_problems() OPERATOR(pg_catalog.=) '{}'",
+						   quote_identifier(get_namespace_name(schema)));
+	bool isnull;
+	bool intact;
+
+	SPI_connect();
+	if (SPI_execute(query, false, 1) != SPI_OK_SELECT || SPI_processed != 1)
+		elog(ERROR, "could not look at the tables of the application");
+	intact = DatumGetBool(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
+	SPI_finish();
+	return intact && !isnull;
+}
+
+bool
+pems_host_is_intact(Oid schema)
+{
+	static bool registered = false;
+	Oid tables[lengthof(host_tables)];
+	bool intact;
+
+	if (!registered)
+		CacheRegisterRelcacheCallback(forget_tables, (Datum) 0);
+	registered = true;
+	if (!lock_tables(schema, tables))
+		return false;
+	if (tables_are_known && memcmp(tables, known_tables, sizeof(tables)) == 0)
+		return true;
+	memcpy(known_tables, tables, sizeof(tables));
+	tables_are_known = true; /* unless we hear otherwise while we look */
+	intact = tables_have_no_problem(schema);
+	tables_are_known &= intact;
+	return intact;
+}
+
+/*
+ * pems_host_intact()
+ */
+Datum
+pems_host_intact(PG_FUNCTION_ARGS)
+{
+	PG_RETURN_BOOL(pems_host_is_intact(get_func_namespace(fcinfo->flinfo->fn_oid)));
+}
+
+/* --- as their owner --- */
+
 static Oid
 table_owner(const char *table, Oid schema)
 {
@@ -148,16 +237,56 @@ execute(HostStatement *statement, Oid schema, FunctionCallInfo fcinfo)
 }
 
 static void
-set_search_path(Oid schema)
+set_search_path(const char *path)
 {
-	char *path = psprintf("pg_catalog, %s, pg_temp", quote_identifier(get_namespace_name(schema)));
-
 	(void) set_config_option("search_path", path, PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true,
 							 0, false);
 }
 
-/* Switch to the table's owner, execute, switch back.  On an ERROR the transaction's end switches
- * back. */
+/*
+ * A deferred trigger of the application would run when we commit, as pems_sync_worker.  (PostgreSQL
+ * forbids that: it refuses the whole statement.)  So the deferrable ones of the table fire at the
+ * statement's end, while we are the owner, and are deferred again afterwards.
+ */
+static char *
+deferred_constraints(const char *table, Oid schema)
+{
+	Relation relation = relation_open(get_relname_relid(table, schema), AccessShareLock);
+	const TriggerDesc *triggers = relation->trigdesc;
+	StringInfoData names;
+
+	initStringInfo(&names);
+	for (int i = 0; triggers != NULL && i < triggers->numtriggers; i++)
+	{
+		const Trigger *trigger = &triggers->triggers[i];
+
+		if (trigger->tginitdeferred && OidIsValid(trigger->tgconstraint))
+			appendStringInfo(&names, "%s%s.%s", names.len > 0 ? ", " : "",
+							 quote_identifier(get_namespace_name(schema)),
+							 quote_identifier(get_constraint_name(trigger->tgconstraint)));
+	}
+	relation_close(relation, NoLock);
+	return names.len > 0 ? names.data : NULL;
+}
+
+static void
+set_constraints(const char *names, const char *mode)
+{
+	int code;
+
+	if (names == NULL)
+		return;
+	code = SPI_execute(psprintf("SET CONSTRAINTS %s %s", names, mode), false, 0);
+	if (code != SPI_OK_UTILITY)
+		elog(ERROR, "could not set constraints: %s", SPI_result_code_string(code));
+}
+
+/*
+ * Switch to the table's owner, execute, switch back.  On an ERROR the transaction's end switches
+ * back.  The statement is planned with pg_catalog alone in the path, so that no operator that
+ * somebody planted in the schema fits it better; the application's triggers find the schema in
+ * theirs.
+ */
 static uint64
 execute_as_owner(HostStatement *statement, FunctionCallInfo fcinfo)
 {
@@ -166,6 +295,7 @@ execute_as_owner(HostStatement *statement, FunctionCallInfo fcinfo)
 	Oid saved_user;
 	int saved_context;
 	int guc_level;
+	char *deferred;
 	uint64 rows;
 
 	GetUserIdAndSecContext(&saved_user, &saved_context);
@@ -173,9 +303,15 @@ execute_as_owner(HostStatement *statement, FunctionCallInfo fcinfo)
 						   saved_context | SECURITY_LOCAL_USERID_CHANGE |
 							   SECURITY_RESTRICTED_OPERATION);
 	guc_level = NewGUCNestLevel();
-	set_search_path(schema);
 	SPI_connect();
+	set_search_path("pg_catalog, pg_temp");
+	(void) plan_of(statement, schema);
+	set_search_path(
+		psprintf("pg_catalog, %s, pg_temp", quote_identifier(get_namespace_name(schema))));
+	deferred = deferred_constraints(statement->table, schema);
+	set_constraints(deferred, "IMMEDIATE");
 	rows = execute(statement, schema, fcinfo);
+	set_constraints(deferred, "DEFERRED");
 	SPI_finish();
 	AtEOXact_GUC(false, guc_level);
 	SetUserIdAndSecContext(saved_user, saved_context);

@@ -663,6 +663,38 @@ finish_unstarted(Transfer *transfer, PemsTransport transport, const char *detail
 	append_finished(transfer);
 }
 
+/* A character as it may stand in JSON: itself, \c, or \u00xx.  Returns its bytes, 0: it is another
+ * one. */
+static size_t
+match_character(const char *text, size_t length, char c)
+{
+	char escape[7];
+
+	if (length >= 1 && text[0] == c)
+		return 1;
+	if (length >= 2 && text[0] == '\\' && text[1] == c)
+		return 2;
+	snprintf(escape, sizeof(escape), "\\u%04x", (unsigned char) c);
+	return length >= 6 && strncasecmp(text, escape, 6) == 0 ? 6 : 0;
+}
+
+/* Bytes at the beginning of the text that spell the token; 0: it does not begin with it. */
+static size_t
+match_token(const char *text, size_t length, const char *token)
+{
+	size_t matched = 0;
+
+	for (; *token != '\0'; token++)
+	{
+		size_t bytes = match_character(text + matched, length - matched, *token);
+
+		if (bytes == 0)
+			return 0;
+		matched += bytes;
+	}
+	return matched;
+}
+
 /*
  * Blot the token out of a text that came from outside: error pages like to show
  * the request's headers, and what they say ends in tables and logs.
@@ -670,16 +702,18 @@ finish_unstarted(Transfer *transfer, PemsTransport transport, const char *detail
 static void
 blot(char *text, size_t length, const char *token)
 {
-	size_t token_length = strlen(token);
-	char *found = text;
-
 	/* Shorter ones are words; real tokens are not. */
-	if (text == NULL || token_length < 8)
+	if (text == NULL || strlen(token) < 8)
 		return;
-	while ((found = memmem(found, length - (size_t) (found - text), token, token_length)) != NULL)
+	for (size_t at = 0; at < length; at++)
 	{
-		memset(found, '*', token_length);
-		found += token_length;
+		size_t matched;
+
+		if (text[at] != token[0] && text[at] != '\\')
+			continue;
+		matched = match_token(text + at, length - at, token);
+		memset(text + at, '*', matched);
+		at += matched > 0 ? matched - 1 : 0;
 	}
 }
 
