@@ -6,12 +6,12 @@ EXTVERSION = $(shell sed -n "s/^default_version = '\(.*\)'/\1/p" pems_sync.contr
 
 # The install script is these fragments, in this order; each says why it stands where it stands.
 SQL_FRAGMENTS = 00_guard 10_catalogue 15_c_functions 20_tables 25_history 30_attach 40_queue 50_conflict \
-                55_rollback 60_api 65_status 70_views 90_grants 95_dump
+                55_rollback 60_api 65_status 67_health 68_audit 70_views 90_grants 95_dump
 
 # Pure rooms: no PostgreSQL, no I/O; the unit tests link these.
 PURE_ROOMS  = json field validate merge limiter retry protocol transition address
 # Rooms with one side effect each, and the loop that joins them.
-OTHER_ROOMS = api_url pems_client credentials settings shmem tally host api queue roster delivery dispatch worker pems_sync
+OTHER_ROOMS = api_url pems_client credentials settings shmem tally host api queue roster delivery check dispatch worker pems_sync
 
 MODULE_big = pems_sync
 OBJS       = $(patsubst %,src/%.o,$(PURE_ROOMS) $(OTHER_ROOMS) $(if $(FAILPOINTS),failpoint))

@@ -63,6 +63,21 @@ RETURNS SETOF record
 AS 'MODULE_PATHNAME', 'pems_api_worker_state' LANGUAGE C VOLATILE ROWS 1;
 COMMENT ON FUNCTION @extschema@._pems_worker_state() IS 'Internal: what the worker of this database says of itself in shared memory; no row when the library is not preloaded for it';
 
+CREATE FUNCTION @extschema@._pems_endpoint_states(
+    OUT endpoint text, OUT breaker text, OUT rate_limit integer, OUT in_flight integer, OUT faults integer,
+    OUT waits_until timestamptz, OUT last_error text, OUT last_error_at timestamptz)
+RETURNS SETOF record
+AS 'MODULE_PATHNAME', 'pems_api_endpoint_states' LANGUAGE C VOLATILE ROWS 1;
+COMMENT ON FUNCTION @extschema@._pems_endpoint_states() IS 'Internal: what the worker of this database says of its endpoints in shared memory, 32 at most';
+
+CREATE FUNCTION @extschema@._pems_ask_worker(organization_id text) RETURNS jsonb
+AS 'MODULE_PATHNAME', 'pems_api_health_check' LANGUAGE C VOLATILE STRICT;
+COMMENT ON FUNCTION @extschema@._pems_ask_worker(text) IS 'Internal: asks the worker for a health check and waits for it: {healthy, latency, error}';
+
+CREATE FUNCTION @extschema@._pems_host_intact() RETURNS boolean
+AS 'MODULE_PATHNAME', 'pems_host_intact' LANGUAGE C VOLATILE;
+COMMENT ON FUNCTION @extschema@._pems_host_intact() IS 'Internal: are the host tables ordinary tables with the columns and types that pems_attach() demands? Locks them until the transaction ends';
+
 CREATE FUNCTION @extschema@._pems_host_mark(
     modification_ids text[], sync_statuses text[], pems_versions integer[], sync_errors text[])
 RETURNS integer

@@ -7,6 +7,9 @@
 CREATE SEQUENCE @extschema@.pems_commit_order AS bigint;
 COMMENT ON SEQUENCE @extschema@.pems_commit_order IS 'Order in which modifications were committed';
 
+CREATE SEQUENCE @extschema@.pems_audit_order AS bigint;
+COMMENT ON SEQUENCE @extschema@.pems_audit_order IS 'Tells audit rows of the same microsecond apart';
+
 CREATE SEQUENCE @extschema@.pems_claim_order AS bigint;
 COMMENT ON SEQUENCE @extschema@.pems_claim_order IS 'Fencing tokens: each claim of the worker takes the next';
 
@@ -223,7 +226,8 @@ CREATE TABLE @extschema@.pems_audit_log (
     request         jsonb,
     response        jsonb,
     error_code      text,
-    error           text
+    error           text,
+    seq             bigint NOT NULL DEFAULT pg_catalog.nextval('@extschema@.pems_audit_order')
 ) PARTITION BY RANGE (at);
 COMMENT ON TABLE @extschema@.pems_audit_log IS 'Audit log: append-only; every attempt and every decision, once';
 COMMENT ON COLUMN @extschema@.pems_audit_log.at IS 'When it was recorded';
@@ -244,6 +248,7 @@ COMMENT ON COLUMN @extschema@.pems_audit_log.request IS 'Body of the request; ne
 COMMENT ON COLUMN @extschema@.pems_audit_log.response IS 'Body of the answer; tokens that PEMS echoes are redacted';
 COMMENT ON COLUMN @extschema@.pems_audit_log.error_code IS 'What went wrong, a word; OUTCOME_UNKNOWN when the server ended before the answer was recorded';
 COMMENT ON COLUMN @extschema@.pems_audit_log.error IS 'What went wrong, a sentence';
+COMMENT ON COLUMN @extschema@.pems_audit_log.seq IS 'With at the order of the rows, for paging';
 
 CREATE TABLE @extschema@.pems_audit_log_default PARTITION OF @extschema@.pems_audit_log DEFAULT;
 COMMENT ON TABLE @extschema@.pems_audit_log_default IS 'Audit rows of months that have no partition of their own';
@@ -298,7 +303,9 @@ CREATE TABLE @extschema@.pems_credential (
     key_id          text NOT NULL,
     generation      bigint NOT NULL,
     set_by          text NOT NULL,
-    set_at          timestamptz NOT NULL DEFAULT pg_catalog.now()
+    set_at          timestamptz NOT NULL DEFAULT pg_catalog.now(),
+    state           text CHECK (state IN ('ok', 'no_key', 'cannot_open')),
+    problem         text
 );
 COMMENT ON TABLE @extschema@.pems_credential IS 'Sealed API credentials per organization; only the worker can open them';
 COMMENT ON COLUMN @extschema@.pems_credential.organization_id IS 'Organization';
@@ -309,6 +316,8 @@ COMMENT ON COLUMN @extschema@.pems_credential.key_id IS 'Key of the keyring that
 COMMENT ON COLUMN @extschema@.pems_credential.generation IS 'Counts the credentials set for the organization; bound into the sealed text';
 COMMENT ON COLUMN @extschema@.pems_credential.set_by IS 'Who set it';
 COMMENT ON COLUMN @extschema@.pems_credential.set_at IS 'When';
+COMMENT ON COLUMN @extschema@.pems_credential.state IS 'What the worker found when it opened it last: ok, no_key or cannot_open; NULL: it has not tried yet';
+COMMENT ON COLUMN @extschema@.pems_credential.problem IS 'Why it does not open, for people';
 
 CREATE TABLE @extschema@.pems_pause (
     organization_id text NOT NULL,

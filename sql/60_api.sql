@@ -5,12 +5,13 @@
  */
 
 /*
- * _pems_attached(): raises 55000 when the host tables are not attached.
+ * _pems_attached(): raises 55000 when the host tables are not attached, or are not what they were then.  Whatever
+ * names a host table with rights that its owner does not have calls this first.
  */
 CREATE FUNCTION @extschema@._pems_attached() RETURNS void
-LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $function$
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $function$
 BEGIN
-    IF NOT EXISTS (SELECT FROM @extschema@.pems_control) THEN
+    IF NOT EXISTS (SELECT FROM @extschema@.pems_control) OR NOT @extschema@._pems_host_intact() THEN
         RAISE EXCEPTION 'pems_sync is not attached to the tables of the application'
             USING ERRCODE = 'object_not_in_prerequisite_state',
                   DETAIL = coalesce(nullif(array_to_string(@extschema@._pems_host_problems(), E'\n'), ''), 'pems_attach() has not run.'),
@@ -18,14 +19,14 @@ BEGIN
     END IF;
 END
 $function$;
-COMMENT ON FUNCTION @extschema@._pems_attached() IS 'Internal: raises 55000 when the host tables are not attached';
+COMMENT ON FUNCTION @extschema@._pems_attached() IS 'Internal: raises 55000 when the host tables are not attached, or not what they were then';
 
 /*
  * _pems_organization(organization_id): returns it when it exists, else raises P0002; 55000 when
  * the host tables are not attached.
  */
 CREATE FUNCTION @extschema@._pems_organization(organization_id text) RETURNS text
-LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $function$
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $function$
 BEGIN
     PERFORM @extschema@._pems_attached();
     IF organization_id IS NULL THEN
@@ -574,6 +575,47 @@ $function$;
 COMMENT ON FUNCTION @extschema@._pems_credential_target(text) IS 'Internal: for pems-credential, organization and next generation';
 
 /*
+ * _pems_sealed_credentials(): for pems-credential rotate: all credentials as they are stored.  They are sealed, so who
+ * reads them has not read a token.
+ */
+CREATE FUNCTION @extschema@._pems_sealed_credentials(
+    OUT organization_id text, OUT code text, OUT api_url text, OUT sealed_token bytea, OUT key_id text, OUT generation bigint)
+RETURNS SETOF record
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $function$
+BEGIN
+    PERFORM @extschema@._pems_attached();
+    RETURN QUERY SELECT c.organization_id, o.code, c.api_url, c.sealed_token, c.key_id, c.generation
+                 FROM @extschema@.pems_credential c JOIN @extschema@.organization o ON o.id = c.organization_id
+                 ORDER BY o.code;
+END
+$function$;
+COMMENT ON FUNCTION @extschema@._pems_sealed_credentials() IS 'Internal: for pems-credential rotate, all credentials as they are stored';
+
+/*
+ * _pems_reseal_credential(organization_id, generation, old_key_id, sealed_token, key_id): for pems-credential rotate: the same
+ * token, sealed to another key.  Nothing that was paused goes on, because nothing is new for PEMS.
+ * Returns: false when the credential is not that one any more: somebody has set a new one, which is sealed to the new key
+ *   already.
+ */
+CREATE FUNCTION @extschema@._pems_reseal_credential(
+    organization_id text, generation bigint, old_key_id text, sealed_token bytea, key_id text) RETURNS boolean
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $function$
+BEGIN
+    PERFORM @extschema@._pems_lock_credential($1);
+    UPDATE @extschema@.pems_credential c SET sealed_token = $4, key_id = $5, state = NULL, problem = NULL
+    WHERE c.organization_id = $1 AND c.generation = $2 AND c.key_id = $3;
+    IF NOT FOUND THEN
+        RETURN false;
+    END IF;
+    INSERT INTO @extschema@.pems_audit_log (event_type, organization_id, actor, request)
+    VALUES ('CREDENTIAL_CHANGED', $1, @extschema@._pems_caller(), jsonb_build_object('resealedTo', $5, 'before', $3));
+    PERFORM @extschema@._pems_wake(configuration => true);
+    RETURN true;
+END
+$function$;
+COMMENT ON FUNCTION @extschema@._pems_reseal_credential(text, bigint, text, bytea, text) IS 'Internal: for pems-credential rotate, the same token sealed to another key; false when somebody has set a new one';
+
+/*
  * pems_set_credential(organization_id, api_url, sealed_token, key_id, set_by)
  *
  * Stores a sealed credential; the program pems-credential calls it.  A token in the clear never
@@ -608,7 +650,8 @@ BEGIN
             pems_set_credential.key_id, 1, actor)
     ON CONFLICT ON CONSTRAINT pems_credential_pkey DO UPDATE
         SET api_url = excluded.api_url, endpoint = excluded.endpoint, sealed_token = excluded.sealed_token,
-            key_id = excluded.key_id, generation = c.generation + 1, set_by = excluded.set_by, set_at = now()
+            key_id = excluded.key_id, generation = c.generation + 1, set_by = excluded.set_by, set_at = now(),
+            state = NULL, problem = NULL
     RETURNING c.generation INTO generation;
     DELETE FROM @extschema@.pems_pause p WHERE p.organization_id = organization AND p.cause = 'credential';
     INSERT INTO @extschema@.pems_audit_log (event_type, organization_id, actor, path)

@@ -118,6 +118,9 @@ BEGIN
             USING ERRCODE = 'invalid_parameter_value',
                   HINT = 'Use pending, processing, completed, failed, conflict or cancelled.';
     END IF;
+    IF wanted IS NOT NULL THEN
+        PERFORM @extschema@._pems_attached();
+    END IF;
     IF end_date < start_date THEN
         RAISE EXCEPTION 'end_date is before start_date'
             USING ERRCODE = 'invalid_parameter_value', HINT = 'Pass the earlier time as start_date.';

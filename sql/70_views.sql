@@ -46,6 +46,31 @@ CREATE VIEW @extschema@.pems_worker AS
     FROM @extschema@._pems_worker_state() w;
 COMMENT ON VIEW @extschema@.pems_worker IS 'The worker of this database; no row when pems_sync is not preloaded for it';
 
+CREATE VIEW @extschema@.pems_endpoints AS
+    SELECT e.organization_id, e.organization_code, e.api_url, e.endpoint, e.credential, e.credential_problem, e.key_id,
+           e.generation, e.set_by, e.set_at, e.paused, e.breaker, e.rate, e.in_flight, e.faults, e.waits_until, e.last_error,
+           e.last_error_at
+    FROM @extschema@._pems_endpoints() e;
+COMMENT ON VIEW @extschema@.pems_endpoints IS 'Organizations with their credentials and endpoints. Rate limit, breaker and last error belong to the endpoint, which several may share; NULL: no worker serves it. Error 55000 when not attached.';
+COMMENT ON COLUMN @extschema@.pems_endpoints.organization_id IS 'Organization';
+COMMENT ON COLUMN @extschema@.pems_endpoints.organization_code IS 'Its code in PEMS';
+COMMENT ON COLUMN @extschema@.pems_endpoints.api_url IS 'Base URL of its PEMS API';
+COMMENT ON COLUMN @extschema@.pems_endpoints.endpoint IS 'scheme://host:port of api_url';
+COMMENT ON COLUMN @extschema@.pems_endpoints.credential IS 'ok; no_credential; no_key: the key that opens it is missing; cannot_open: damaged, sealed for another organization or URL, or its host is not allowed; refused_by_pems; NULL: the worker has not opened it yet';
+COMMENT ON COLUMN @extschema@.pems_endpoints.credential_problem IS 'Why it is not ok, for people';
+COMMENT ON COLUMN @extschema@.pems_endpoints.key_id IS 'Key of the keyring that it is sealed to';
+COMMENT ON COLUMN @extschema@.pems_endpoints.generation IS 'Counts the credentials set for the organization';
+COMMENT ON COLUMN @extschema@.pems_endpoints.set_by IS 'Who set it';
+COMMENT ON COLUMN @extschema@.pems_endpoints.set_at IS 'When';
+COMMENT ON COLUMN @extschema@.pems_endpoints.paused IS 'Nothing is sent for the organization';
+COMMENT ON COLUMN @extschema@.pems_endpoints.breaker IS 'closed; open: nothing is sent to the endpoint; probing: one request is, to see whether it answers again';
+COMMENT ON COLUMN @extschema@.pems_endpoints.rate IS 'Most requests per second against the endpoint; 0: no limit';
+COMMENT ON COLUMN @extschema@.pems_endpoints.in_flight IS 'Requests under way to the endpoint';
+COMMENT ON COLUMN @extschema@.pems_endpoints.faults IS 'Endpoint faults in a row';
+COMMENT ON COLUMN @extschema@.pems_endpoints.waits_until IS 'Nothing is sent before: the breaker is open, or PEMS asked for patience';
+COMMENT ON COLUMN @extschema@.pems_endpoints.last_error IS 'Last error that says something of the endpoint or a credential: code and sentence';
+COMMENT ON COLUMN @extschema@.pems_endpoints.last_error_at IS 'When';
+
 -- Comments on the columns of a view: what the table of the view says of the column of that name.
 DO $comments$
 DECLARE

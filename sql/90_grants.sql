@@ -5,8 +5,8 @@
 
 -- PUBLIC gets nothing.  The functions that run with their owner's rights belong to
 -- pems_sync_worker, never to a superuser: a trigger or policy that the application's role
--- puts on its tables must not find itself powerful.  Three need more and do nothing but DDL:
--- pems_attach, pems_detach and _pems_make_audit_partitions.
+-- puts on its tables must not find itself powerful.  Four need more and do nothing but DDL:
+-- pems_attach, pems_detach, _pems_make_audit_partitions and _pems_drop_audit_partitions.
 -- Only members of the extension are touched: what another role planted under a name like ours
 -- must not end up as ours.
 DO $grants$
@@ -20,7 +20,7 @@ BEGIN
             WHERE d.refclassid = 'pg_catalog.pg_extension'::pg_catalog.regclass AND d.deptype = 'e'
         ), routine AS (
             SELECT p.oid::pg_catalog.regprocedure AS name,
-                   p.prosecdef AND p.proname NOT IN ('pems_attach', 'pems_detach', '_pems_make_audit_partitions') AS for_worker
+                   p.prosecdef AND p.proname NOT IN ('pems_attach', 'pems_detach', '_pems_make_audit_partitions', '_pems_drop_audit_partitions') AS for_worker
             FROM pg_catalog.pg_proc p JOIN member m ON m.objid = p.oid AND m.classid = 'pg_catalog.pg_proc'::pg_catalog.regclass
         )
         SELECT format('REVOKE ALL ON ROUTINE %s FROM PUBLIC', r.name) AS command, 1 AS step FROM routine r
@@ -51,7 +51,7 @@ GRANT SELECT, INSERT, UPDATE, DELETE ON
 GRANT SELECT, INSERT, DELETE ON @extschema@.pems_claim TO pems_sync_worker;
 GRANT SELECT, INSERT ON @extschema@.pems_audit_log, @extschema@.pems_audit_log_default TO pems_sync_worker;
 GRANT SELECT ON @extschema@.pems_control, @extschema@.pems_field TO pems_sync_worker;
-GRANT USAGE ON SEQUENCE @extschema@.pems_commit_order, @extschema@.pems_claim_order TO pems_sync_worker;
+GRANT USAGE ON SEQUENCE @extschema@.pems_commit_order, @extschema@.pems_claim_order, @extschema@.pems_audit_order TO pems_sync_worker;
 
 -- The administrators' own table: the field catalogue.
 GRANT SELECT, INSERT, UPDATE, DELETE ON @extschema@.pems_field TO pems_sync_admin;
@@ -61,9 +61,12 @@ GRANT EXECUTE ON FUNCTION
     @extschema@.pems_sync_state(text, text[]),
     @extschema@.pems_conflicts(text, text, integer, text),
     @extschema@.pems_conflict(text, text),
-    @extschema@._pems_worker_state()
+    @extschema@.pems_health(),
+    @extschema@._pems_worker_state(),
+    @extschema@._pems_endpoints()
     TO pems_sync_reader;
-GRANT SELECT ON @extschema@.pems_queue, @extschema@.pems_dead_letters, @extschema@.pems_open_conflicts, @extschema@.pems_worker TO pems_sync_reader;
+GRANT SELECT ON @extschema@.pems_queue, @extschema@.pems_dead_letters, @extschema@.pems_open_conflicts, @extschema@.pems_worker,
+    @extschema@.pems_endpoints TO pems_sync_reader;
 
 GRANT EXECUTE ON FUNCTION
     @extschema@.pems_commit(text, text[], text, text),
@@ -77,7 +80,12 @@ GRANT EXECUTE ON FUNCTION
     @extschema@.pems_attach(boolean),
     @extschema@.pems_detach(),
     @extschema@.pems_public_key(),
+    @extschema@.pems_health_check(text),
+    @extschema@.pems_audit(text, timestamptz, timestamptz, text[], text, text, text, integer, timestamptz, bigint),
+    @extschema@.pems_purge(interval, integer, text),
     @extschema@._pems_credential_target(text),
+    @extschema@._pems_sealed_credentials(),
+    @extschema@._pems_reseal_credential(text, bigint, text, bytea, text),
     @extschema@.pems_set_credential(text, text, bytea, text, text),
     @extschema@.pems_retry(text[], text, text),
     @extschema@.pems_rollback_preview(text, text, integer),

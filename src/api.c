@@ -24,6 +24,7 @@
 #include "utils/timestamp.h"
 #include "utils/acl.h"
 
+#include "check.h"
 #include "compat.h"
 #include "credentials.h"
 #include "field.h"
@@ -50,6 +51,8 @@ PG_FUNCTION_INFO_V1(pems_api_valid_pfa_id);
 PG_FUNCTION_INFO_V1(pems_api_check_api_url);
 PG_FUNCTION_INFO_V1(pems_api_public_key);
 PG_FUNCTION_INFO_V1(pems_api_worker_state);
+PG_FUNCTION_INFO_V1(pems_api_endpoint_states);
+PG_FUNCTION_INFO_V1(pems_api_health_check);
 
 /* --- identity --- */
 
@@ -535,4 +538,79 @@ pems_api_worker_state(PG_FUNCTION_ARGS)
 	values[9] = nulls[9] ? (Datum) 0 : CStringGetTextDatum(slot.last_error);
 	tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
 	return (Datum) 0;
+}
+
+static const char *const breaker_names[] = {
+	[PEMS_BREAKER_CLOSED] = "closed",
+	[PEMS_BREAKER_OPEN] = "open",
+	[PEMS_BREAKER_PROBING] = "probing",
+};
+
+static void
+put_endpoint(ReturnSetInfo *result, const PemsEndpointState *state)
+{
+	Datum values[8];
+	bool nulls[8] = {false};
+
+	values[0] = CStringGetTextDatum(state->name);
+	values[1] = CStringGetTextDatum(breaker_names[state->breaker]);
+	values[2] = Int32GetDatum(state->rate_limit);
+	values[3] = Int32GetDatum(state->in_flight);
+	values[4] = Int32GetDatum(state->faults);
+	values[5] = timestamp_or_null(state->waits_until, &nulls[5]);
+	nulls[6] = state->last_error[0] == '\0';
+	values[6] = nulls[6] ? (Datum) 0 : CStringGetTextDatum(state->last_error);
+	values[7] = timestamp_or_null(state->last_error_at, &nulls[7]);
+	tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
+}
+
+/*
+ * pems_api_endpoint_states()
+ *		What the worker of this database says of its endpoints.
+ */
+Datum
+pems_api_endpoint_states(PG_FUNCTION_ARGS)
+{
+	PemsEndpointState *states = palloc(sizeof(PemsEndpointState) * PEMS_MAX_ENDPOINTS);
+	int count = 0;
+	int worker;
+
+	pems_begin_set(fcinfo);
+	if (pems_shared == NULL)
+		return (Datum) 0;
+	LWLockAcquire(pems_shared->lock, LW_SHARED);
+	worker = pems_shmem_slot_of(MyDatabaseId);
+	if (worker >= 0)
+		count = pems_shared->endpoint_counts[worker];
+	if (count > 0)
+		memcpy(states, pems_shared->endpoints[worker], sizeof(PemsEndpointState) * count);
+	LWLockRelease(pems_shared->lock);
+	for (int i = 0; i < count; i++)
+		put_endpoint((ReturnSetInfo *) fcinfo->resultinfo, &states[i]);
+	return (Datum) 0;
+}
+
+/*
+ * pems_api_health_check(organization_id)
+ *		{healthy, latency, error}; latency in milliseconds, null when PEMS did not answer.
+ */
+Datum
+pems_api_health_check(PG_FUNCTION_ARGS)
+{
+	PemsCheckAnswer answer;
+	JsonBuffer buffer = {0};
+
+	pems_check_ask(text_to_cstring(PG_GETARG_TEXT_PP(0)), &answer);
+	pems_json_append_text(&buffer, answer.healthy ? "{\"healthy\":true" : "{\"healthy\":false");
+	pems_json_append_text(&buffer, ",\"latency\":");
+	pems_json_append_text(&buffer, answer.latency_us < 0
+									   ? "null"
+									   : psprintf("%.3f", (double) answer.latency_us / 1000));
+	if (!answer.healthy)
+	{
+		pems_json_append_text(&buffer, ",\"error\":");
+		pems_json_append_string(&buffer, answer.error, strlen(answer.error));
+	}
+	pems_json_append_text(&buffer, "}");
+	PG_RETURN_DATUM(take_jsonb(&buffer));
 }

@@ -19,6 +19,7 @@
 #include "merge.h"
 #include "monotonic.h"
 #include "settings.h"
+#include "shmem.h"
 #include "transition.h"
 
 /* What the audit log keeps of an answer that is no JSON. */
@@ -278,23 +279,6 @@ pems_delivery_start(PemsDelivery *delivery, PemsClient *client, int64 now)
 
 /* --- judge --- */
 
-/* A hostile PEMS may send our token back; it must not reach the audit log. */
-static void
-redact(char *body, size_t length, const char *token)
-{
-	size_t token_length = token ? strlen(token) : 0;
-	char *found;
-
-	if (body == NULL || token_length == 0)
-		return;
-	while ((found = memmem(body, length, token, token_length)) != NULL)
-	{
-		memset(found, '*', token_length);
-		length -= (size_t) (found - body) + token_length;
-		body = found + token_length;
-	}
-}
-
 /* The answer as JSON for the audit log: itself, or its text inside an object. */
 static char *
 response_json(PemsDelivery *delivery, const PemsAnswer *answer)
@@ -332,20 +316,35 @@ wall_clock_seconds(void)
 	return (int64) time(NULL);
 }
 
+/* What says something of the endpoint or of the credential, not of one edit. */
 static void
-tell_limiter(PemsDelivery *delivery, const PemsAnswer *answer, const PemsOutcome *outcome,
-			 int64 now)
+remember_error(PemsEndpoint *endpoint, const PemsOutcome *outcome)
 {
-	PemsLimiter *limiter = delivery->endpoint->limiter;
+	if (!outcome->endpoint_fault && outcome->class != PEMS_OUTCOME_THROTTLED &&
+		outcome->class != PEMS_OUTCOME_CREDENTIAL)
+		return;
+	pems_shmem_copy_text(endpoint->last_error,
+						 psprintf("%s: %s", outcome->error_code ? outcome->error_code : "ERROR",
+								  outcome->error ? outcome->error : "no reason given"),
+						 sizeof(endpoint->last_error));
+	endpoint->last_error_at = GetCurrentTimestamp();
+}
+
+void
+pems_delivery_tell_endpoint(PemsEndpoint *endpoint, uint64 ticket, const PemsAnswer *answer,
+							const PemsOutcome *outcome, int64 now)
+{
+	PemsLimiter *limiter = endpoint->limiter;
 	PemsLimiterOutcome ended = PEMS_LIMITER_ANSWERED;
 
 	if (outcome->endpoint_fault)
 		ended = PEMS_LIMITER_FAULT;
 	else if (answer->status == 0)
 		ended = PEMS_LIMITER_ABANDONED;
-	pems_limiter_end(limiter, delivery->ticket, ended, now);
+	pems_limiter_end(limiter, ticket, ended, now);
 	if (outcome->class == PEMS_OUTCOME_THROTTLED)
 		pems_limiter_throttle(limiter, now + outcome->retry_after_ms * 1000);
+	remember_error(endpoint, outcome);
 }
 
 static void
@@ -432,10 +431,9 @@ pems_delivery_finish(PemsDelivery *delivery, PemsAnswer *answer, int64 now)
 	bool breaker_open = pems_limiter_breaker(limiter, now) != PEMS_BREAKER_CLOSED;
 	PemsOutcome outcome;
 
-	redact(answer->body, answer->body_length, delivery->organization->token);
 	pems_protocol_judge(call_of(delivery), delivery->item.pfa_id, answer, wall_clock_seconds(),
 						&outcome);
-	tell_limiter(delivery, answer, &outcome, now);
+	pems_delivery_tell_endpoint(delivery->endpoint, delivery->ticket, answer, &outcome, now);
 	move_on(delivery, &outcome, breaker_open);
 	describe(delivery, answer, &outcome);
 	pems_protocol_free_outcome(&outcome);

@@ -46,5 +46,10 @@ extern void pems_delivery_withdraw(PemsDelivery *delivery);
 /* Its answer is there: judge it, fill in the result; tells limiter and breaker.  Frees nothing of
  * answer. */
 extern void pems_delivery_finish(PemsDelivery *delivery, PemsAnswer *answer, int64 now);
+/* What a judged answer, of an item or of a health check, says of the endpoint: limiter, breaker,
+ * last error. */
+extern void pems_delivery_tell_endpoint(PemsEndpoint *endpoint, uint64 ticket,
+										const PemsAnswer *answer, const PemsOutcome *outcome,
+										int64 now);
 
 #endif /* PEMS_DELIVERY_H */

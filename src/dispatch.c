@@ -24,6 +24,7 @@
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
+#include "check.h"
 #include "credentials.h"
 #include "delivery.h"
 #include "dispatch.h"
@@ -245,6 +246,7 @@ pems_dispatch_initialize(void)
 	list_clear(&flying);
 	list_clear(&finished);
 	list_clear(&stuck);
+	pems_check_initialize();
 	make_client();
 }
 
@@ -303,7 +305,7 @@ forget_everything(void)
 	setup_wanted = true;
 	next_due = DT_NOEND;
 	status = PEMS_WORKER_WAITING;
-	if (busy)
+	if (pems_check_forget() || busy)
 	{
 		/* drops the requests under way; nobody is left to hear their answers */
 		pems_client_destroy(client);
@@ -319,6 +321,14 @@ went_well(PemsQueueStatus result, const char *what)
 		return true;
 	if (result == PEMS_QUEUE_GONE)
 		forget_everything();
+	else if (result == PEMS_QUEUE_CHANGED)
+	{
+		/* the status is to say so, and what is to be recorded waits until they are in order again
+		 */
+		setup_wanted = true;
+		report_problem("the tables of the application were changed", pems_queue_problem());
+		pause_after_failure();
+	}
 	else
 	{
 		report_problem(what, pems_queue_problem());
@@ -340,6 +350,14 @@ open_extension(void)
 	setup_wanted = true;
 	next_maintenance_us = 0;
 	return true;
+}
+
+/* As far as we know, is this database attached here?  In one that is restored nothing is made. */
+static bool
+is_at_home(void)
+{
+	return status == PEMS_WORKER_RUNNING || status == PEMS_WORKER_DISABLED ||
+		   status == PEMS_WORKER_NO_KEY;
 }
 
 static bool
@@ -375,6 +393,27 @@ status_for(const PemsQueueSetup *setup)
 		return PEMS_WORKER_NO_KEY;
 	}
 	return pems_enabled ? PEMS_WORKER_RUNNING : PEMS_WORKER_DISABLED;
+}
+
+/* What came of opening the credentials is to be seen in the database. */
+static bool
+note_credentials(void)
+{
+	PemsCredentialNote *notes;
+	int count = 0;
+
+	for (PemsOrganization *o = pems_roster_organizations(); o != NULL; o = o->next)
+		count += o->listed;
+	if (count == 0 || !is_at_home())
+		return true;
+	notes = palloc(sizeof(PemsCredentialNote) * count);
+	count = 0;
+	for (PemsOrganization *o = pems_roster_organizations(); o != NULL; o = o->next)
+		if (o->listed)
+			notes[count++] =
+				(PemsCredentialNote){o->id, o->credential, o->trouble[0] ? o->trouble : NULL};
+	return went_well(pems_queue_note_credentials(notes, count),
+					 "could not note the states of credentials");
 }
 
 /* Items that a predecessor left can be taken up as soon as the tables are attached. */
@@ -414,6 +453,8 @@ read_setup(void)
 	status = status_for(&setup);
 	if (status == PEMS_WORKER_RUNNING)
 		last_error[0] = '\0';
+	if (!note_credentials())
+		return false;
 	setup_wanted = false;
 	pems_roster_expect_work();
 	return true;
@@ -434,6 +475,11 @@ collect(void)
 		Parcel *parcel = owner;
 
 		now = monotonic_us();
+		if (pems_check_finish(owner, &answer, now))
+		{
+			pems_protocol_free_answer(&answer);
+			continue;
+		}
 		pems_delivery_finish(&parcel->delivery, &answer, now);
 		pems_protocol_free_answer(&answer);
 		parcel->delivery.endpoint->finished++;
@@ -697,7 +743,7 @@ record_alone(Parcel *parcel)
 
 	if (done == PEMS_QUEUE_OK)
 		return exchange.recorded[0];
-	if (done == PEMS_QUEUE_GONE)
+	if (done == PEMS_QUEUE_GONE || done == PEMS_QUEUE_CHANGED)
 		return false;
 	report_problem("an outcome could not be recorded", pems_queue_problem());
 	return done == PEMS_QUEUE_ERROR &&
@@ -740,7 +786,7 @@ something_is_due(void)
 static void
 recover(PemsQueueStatus done)
 {
-	if (done == PEMS_QUEUE_GONE || finished.count == 0)
+	if (done == PEMS_QUEUE_GONE || done == PEMS_QUEUE_CHANGED || finished.count == 0)
 		went_well(done, "could not claim items");
 	else if (done == PEMS_QUEUE_BUSY)
 		record_carefully(&finished);
@@ -938,14 +984,6 @@ show_slow_requests(int64 now)
 
 /* --- the turn --- */
 
-/* As far as we know, is this database attached here?  In one that is restored nothing is made. */
-static bool
-is_at_home(void)
-{
-	return status == PEMS_WORKER_RUNNING || status == PEMS_WORKER_DISABLED ||
-		   status == PEMS_WORKER_NO_KEY;
-}
-
 static void
 maintain(int64 now)
 {
@@ -1029,6 +1067,8 @@ pems_dispatch_turn(uint32 reasons, const TimestampTz *news)
 		if (second_look_us == 0 && opened)
 			second_look_us = monotonic_us() + LOOK_TWICE_US;
 	}
+	if (reasons & PEMS_WAKE_CHECK)
+		pems_check_take(monotonic_us());
 	collect();
 	if (monotonic_us() >= not_before_us)
 	{
@@ -1036,6 +1076,7 @@ pems_dispatch_turn(uint32 reasons, const TimestampTz *news)
 		pending_reasons = 0;
 		work(reasons);
 	}
+	pems_check_start(client, status, monotonic_us());
 	MemoryContextSwitchTo(caller);
 	MemoryContextReset(turn_context);
 }
@@ -1091,6 +1132,7 @@ pems_dispatch_timeout_ms(void)
 	}
 	if (second_look_us != 0)
 		until = earliest(until, second_look_us);
+	until = earliest(until, pems_check_next_us(now));
 	if (waiting.head != NULL)
 		until = earliest(until, waiting.head->batch->claimed_us + STOCK_US);
 	if (finished.count > 0 || look_wanted)
@@ -1117,4 +1159,38 @@ pems_dispatch_state(PemsDispatchState *state)
 	for (PemsEndpoint *endpoint = pems_roster_endpoints(); endpoint; endpoint = endpoint->next)
 		if (pems_limiter_breaker(endpoint->limiter, now) != PEMS_BREAKER_CLOSED)
 			state->open_breakers++;
+}
+
+/* When the endpoint takes a request again, if that is not in a moment; 0: it is, or nobody knows.
+ */
+static TimestampTz
+waits_until(const PemsEndpoint *endpoint, int64 now)
+{
+	int64 next = pems_limiter_next(endpoint->limiter, now);
+
+	if (next == PEMS_LIMITER_NEVER || next <= now + PEMS_LIMITER_WINDOW_US)
+		return 0;
+	return GetCurrentTimestamp() + (next - now);
+}
+
+int
+pems_dispatch_endpoints(PemsEndpointState *states, int most)
+{
+	int64 now = monotonic_us();
+	int count = 0;
+
+	for (PemsEndpoint *e = pems_roster_endpoints(); e != NULL && count < most; e = e->next)
+	{
+		PemsEndpointState *state = &states[count++];
+
+		strlcpy(state->name, e->name, sizeof(state->name));
+		state->breaker = pems_limiter_breaker(e->limiter, now);
+		state->rate_limit = pems_rate_limit;
+		state->in_flight = e->flying;
+		state->faults = pems_limiter_faults(e->limiter);
+		state->waits_until = waits_until(e, now);
+		strlcpy(state->last_error, e->last_error, sizeof(state->last_error));
+		state->last_error_at = e->last_error_at;
+	}
+	return count;
 }

@@ -36,5 +36,7 @@ typedef struct PemsDispatchState
 } PemsDispatchState;
 
 extern void pems_dispatch_state(PemsDispatchState *state);
+/* Fills in at most that many; returns how many. */
+extern int pems_dispatch_endpoints(PemsEndpointState *states, int most);
 
 #endif /* PEMS_DISPATCH_H */

@@ -46,6 +46,7 @@
 #include "arrays.h"
 #include "compat.h"
 #include "failpoint.h"
+#include "host.h"
 #include "queue.h"
 
 #define EXTENSION_NAME "pems_sync"
@@ -69,6 +70,7 @@ typedef enum Statement
 	STATEMENT_QUARANTINE,
 	STATEMENT_MARK_SYNCING,
 	STATEMENT_MAINTAIN,
+	STATEMENT_NOTE_CREDENTIALS,
 	STATEMENT_COUNT
 } Statement;
 
@@ -83,6 +85,7 @@ static const char *const statement_texts[STATEMENT_COUNT] = {
 	[STATEMENT_QUARANTINE] = "SELECT %s._pems_quarantine($1, $2)",
 	[STATEMENT_MARK_SYNCING] = "SELECT %s._pems_mark_syncing($1)",
 	[STATEMENT_MAINTAIN] = "SELECT %s._pems_maintain()",
+	[STATEMENT_NOTE_CREDENTIALS] = "SELECT %s._pems_note_credentials($1, $2, $3)",
 };
 
 static SPIPlanPtr plans[STATEMENT_COUNT];
@@ -162,9 +165,42 @@ abandon(MemoryContext caller)
 	return status;
 }
 
+/* Does the work name tables of the application? */
+typedef enum Touches
+{
+	TOUCHES_OURS,
+	TOUCHES_HOST
+} Touches;
+
+static Oid
+schema_oid(void)
+{
+	return get_namespace_oid(extension_schema, true);
+}
+
+static PemsQueueStatus
+do_work(Touches touches, Work work, void *argument)
+{
+	PemsQueueStatus status = PEMS_QUEUE_OK;
+
+	SPI_connect();
+	PushActiveSnapshot(GetTransactionSnapshot());
+	if (touches == TOUCHES_OURS || pems_host_is_intact(schema_oid()))
+		work(argument);
+	else
+	{
+		strlcpy(problem, "They are not as they were when they were attached; see pems_attach().",
+				sizeof(problem));
+		status = PEMS_QUEUE_CHANGED;
+	}
+	PopActiveSnapshot();
+	SPI_finish();
+	return status;
+}
+
 /* Run work in a transaction of its own. */
 static PemsQueueStatus
-in_transaction(const char *activity, Work work, void *argument)
+in_transaction(const char *activity, Touches touches, Work work, void *argument)
 {
 	MemoryContext caller = CurrentMemoryContext;
 	volatile PemsQueueStatus status = PEMS_QUEUE_OK;
@@ -172,16 +208,7 @@ in_transaction(const char *activity, Work work, void *argument)
 	PG_TRY();
 	{
 		begin(activity);
-		if (lock_extension())
-		{
-			SPI_connect();
-			PushActiveSnapshot(GetTransactionSnapshot());
-			work(argument);
-			PopActiveSnapshot();
-			SPI_finish();
-		}
-		else
-			status = PEMS_QUEUE_GONE;
+		status = lock_extension() ? do_work(touches, work, argument) : PEMS_QUEUE_GONE;
 		commit();
 	}
 	PG_CATCH();
@@ -308,7 +335,7 @@ static void
 renew_plans_if_sizes_changed(void)
 {
 	static BlockNumber planned[lengthof(sized_tables)];
-	Oid schema = get_namespace_oid(extension_schema, true);
+	Oid schema = schema_oid();
 	bool changed = false;
 
 	for (int i = 0; i < (int) lengthof(sized_tables); i++)
@@ -395,6 +422,8 @@ read_standing(void)
 {
 	char *word;
 
+	if (!pems_host_is_intact(schema_oid()))
+		return PEMS_STANDING_NOT_ATTACHED;
 	run(STATEMENT_STANDING, 0, NULL, NULL, NULL);
 	word = SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1);
 	if (strcmp(word, "ok") == 0)
@@ -446,7 +475,8 @@ pems_queue_read_setup(PemsQueueSetup *setup)
 {
 	SetupWork work = {CurrentMemoryContext, setup};
 
-	return in_transaction("reading credentials and the field catalogue", read_setup, &work);
+	return in_transaction("reading credentials and the field catalogue", TOUCHES_OURS, read_setup,
+						  &work);
 }
 
 /* --- adopt, maintain, mark --- */
@@ -464,7 +494,7 @@ adopt(void *argument)
 PemsQueueStatus
 pems_queue_adopt(int *adopted)
 {
-	return in_transaction("taking up what the last worker left", adopt, adopted);
+	return in_transaction("taking up what the last worker left", TOUCHES_OURS, adopt, adopted);
 }
 
 static void
@@ -476,7 +506,7 @@ maintain(void *argument)
 PemsQueueStatus
 pems_queue_maintain(void)
 {
-	return in_transaction("maintaining statistics and the audit log", maintain, NULL);
+	return in_transaction("maintaining statistics and the audit log", TOUCHES_OURS, maintain, NULL);
 }
 
 typedef struct MarkWork
@@ -500,7 +530,43 @@ pems_queue_mark_syncing(const char *const *item_ids, int count)
 {
 	MarkWork work = {item_ids, count};
 
-	return in_transaction("marking slow requests", mark_syncing, &work);
+	return in_transaction("marking slow requests", TOUCHES_HOST, mark_syncing, &work);
+}
+
+typedef struct NoteWork
+{
+	const PemsCredentialNote *notes;
+	int count;
+} NoteWork;
+
+static void
+note_credentials(void *argument)
+{
+	NoteWork *work = argument;
+	const char **columns[3];
+	Oid types[] = {TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID};
+	Datum values[3];
+
+	for (int column = 0; column < 3; column++)
+		columns[column] = palloc(sizeof(char *) * work->count);
+	for (int i = 0; i < work->count; i++)
+	{
+		columns[0][i] = work->notes[i].organization_id;
+		columns[1][i] = work->notes[i].state;
+		columns[2][i] = work->notes[i].problem ? work->notes[i].problem : "";
+	}
+	for (int column = 0; column < 3; column++)
+		values[column] = PointerGetDatum(text_array(columns[column], work->count));
+	run(STATEMENT_NOTE_CREDENTIALS, 3, types, values, NULL);
+}
+
+PemsQueueStatus
+pems_queue_note_credentials(const PemsCredentialNote *notes, int count)
+{
+	NoteWork work = {notes, count};
+
+	return in_transaction("noting the states of credentials", TOUCHES_OURS, note_credentials,
+						  &work);
 }
 
 /* --- record --- */
@@ -678,7 +744,7 @@ pems_queue_quarantine(const PemsResult *result, const char *reason)
 {
 	QuarantineWork work = {result, reason};
 
-	return in_transaction("setting an item aside", quarantine, &work);
+	return in_transaction("setting an item aside", TOUCHES_HOST, quarantine, &work);
 }
 
 /* --- claim --- */
@@ -821,5 +887,6 @@ pems_queue_exchange(PemsExchange *exchange)
 	exchange->recorded = palloc0(sizeof(bool) * Max(exchange->result_count, 1));
 	exchange->items = NULL;
 	exchange->item_count = 0;
-	return in_transaction("recording outcomes and claiming items", do_exchange, &work);
+	return in_transaction("recording outcomes and claiming items", TOUCHES_HOST, do_exchange,
+						  &work);
 }

@@ -18,8 +18,9 @@
 typedef enum PemsQueueStatus
 {
 	PEMS_QUEUE_OK,
-	PEMS_QUEUE_GONE, /* the extension is not there (any more): forget everything */
-	PEMS_QUEUE_BUSY, /* a row was locked, a deadlock: the same call may succeed later */
+	PEMS_QUEUE_GONE,    /* the extension is not there (any more): forget everything */
+	PEMS_QUEUE_BUSY,    /* a row was locked, a deadlock: the same call may succeed later */
+	PEMS_QUEUE_CHANGED, /* the application's tables are not what was attached: nothing was done */
 	PEMS_QUEUE_ERROR
 } PemsQueueStatus;
 
@@ -133,6 +134,17 @@ extern PemsQueueStatus pems_queue_open(void);
 extern PemsQueueStatus pems_queue_read_setup(PemsQueueSetup *setup);
 /* Take up what a dead predecessor left. */
 extern PemsQueueStatus pems_queue_adopt(int *adopted);
+
+/* What is known of a credential, for people. */
+typedef struct PemsCredentialNote
+{
+	const char *organization_id;
+	const char *state;   /* ok, no_key, cannot_open */
+	const char *problem; /* NULL with ok */
+} PemsCredentialNote;
+
+extern PemsQueueStatus pems_queue_note_credentials(const PemsCredentialNote *notes, int count);
+
 /* What goes into and comes out of one transaction that records results and then claims. */
 typedef struct PemsExchange
 {

@@ -25,6 +25,13 @@ static PemsOrganization *by_place[PEMS_NEWS_PLACES];
 static PemsEndpoint *endpoints = NULL;
 static int endpoint_count = 0;
 
+/* The words of docs/SECURITY.md */
+static const char *const credential_states[] = {
+	[PEMS_OPEN_OK] = "ok",
+	[PEMS_OPEN_NO_KEY] = "no_key",
+	[PEMS_OPEN_CANNOT] = "cannot_open",
+};
+
 /* The first endpoints may be those that a killed predecessor was talking to a moment ago. */
 static bool blind = true;
 
@@ -106,6 +113,7 @@ url_is_allowed(PemsOrganization *organization)
 	if (pems_api_url_check(organization->api_url, pems_allowed_hosts, pems_allow_insecure_loopback,
 						   &problem, &hint))
 		return true;
+	organization->credential = "cannot_open";
 	note_trouble(organization, problem ? problem : "out of memory");
 	free(problem);
 	return false;
@@ -122,6 +130,7 @@ open_credential(PemsOrganization *organization, const PemsQueueOrganization *row
 		return;
 	state = pems_credentials_open(keyring, row->key_id, row->sealed, row->sealed_length, row->code,
 								  row->api_url, row->generation, &organization->token);
+	organization->credential = credential_states[state];
 	if (state == PEMS_OPEN_OK)
 		organization->trouble[0] = '\0';
 	else

@@ -25,6 +25,8 @@ typedef struct PemsEndpoint
 	int backlog;           /* those of them whose request has not started */
 	int finished;          /* requests that ended since the last claim: how fast it takes them */
 	bool breaker_was_open; /* for the log */
+	char last_error[256];  /* of a request that says something of the endpoint */
+	TimestampTz last_error_at;
 	struct PemsEndpoint *next;
 } PemsEndpoint;
 
@@ -42,6 +44,7 @@ typedef struct PemsOrganization
 	PemsPlace after[PEMS_PRIORITIES]; /* ... behind these places; DT_NOBEGIN: anywhere */
 	TimestampTz look_again_from;      /* for pems_roster_look_again(); DT_NOEND: no need */
 	int used;                         /* scratch for a claim */
+	const char *credential;           /* ok, no_key or cannot_open */
 	char trouble[256];                /* why there is no token */
 	struct PemsOrganization *next;
 	struct PemsOrganization *next_in_place; /* of those that share a place for news */

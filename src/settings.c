@@ -33,6 +33,7 @@ char *pems_allowed_hosts = NULL;
 bool pems_allow_insecure_loopback = false;
 int pems_max_response_size = 256;
 int pems_refresh_after_write = PEMS_REFRESH_AUTO;
+int pems_retention = 365 * 24 * 60;
 
 static const struct config_enum_entry refresh_options[] = {
 	{"auto", PEMS_REFRESH_AUTO, false},
@@ -67,6 +68,10 @@ static const IntegerSetting integer_settings[] = {
 	 10, 3600000, GUC_UNIT_MS},
 	{"pems_sync.connect_timeout", "Longest time that connecting to PEMS may take.",
 	 &pems_connect_timeout, 10, 600000, GUC_UNIT_MS},
+	{"pems_sync.retention",
+	 "How long pems_purge() keeps what is finished, and the audit log at the least; 0 means for "
+	 "ever.",
+	 &pems_retention, 0, INT_MAX, GUC_UNIT_MIN},
 	{"pems_sync.max_response_size", "Largest response body that is read.", &pems_max_response_size,
 	 1, 1048576, GUC_UNIT_KB},
 };

@@ -17,6 +17,7 @@
 #include "catalog/objectaccess.h"
 #include "catalog/pg_extension.h"
 #include "common/hashfn.h"
+#include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"
@@ -214,6 +215,24 @@ pems_shmem_announce_at_commit(Datum organization_id, TimestampTz ready_from)
 	has_news = true;
 	news[place] = Min(news[place], ready_from);
 	wake_reasons |= PEMS_WAKE_WORK;
+}
+
+void
+pems_shmem_copy_text(char *to, const char *from, size_t size)
+{
+	int length = pg_mbcliplen(from, (int) strlen(from), (int) size - 1);
+
+	memcpy(to, from, length);
+	to[length] = '\0';
+}
+
+int
+pems_shmem_slot_of(Oid database)
+{
+	for (int i = 0; i < pems_shared->count; i++)
+		if (pems_shared->slots[i].database_oid == database)
+			return i;
+	return -1;
 }
 
 /*

@@ -11,8 +11,14 @@
 #include "port/atomics.h"
 #include "storage/lwlock.h"
 
-#define PEMS_MAX_WORKERS       32
-#define PEMS_WORKER_ERROR_SIZE 256
+#include "limiter.h"
+
+#define PEMS_MAX_WORKERS        32
+#define PEMS_WORKER_ERROR_SIZE  256
+#define PEMS_MAX_ENDPOINTS      32 /* that a worker tells of; it serves more */
+#define PEMS_ENDPOINT_NAME_SIZE 288
+#define PEMS_MAX_CHECKS         8 /* health checks at a time, per worker */
+#define PEMS_CHECK_ID_SIZE      256
 
 /*
  * Organizations share the places in which they announce what became ready, by a hash of their id: a
@@ -23,6 +29,7 @@
 /* Reasons to wake a worker; bits, collected until it looks. */
 #define PEMS_WAKE_WORK   0x01 /* there may be items to send */
 #define PEMS_WAKE_CONFIG 0x02 /* credentials, pauses, attach or the field catalogue changed */
+#define PEMS_WAKE_CHECK  0x04 /* a session asks for a health check; at once, not at commit */
 
 typedef enum PemsWorkerStatus
 {
@@ -55,11 +62,49 @@ typedef struct PemsWorkerSlot
 	char last_error[PEMS_WORKER_ERROR_SIZE];
 } PemsWorkerSlot;
 
+/* What a worker says of an endpoint.  Guarded by PemsShared.lock. */
+typedef struct PemsEndpointState
+{
+	char name[PEMS_ENDPOINT_NAME_SIZE]; /* scheme://host:port */
+	PemsBreakerState breaker;
+	int rate_limit; /* 0: none */
+	int in_flight;
+	int faults;              /* endpoint faults in a row */
+	TimestampTz waits_until; /* nothing starts before; 0: it may */
+	TimestampTz last_error_at;
+	char last_error[PEMS_WORKER_ERROR_SIZE];
+} PemsEndpointState;
+
+typedef enum PemsCheckState
+{
+	PEMS_CHECK_FREE,
+	PEMS_CHECK_ASKED,   /* by a session, which waits */
+	PEMS_CHECK_TAKEN,   /* the worker is at it */
+	PEMS_CHECK_ANSWERED /* for the session to read */
+} PemsCheckState;
+
+/* A health check that a session asks the worker for.  Guarded by PemsShared.lock. */
+typedef struct PemsCheckSlot
+{
+	PemsCheckState state;
+	uint64 number; /* of the question: an answer to an older one is nobody's */
+	int asker;     /* whose latch to set; -1: it has gone */
+	char organization_id[PEMS_CHECK_ID_SIZE];
+	bool healthy;
+	int64 latency_us; /* -1: there was no answer */
+	char error[PEMS_WORKER_ERROR_SIZE];
+} PemsCheckSlot;
+
 typedef struct PemsShared
 {
 	LWLock *lock;
 	int count;
 	PemsWorkerSlot slots[PEMS_MAX_WORKERS];
+	/* Per slot, the first endpoint_counts[] of them */
+	PemsEndpointState endpoints[PEMS_MAX_WORKERS][PEMS_MAX_ENDPOINTS];
+	int endpoint_counts[PEMS_MAX_WORKERS];
+	PemsCheckSlot checks[PEMS_MAX_WORKERS][PEMS_MAX_CHECKS];
+	uint64 check_count; /* questions ever asked */
 	/* Per slot: the earliest scheduled_at of what became ready, or DT_NOEND; atomic, no lock */
 	pg_atomic_uint64 news[PEMS_MAX_WORKERS][PEMS_NEWS_PLACES];
 } PemsShared;
@@ -79,8 +124,13 @@ extern void pems_shmem_announce_at_commit(Datum organization_id, TimestampTz rea
 extern void pems_shmem_take_news(const PemsWorkerSlot *slot, TimestampTz *taken);
 /* Where an organization announces: 0 to PEMS_NEWS_PLACES - 1. */
 extern int pems_shmem_place(const char *organization_id, size_t length);
+/* Which slot is that database's?  -1: none has a worker that is connected to it.  The caller holds
+ * the lock. */
+extern int pems_shmem_slot_of(Oid database);
 /* A copy of what the worker of that database says; false: there is no slot for it. */
 extern bool pems_shmem_read_slot(Oid database, const char *database_name, PemsWorkerSlot *copy);
 extern const char *pems_shmem_status_name(PemsWorkerStatus status);
+/* Copy what fits into size bytes, not cutting a character in two: others read it as text. */
+extern void pems_shmem_copy_text(char *to, const char *from, size_t size);
 
 #endif /* PEMS_SHMEM_H */

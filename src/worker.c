@@ -16,6 +16,11 @@
  */
 #include "postgres.h"
 
+#include <sys/resource.h>
+#ifdef __linux__
+#include <sys/prctl.h>
+#endif
+
 #include "access/xact.h"
 #include "commands/dbcommands.h"
 #include "miscadmin.h"
@@ -143,6 +148,7 @@ leave_slot(int code, Datum argument)
 	slot->database_oid = InvalidOid;
 	slot->status = PEMS_WORKER_ABSENT;
 	slot->in_flight = 0;
+	pems_shared->endpoint_counts[slot - pems_shared->slots] = 0;
 	LWLockRelease(pems_shared->lock);
 }
 
@@ -174,6 +180,7 @@ static void
 report_state(void)
 {
 	PemsDispatchState state;
+	int number = (int) (slot - pems_shared->slots);
 
 	pems_dispatch_state(&state);
 	LWLockAcquire(pems_shared->lock, LW_EXCLUSIVE);
@@ -182,7 +189,10 @@ report_state(void)
 	slot->in_flight = state.in_flight;
 	slot->requests = state.requests;
 	slot->open_breakers = state.open_breakers;
-	strlcpy(slot->last_error, state.last_error ? state.last_error : "", PEMS_WORKER_ERROR_SIZE);
+	pems_shmem_copy_text(slot->last_error, state.last_error ? state.last_error : "",
+						 PEMS_WORKER_ERROR_SIZE);
+	pems_shared->endpoint_counts[number] =
+		pems_dispatch_endpoints(pems_shared->endpoints[number], PEMS_MAX_ENDPOINTS);
 	LWLockRelease(pems_shared->lock);
 }
 
@@ -297,12 +307,26 @@ cancel_at_lock_timeout(SIGNAL_ARGS)
 		StatementCancelHandler(postgres_signal_arg);
 }
 
+/* A core file, or a debugger of somebody else who runs as the server's user, would show the tokens.
+ */
+static void
+keep_memory_private(void)
+{
+	const struct rlimit none = {0, 0};
+
+	(void) setrlimit(RLIMIT_CORE, &none);
+#ifdef __linux__
+	(void) prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
+#endif
+}
+
 void
 pems_worker_main(Datum slot_number)
 {
 	pqsignal(SIGHUP, SignalHandlerForConfigReload);
 	pqsignal(SIGTERM, die);
 	pqsignal(SIGINT, cancel_at_lock_timeout);
+	keep_memory_private();
 	BackgroundWorkerUnblockSignals();
 	take_slot(DatumGetInt32(slot_number));
 	connect_to_database();

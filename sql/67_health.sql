@@ -1,0 +1,184 @@
+/*
+ * 67_health: for operators: credentials and endpoints, a call of PEMS right now, and one answer to "is all well?".
+ */
+
+/*
+ * _pems_note_credentials(organization_ids, states, problems): what the worker found when it opened the credentials.
+ */
+CREATE FUNCTION @extschema@._pems_note_credentials(organization_ids text[], states text[], problems text[]) RETURNS void
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $function$
+BEGIN
+    UPDATE @extschema@.pems_credential c SET state = n.state, problem = nullif(n.problem, '')
+    FROM unnest(organization_ids, states, problems) AS n (id, state, problem)
+    WHERE c.organization_id = n.id AND (c.state, c.problem) IS DISTINCT FROM (n.state, nullif(n.problem, ''));
+END
+$function$;
+COMMENT ON FUNCTION @extschema@._pems_note_credentials(text[], text[], text[]) IS 'Internal: what the worker found when it opened the credentials';
+
+/*
+ * _pems_endpoints(): the rows of the view pems_endpoints.  A function, because the application's table need not
+ * exist yet when the view is made, and because readers may not read that table.
+ */
+CREATE FUNCTION @extschema@._pems_endpoints(
+    OUT organization_id text, OUT organization_code text, OUT api_url text, OUT endpoint text, OUT credential text,
+    OUT credential_problem text, OUT key_id text, OUT generation bigint, OUT set_by text, OUT set_at timestamptz,
+    OUT paused boolean, OUT breaker text, OUT rate integer, OUT in_flight integer, OUT faults integer,
+    OUT waits_until timestamptz, OUT last_error text, OUT last_error_at timestamptz)
+RETURNS SETOF record
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $function$
+#variable_conflict use_column
+DECLARE
+    key_file_problem CONSTANT text := (SELECT coalesce(w.last_error, 'The key file cannot be used.')
+                                       FROM @extschema@._pems_worker_state() w WHERE w.state = 'no_key');
+BEGIN
+    PERFORM @extschema@._pems_attached();
+    RETURN QUERY
+    SELECT o.id, o.code, c.api_url, c.endpoint,
+           CASE WHEN c.organization_id IS NULL THEN 'no_credential'
+                WHEN key_file_problem IS NOT NULL THEN 'no_key'
+                WHEN c.state IS DISTINCT FROM 'no_key' AND c.state IS DISTINCT FROM 'cannot_open' AND r.reason IS NOT NULL THEN 'refused_by_pems'
+                ELSE c.state END,
+           CASE WHEN c.organization_id IS NOT NULL THEN coalesce(key_file_problem, c.problem, r.reason) END,
+           c.key_id, c.generation, c.set_by, c.set_at,
+           EXISTS (SELECT FROM @extschema@.pems_pause p WHERE p.organization_id IN (o.id, '*')),
+           e.breaker, e.rate_limit, e.in_flight, e.faults, e.waits_until, e.last_error, e.last_error_at
+    FROM @extschema@.organization o
+    LEFT JOIN @extschema@.pems_credential c ON c.organization_id = o.id
+    LEFT JOIN LATERAL (SELECT coalesce(p.reason, 'PEMS refuses the credential.') AS reason FROM @extschema@.pems_pause p
+                       WHERE p.organization_id = o.id AND p.cause = 'credential') r ON true
+    LEFT JOIN @extschema@._pems_endpoint_states() e ON e.endpoint = c.endpoint;
+END
+$function$;
+COMMENT ON FUNCTION @extschema@._pems_endpoints() IS 'Internal: the rows of the view pems_endpoints';
+
+/*
+ * pems_health_check(organization_id)
+ *
+ * Calls PEMS now: GET {api_url}/pems/health with the organization's credential.  The worker makes the call, within
+ * the rate limit, and not while the breaker keeps everything away from the endpoint (a call that is due anyway closes
+ * it again if PEMS answers).  The session waits: at the most twice pems_sync.request_timeout.
+ *
+ * Returns: {healthy, latency, error}: latency in milliseconds, null when PEMS did not answer; error, a sentence, only
+ *   when not healthy.  That there is no credential, no key or no worker is an answer, too.
+ * Errors: P0002 unknown organization; 22023 NULL; 55000 not attached.
+ * Tables: organization.
+ */
+CREATE FUNCTION @extschema@.pems_health_check(organization_id text) RETURNS jsonb
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $function$
+BEGIN
+    RETURN @extschema@._pems_ask_worker(@extschema@._pems_organization(organization_id));
+END
+$function$;
+COMMENT ON FUNCTION @extschema@.pems_health_check(text) IS 'Calls PEMS now: {healthy, latency} (ms), error when not healthy. Errors: P0002, 22023, 55000.';
+
+/*
+ * _pems_worker_problem(): what is wrong with the worker, a sentence with what to do; NULL when it runs.
+ */
+CREATE FUNCTION @extschema@._pems_worker_problem() RETURNS text
+LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp AS $function$
+    SELECT CASE
+        WHEN w.database IS NULL THEN format('No worker is configured for database "%s": set shared_preload_libraries = ''pems_sync'' and list the database in pems_sync.databases, then restart the server.', current_database())
+        WHEN w.pid IS NULL THEN 'The worker is not running; see the server''s log (max_worker_processes may be used up).'
+        WHEN w.last_heartbeat < clock_timestamp() - interval '1 minute' - 2 * @extschema@._pems_setting('poll_interval')::integer * interval '1 millisecond'
+            THEN format('The worker (process %s) has not gone round its loop since %s.', w.pid, @extschema@._pems_iso(w.last_heartbeat))
+        ELSE CASE w.state
+            WHEN 'running' THEN NULL
+            WHEN 'copy' THEN 'This database is a copy (restored, or made from another cluster) and sends nothing; if it is to write to PEMS, run SELECT pems_resume().'
+            WHEN 'no_key' THEN 'The key file cannot be used: ' || coalesce(w.last_error, 'see the server''s log') || ' Correct pems_sync.key_file.'
+            WHEN 'not_attached' THEN 'pems_sync is not attached to the tables of the application; run SELECT pems_attach().'
+            WHEN 'disabled' THEN 'Sending is switched off by pems_sync.enabled.'
+            ELSE format('The worker is in state %s.', w.state) END END
+    FROM (SELECT) one LEFT JOIN @extschema@._pems_worker_state() w ON true
+$function$;
+COMMENT ON FUNCTION @extschema@._pems_worker_problem() IS 'Internal: what is wrong with the worker; NULL when it runs';
+
+/*
+ * _pems_problems(failed, conflicts, oldest_seconds): all that an operator should know, each a sentence, the worst first; level: down or degraded.
+ */
+CREATE FUNCTION @extschema@._pems_problems(failed bigint, conflicts bigint, oldest_seconds double precision)
+RETURNS TABLE (level text, problem text)
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $function$
+DECLARE
+    attached CONSTANT boolean := EXISTS (SELECT FROM @extschema@.pems_control) AND @extschema@._pems_host_intact();
+BEGIN
+    RETURN QUERY SELECT 'down', w FROM @extschema@._pems_worker_problem() w WHERE w IS NOT NULL;
+    RETURN QUERY SELECT 'down', 'The tables of the application: ' || p FROM unnest(@extschema@._pems_host_problems()) p;
+    RETURN QUERY SELECT 'degraded', 'The worker says: ' || w.last_error FROM @extschema@._pems_worker_state() w
+                 WHERE w.state = 'running' AND w.last_error IS NOT NULL;
+    RETURN QUERY SELECT 'degraded', CASE p.organization_id WHEN '*' THEN 'Sending is paused' ELSE format('Organization %s is paused', p.organization_id) END
+                        || format(' by %s since %s', p.paused_by, @extschema@._pems_iso(p.paused_at)) || coalesce(': ' || p.reason, '.')
+                 FROM @extschema@.pems_pause p WHERE p.cause = 'administrator' ORDER BY p.organization_id;
+    IF attached THEN
+        RETURN QUERY SELECT 'degraded', format('Organization %s: credential %s', e.organization_code, e.credential) || coalesce('. ' || e.credential_problem, '.')
+                     FROM @extschema@._pems_endpoints() e
+                     WHERE e.credential IN ('no_key', 'cannot_open', 'refused_by_pems')
+                        OR (e.credential = 'no_credential' AND EXISTS (SELECT FROM @extschema@.pfa_write_queue q
+                            WHERE q.organization_id = e.organization_id AND q.unfinished AND q.in_line))
+                     ORDER BY e.organization_code;
+    END IF;
+    RETURN QUERY SELECT 'degraded', format('PEMS at %s does not answer (%s faults in a row)', e.endpoint, e.faults) || coalesce(': ' || e.last_error, '.')
+                 FROM @extschema@._pems_endpoint_states() e WHERE e.breaker <> 'closed' ORDER BY e.endpoint;
+    RETURN QUERY SELECT 'degraded', format('%s dead letters; see the view pems_dead_letters.', failed) WHERE failed > 0;
+    RETURN QUERY SELECT 'degraded', format('%s conflicts wait for a user; see the view pems_open_conflicts.', conflicts) WHERE conflicts > 0;
+    RETURN QUERY SELECT 'degraded', format('The oldest edit has been waiting for %s seconds.', floor(oldest_seconds)) WHERE oldest_seconds > 300;
+    RETURN QUERY SELECT 'degraded', 'The audit log has no partition for this month: its rows go to pems_audit_log_default, which pems_purge() never drops.'
+                 WHERE attached AND to_regclass('@extschema@.pems_audit_log_' || to_char(now() AT TIME ZONE 'UTC', 'YYYY_MM')) IS NULL
+                   AND (SELECT c.attached_at < now() - interval '10 minutes' FROM @extschema@.pems_control c);
+END
+$function$;
+COMMENT ON FUNCTION @extschema@._pems_problems(bigint, bigint, double precision) IS 'Internal: all that an operator should know, each a sentence';
+
+/*
+ * pems_health()
+ *
+ * One answer for a load balancer or a pager.  Never raises an error because something is wrong: that is what it
+ * tells.  Works where the library is not preloaded and where the tables of the application are missing.
+ *
+ * Returns: {status, worker, attached, paused, queue, credentials, endpoints, problems}.
+ *   status       ok; degraded: something waits for a person; down: nothing is sent
+ *   worker       {running, pid, state, lastHeartbeat, version}
+ *   queue        {pending, held, processing, failed, conflicts, oldestQueuedSeconds}
+ *   credentials  how many organizations are in each state, {ok, no_credential, no_key, cannot_open, refused_by_pems, not_opened_yet}
+ *   endpoints    [{endpoint, breaker, rateLimit, inFlight, faults, waitsUntil, lastError, lastErrorAt}]
+ *   problems     sentences, the worst first; empty when all is well
+ * Tables: pems_sync_stats, pems_pause, pems_credential, pems_control, organization.
+ */
+CREATE FUNCTION @extschema@.pems_health() RETURNS jsonb
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $function$
+DECLARE
+    attached CONSTANT boolean := EXISTS (SELECT FROM @extschema@.pems_control) AND @extschema@._pems_host_intact();
+    sums     CONSTANT record := @extschema@._pems_sums(NULL, 'infinity', 'infinity');
+    age      double precision;
+    worker   record;
+    levels   text[];
+    problems jsonb;
+    states   jsonb := '{}';
+BEGIN
+    SELECT coalesce(extract(epoch FROM clock_timestamp() - @extschema@._pems_oldest_pending(NULL)), 0) INTO age WHERE sums.pending > 0;
+    age := coalesce(age, 0);
+    SELECT w.* INTO worker FROM (SELECT) one LEFT JOIN @extschema@._pems_worker_state() w ON true;
+    SELECT array_agg(p.level), coalesce(jsonb_agg(p.problem), '[]') INTO levels, problems
+    FROM @extschema@._pems_problems(sums.failed, sums.conflict, age) p;
+    IF attached THEN
+        SELECT jsonb_object_agg(s.state, s.n) INTO states
+        FROM (SELECT coalesce(e.credential, 'not_opened_yet') AS state, count(*) AS n FROM @extschema@._pems_endpoints() e GROUP BY 1) s;
+    END IF;
+
+    RETURN jsonb_build_object(
+        'status', CASE WHEN 'down' = ANY (levels) THEN 'down' WHEN levels IS NULL THEN 'ok' ELSE 'degraded' END,
+        'worker', jsonb_build_object('running', worker.pid IS NOT NULL, 'pid', worker.pid, 'state', coalesce(worker.state, 'absent'),
+                                     'lastHeartbeat', @extschema@._pems_iso(worker.last_heartbeat), 'version', worker.version),
+        'attached', attached,
+        'paused', coalesce(worker.state = 'copy', false) OR EXISTS (SELECT FROM @extschema@.pems_pause),
+        'queue', jsonb_build_object('pending', sums.pending, 'held', sums.held, 'processing', sums.processing, 'failed', sums.failed,
+                                    'conflicts', sums.conflict, 'oldestQueuedSeconds', floor(age)),
+        'credentials', coalesce(states, '{}'),
+        'endpoints', (SELECT coalesce(jsonb_agg(jsonb_build_object(
+                          'endpoint', e.endpoint, 'breaker', e.breaker, 'rateLimit', e.rate_limit, 'inFlight', e.in_flight,
+                          'faults', e.faults, 'waitsUntil', @extschema@._pems_iso(e.waits_until), 'lastError', e.last_error,
+                          'lastErrorAt', @extschema@._pems_iso(e.last_error_at)) ORDER BY e.endpoint), '[]')
+                      FROM @extschema@._pems_endpoint_states() e),
+        'problems', problems);
+END
+$function$;
+COMMENT ON FUNCTION @extschema@.pems_health() IS 'For a load balancer or pager: {status: ok, degraded or down, worker: {running, pid, state, lastHeartbeat, version}, attached, paused, queue, credentials, endpoints, problems}. Works, and says so, when the worker never started.';
