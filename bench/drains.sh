@@ -91,7 +91,7 @@ drain_measured()
     cpu=$(calculate "($(cpu_seconds "$pid") - $cpu) / $size * 1e6")
     all=$(calculate "($(cpu_of_cluster) - $all) / $size * 1e6")
     connections_to_pems "$pid" >>"$SCRATCH/drain.$who.connections"
-    find "/proc/$pid/fd" -mindepth 1 | wc -l >>"$SCRATCH/drain.$who.descriptors"
+    as_root find "/proc/$pid/fd" -mindepth 1 | wc -l >>"$SCRATCH/drain.$who.descriptors"
     # our worker is one of the server's processes, a peer's is not
     [ "$who" = ours ] || all=$(calculate "$all + $cpu")
     say "$rate" >>"$SCRATCH/drain.$who.rate"

@@ -192,9 +192,10 @@ cpu_of_cluster()
 }
 
 # own_memory PID: anonymous memory in MB, which is what the process has for itself; shared buffers are not in it
+# (The worker does not let its own user look at its memory and descriptors.)
 own_memory()
 {
-    awk '/^Anonymous:/ { printf "%.1f\n", $2 / 1024 }' "/proc/$1/smaps_rollup"
+    as_root awk '/^Anonymous:/ { printf "%.1f\n", $2 / 1024 }' "/proc/$1/smaps_rollup"
 }
 
 # connections_to_pems PID: how many that process has open
@@ -205,7 +206,7 @@ connections_to_pems()
 
     {
         awk -v port="$port" 'index($3, port) == 9 && $4 == "01" { print "pems", $10 }' /proc/net/tcp
-        find "/proc/$1/fd" -lname 'socket:*' -printf '%l\n' | tr -dc '0-9\n'
+        as_root find "/proc/$1/fd" -lname 'socket:*' -printf '%l\n' | tr -dc '0-9\n'
     } | awk '$1 == "pems" { to_pems[$2] = 1; next } $1 in to_pems { n++ } END { print n + 0 }'
 }
 

@@ -670,12 +670,13 @@ match_character(const char *text, size_t length, char c)
 {
 	char escape[7];
 
-	if (length >= 1 && text[0] == c)
-		return 1;
+	/* first, because an escaped u would look like the beginning of this */
+	snprintf(escape, sizeof(escape), "\\u%04x", (unsigned char) c);
+	if (length >= 6 && strncasecmp(text, escape, 6) == 0)
+		return 6;
 	if (length >= 2 && text[0] == '\\' && text[1] == c)
 		return 2;
-	snprintf(escape, sizeof(escape), "\\u%04x", (unsigned char) c);
-	return length >= 6 && strncasecmp(text, escape, 6) == 0 ? 6 : 0;
+	return length >= 1 && text[0] == c ? 1 : 0;
 }
 
 /* Bytes at the beginning of the text that spell the token; 0: it does not begin with it. */
