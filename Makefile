@@ -26,10 +26,8 @@ EXTRA_CLEAN = build output_iso tmp_check
 # FAILPOINTS=1: a test build, which can be made to die at named places (src/failpoint.c); never for production
 PG_CPPFLAGS = -DPEMS_SYNC_VERSION='"$(EXTVERSION)"' -D_GNU_SOURCE $(if $(FAILPOINTS),-DPEMS_FAILPOINTS)
 PG_CFLAGS   = -Wall -Wextra -Wno-unused-parameter -Wno-sign-compare -Wno-missing-field-initializers \
-              -Wno-declaration-after-statement $(if $(WERROR),-Werror) $(SANITIZER_FLAGS)
-SHLIB_LINK  = -lcurl -lsodium $(SANITIZER_FLAGS)
-# SANITIZE=1: for the tests, see test/support/sanitizers.sh
-SANITIZER_FLAGS = $(if $(SANITIZE),-fsanitize=$(SANITIZERS) -fno-omit-frame-pointer -g)
+              -Wno-declaration-after-statement $(if $(WERROR),-Werror)
+SHLIB_LINK  = -lcurl -lsodium
 
 # installcheck: works on any running server that preloads the library.  Files come from test/,
 # their expected output from expected/ (test/expected is a link to it).

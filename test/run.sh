@@ -8,14 +8,14 @@
 #   ONLY=unit,tap      only these layers
 #   TAP_FILES='003*'   of the layer tap only these (a pattern, without .t)
 #   TEST_JOBS=1        one test program at a time (2)
-#   SANITIZE=1         build for the sanitizers, in a copy of the server (test/support/sanitizers.sh); slower
+#   VALGRIND=1         the servers run under valgrind (test/support/valgrind.sh); ten times slower
 #   PG_CONFIG=path     the PostgreSQL to test with (pg_config)
 . "$(dirname "$0")/support/base.sh"
 . "$PROJECT/test/support/packages.sh"
 . "$PROJECT/test/support/scratch.sh"
 . "$PROJECT/test/support/build.sh"
 . "$PROJECT/test/support/failpoint_server.sh"
-. "$PROJECT/test/support/sanitizers.sh"
+. "$PROJECT/test/support/valgrind.sh"
 . "$PROJECT/test/support/cluster.sh"
 . "$PROJECT/test/support/results.sh"
 for file in "$PROJECT"/test/layers/*.sh; do
@@ -59,23 +59,22 @@ main()
     local layers layer
 
     ONLY=${ONLY:-}
-    SANITIZE=${SANITIZE:-}
+    VALGRIND=${VALGRIND:-}
     forget_surroundings
     layers=$(chosen_layers)
     ensure_packages test
     scratch_open
-    [ -z "$SANITIZE" ] || use_sanitized_server
+    [ -z "$VALGRIND" ] || use_valgrind_server
     find_postgresql
     say "Building and installing ($("$PG_CONFIG" --version), $(date -u +%FT%TZ)) ..."
     copy_source
-    build_source WERROR=1 SANITIZE="$SANITIZE" all programs
+    build_source WERROR=1 all programs
     install_source
     [[ " ${layers//$'\n'/ } " != *" tap "* ]] || build_failpoint_server
-    [ -z "$SANITIZE" ] || preload_sanitizer
     for layer in $layers; do
         run_layer "$layer"
     done
-    [ -z "$SANITIZE" ] || count_findings
+    [ -z "$VALGRIND" ] || count_findings
     summarize
 }
 

@@ -28,8 +28,8 @@ use Time::HiRes ();
 
 use PemsSync::FakePems;
 
-# Longest wait for something that is expected to happen soon; seconds.
-use constant PATIENCE => 30;
+# Longest wait for something that is expected to happen soon; seconds.  On slow servers (valgrind) longer.
+use constant PATIENCE => 30 * ($ENV{PEMS_PATIENCE} || 1);
 use constant POLL     => 0.03;
 
 my $json    = JSON::PP->new->canonical->allow_nonref->utf8(0);
