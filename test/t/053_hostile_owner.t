@@ -77,7 +77,7 @@ my @attempts = (
     [ reset_role       => 'RESET ROLE; SELECT 1 / rolsuper::integer FROM pg_roles WHERE rolname = current_user' ],
     [ join_worker      => 'GRANT pems_sync_worker TO app' ],
     [ make_role        => 'CREATE ROLE planted SUPERUSER' ],
-    [ run_program      => q{COPY (SELECT 1) TO PROGRAM 'true'} ],
+    [ run_program      => q{COPY (SELECT 1) TO PROGRAM 'cat > /dev/null'} ],
     [ read_key_file    => "SELECT pg_read_file('$key_file')" ],
     [ change_setting   => q{SELECT set_config('log_statement', 'none', false)} ],
     [ change_system    => q{ALTER SYSTEM SET log_statement = 'none'} ],
@@ -431,7 +431,7 @@ ends_as($left, 'completed', 'without the trigger, it is synced');
 
 # ---------- objects planted where our SQL could find them ----------
 
-my ($planted, $planted_too) = (draft('PFA-9', 9), draft('PFA-10', 10));
+my ($planted, $planted_too, $deleted) = (draft('PFA-9', 9), draft('PFA-10', 10), draft('PFA-10', 11));
 # Better matches than PostgreSQL's own, in the schema of the extension and in one that stands first in everybody's search_path.
 for my $schema (qw(public hostile))
 {
@@ -446,7 +446,8 @@ CREATE FUNCTION $schema.$name($arguments) RETURNS $result LANGUAGE plpgsql AS \$
 SQL
         [ 'left', 'text, integer', 'text' ], [ 'format', 'text, text', 'text' ], [ 'now', '', 'timestamptz' ], [ 'clock_timestamp', '', 'timestamptz' ],
         [ 'jsonb_build_object', 'text, text', 'jsonb' ], [ 'nextval', 'text', 'bigint' ], [ 'cardinality', 'text[]', 'integer' ],
-        [ 'gen_random_uuid', '', 'uuid' ], [ 'pg_notify', 'text, text', 'text' ], [ 'array_fill', 'text, integer[]', 'text[]' ], [ 'to_char', 'timestamp, text', 'text' ]);
+        [ 'gen_random_uuid', '', 'uuid' ], [ 'unnest', 'text[]', 'text' ], [ 'jsonb_typeof', 'jsonb', 'text' ], [ 'current_database', '', 'name' ],
+        [ 'pg_has_role', 'name, text, text', 'boolean' ], [ 'pg_notify', 'text, text', 'text' ], [ 'array_fill', 'text, integer[]', 'text[]' ], [ 'to_char', 'timestamp, text', 'text' ]);
 }
 $t->sql('ALTER DATABASE postgres SET search_path = hostile, public, pg_catalog; ALTER ROLE app SET search_path = hostile, public, pg_catalog');
 # what this test asks itself is not to find them
@@ -461,6 +462,8 @@ is_deeply([ sort keys %control ], ['function now'], 'and are the attack');
 my $temporary = join ' ', map { "CREATE TEMPORARY TABLE $_ (id text, oid oid, tgname name, relname name, unfinished boolean);" } qw(pfa_write_queue pfa_mirror pfa_modification pg_class pg_trigger new_rows old_rows one);
 as('app', $temporary . q{CREATE FUNCTION pg_temp.now() RETURNS timestamptz LANGUAGE plpgsql AS $$ BEGIN PERFORM hostile.attack('temporary function'); RETURN NULL; END $$;}
       . commit_statement($planted) . discard_statement($planted_too) . "SELECT pems_resolve_conflict('$conflict_again', 'use_pems');" . 'SELECT pems_health();'
+      # these two fire triggers of ours
+      . "DELETE FROM public.pfa_modification WHERE id OPERATOR(pg_catalog.=) '$deleted'; UPDATE public.pfa_mirror SET version = 2 WHERE pfa_id OPERATOR(pg_catalog.=) 'PFA-31';"
       . q{SELECT pems_sync_status('org-rio', 'completed'); SELECT pems_sync_state('org-rio', ARRAY['PFA-9']); SELECT pems_conflicts('org-rio'); SELECT pems_validate('{"monthlyRate": 1}');}
       . q{SELECT count(*) FROM pems_queue; SELECT count(*) FROM pems_dead_letters; SELECT count(*) FROM pems_open_conflicts; SELECT count(*) FROM pems_endpoints});
 ends_as($planted, 'completed', 'an edit is synced as if nothing were planted');
