@@ -11,7 +11,7 @@ SQL_FRAGMENTS = 00_guard 10_catalogue 15_c_functions 20_tables 25_history 30_att
 # Pure rooms: no PostgreSQL, no I/O; the unit tests link these.
 PURE_ROOMS  = json field validate merge limiter retry protocol transition address
 # Rooms with one side effect each, and the loop that joins them.
-OTHER_ROOMS = api_url pems_client credentials settings shmem tally host api queue roster delivery check dispatch worker pems_sync
+OTHER_ROOMS = api_url pems_client credentials settings shmem guard tally host api queue roster delivery check dispatch worker pems_sync
 
 MODULE_big = pems_sync
 OBJS       = $(patsubst %,src/%.o,$(PURE_ROOMS) $(OTHER_ROOMS) $(if $(FAILPOINTS),failpoint))

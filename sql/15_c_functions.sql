@@ -74,9 +74,9 @@ CREATE FUNCTION @extschema@._pems_ask_worker(organization_id text) RETURNS jsonb
 AS 'MODULE_PATHNAME', 'pems_api_health_check' LANGUAGE C VOLATILE STRICT;
 COMMENT ON FUNCTION @extschema@._pems_ask_worker(text) IS 'Internal: asks the worker for a health check and waits for it: {healthy, latency, error}';
 
-CREATE FUNCTION @extschema@._pems_host_intact() RETURNS boolean
-AS 'MODULE_PATHNAME', 'pems_host_intact' LANGUAGE C VOLATILE;
-COMMENT ON FUNCTION @extschema@._pems_host_intact() IS 'Internal: are the host tables ordinary tables with the columns and types that pems_attach() demands? Locks them until the transaction ends';
+CREATE FUNCTION @extschema@._pems_host_intact(exclusively boolean DEFAULT false) RETURNS boolean
+AS 'MODULE_PATHNAME', 'pems_host_intact' LANGUAGE C VOLATILE STRICT;
+COMMENT ON FUNCTION @extschema@._pems_host_intact(boolean) IS 'Internal: are the host tables ordinary tables with the columns and types that pems_attach() demands? Locks them until the transaction ends; exclusively: against everybody';
 
 CREATE FUNCTION @extschema@._pems_host_mark(
     modification_ids text[], sync_statuses text[], pems_versions integer[], sync_errors text[])

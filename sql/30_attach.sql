@@ -49,8 +49,33 @@ $function$;
 COMMENT ON FUNCTION @extschema@._pems_host_keys() IS 'Internal: keys that the host tables must have';
 
 /*
+ * _pems_host_foreign_code(relation): what the planner calls whenever somebody reads that table, and what belongs to
+ * neither PostgreSQL nor a superuser: functions in expressions of its indexes and statistics.  We would run them, with
+ * our rights.
+ */
+CREATE FUNCTION @extschema@._pems_host_foreign_code(relation oid) RETURNS TABLE (place text, name text)
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $function$
+    WITH expression AS (
+        SELECT 'pg_class'::regclass AS class, i.indexrelid AS object, format('index %s', c.relname) AS place
+        FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid WHERE i.indrelid = relation
+        UNION ALL
+        SELECT 'pg_statistic_ext'::regclass, s.oid, format('statistics %s', s.stxname)
+        FROM pg_statistic_ext s WHERE s.stxrelid = relation
+    ), used AS (
+        SELECT e.place, coalesce(o.oprcode, d.refobjid) AS function
+        FROM expression e
+        JOIN pg_depend d ON d.classid = e.class AND d.objid = e.object AND d.refclassid IN ('pg_proc'::regclass, 'pg_operator'::regclass)
+        LEFT JOIN pg_operator o ON d.refclassid = 'pg_operator'::regclass AND o.oid = d.refobjid
+    )
+    SELECT u.place, format('%s of role %s', p.oid::regprocedure, r.rolname)
+    FROM used u JOIN pg_proc p ON p.oid = u.function JOIN pg_roles r ON r.oid = p.proowner
+    WHERE NOT r.rolsuper
+$function$;
+COMMENT ON FUNCTION @extschema@._pems_host_foreign_code(oid) IS 'Internal: functions in expressions of indexes and statistics of a table that belong to neither PostgreSQL nor a superuser';
+
+/*
  * _pems_host_problems(): one line for each table, column or key that is missing or of the
- * wrong type; an empty array when all is well.
+ * wrong type, and for what would run with our rights; an empty array when all is well.
  */
 CREATE FUNCTION @extschema@._pems_host_problems() RETURNS text[]
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $function$
@@ -90,6 +115,13 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $function$
               AND (SELECT array_agg(a.attname::text ORDER BY a.attname) FROM pg_attribute a
                    WHERE a.attrelid = h.oid AND a.attnum = ANY ((i.indkey::smallint[])[0:i.indnkeyatts - 1]))
                   = (SELECT array_agg(u.c ORDER BY u.c) FROM unnest(k.columns) u (c)))
+        UNION ALL
+        SELECT h.table_name, 4, '', format('%s has child tables, whose rows its keys do not know', h.table_name)
+        FROM host h WHERE h.relkind = 'r' AND EXISTS (SELECT FROM pg_inherits i WHERE i.inhparent = h.oid)
+        UNION ALL
+        SELECT h.table_name, 5, f.place || f.name, format('%s of %s calls function %s, which is no superuser', f.place, h.table_name, f.name)
+        FROM host h CROSS JOIN LATERAL @extschema@._pems_host_foreign_code(h.oid) f
+        WHERE h.relkind = 'r'
     )
     SELECT coalesce(array_agg(p.line ORDER BY p.table_name, p.rank, p.name), '{}') FROM problem p
 $function$;
@@ -206,11 +238,13 @@ COMMENT ON FUNCTION @extschema@._pems_host_extend() IS 'Internal: adds columns, 
  *
  * Parameters: create_missing: make tables that do not exist, as ordinary tables of the caller.
  * Returns: {success, created: [table names], snapshot: number of versions added}
- * Errors: 55000 with every missing table, column and wrong type in DETAIL.
+ * Errors: 55000 with every missing table, column and wrong type in DETAIL, and functions of others that would run with
+ *   the rights of the extension.
  * Tables: host tables; pems_mirror_version, pems_control.
  */
 CREATE FUNCTION @extschema@.pems_attach(create_missing boolean DEFAULT false) RETURNS jsonb
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $function$
+-- constraint_exclusion: the planner is not to evaluate the CHECK constraints of tables that are not ours
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET constraint_exclusion = partition AS $function$
 DECLARE
     made     text[] := '{}';
     problems text[];
@@ -220,8 +254,8 @@ BEGIN
         made := @extschema@._pems_host_create(@extschema@._pems_caller());
     END IF;
 
-    -- we have more rights than their owner: nobody is to exchange them between this look and the end
-    PERFORM @extschema@._pems_host_intact();
+    -- we have more rights than their owner: nobody is to change anything about them between this look and the end
+    PERFORM @extschema@._pems_host_intact(exclusively => true);
     problems := @extschema@._pems_host_problems();
     IF problems <> '{}' THEN
         RAISE EXCEPTION 'the tables of the application are not as pems_sync needs them'

@@ -720,6 +720,7 @@ LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 DECLARE
     month     record;
     partition text;
+    stranger  text;
 BEGIN
     FOR month IN
         SELECT m.first, m.first + interval '1 month' AS beyond, 'pems_audit_log_' || to_char(m.first, 'YYYY_MM') AS name
@@ -735,6 +736,13 @@ BEGIN
         EXECUTE format('COMMENT ON TABLE %s IS %L', partition, 'Audit rows of one month');
         EXECUTE format('CREATE INDEX ON %s (item_id)', partition);
         EXECUTE format('CREATE INDEX ON %s (organization_id, at)', partition);
+        -- whom our owner's default privileges gave it
+        FOR stranger IN
+            SELECT DISTINCT CASE a.grantee WHEN 0 THEN 'PUBLIC' ELSE a.grantee::regrole::text END
+            FROM pg_class c CROSS JOIN LATERAL aclexplode(c.relacl) a WHERE c.oid = partition::regclass AND a.grantee <> c.relowner
+        LOOP
+            EXECUTE format('REVOKE ALL ON %s FROM %s', partition, stranger);
+        END LOOP;
         EXECUTE format('GRANT SELECT, INSERT ON %s TO pems_sync_worker', partition);
     END LOOP;
 END

@@ -7,6 +7,7 @@
 -- pems_sync_worker, never to a superuser: a trigger or policy that the application's role
 -- puts on its tables must not find itself powerful.  Four need more and do nothing but DDL:
 -- pems_attach, pems_detach, _pems_make_audit_partitions and _pems_drop_audit_partitions.
+-- Nor get roles anything to which the installer's default privileges (ALTER DEFAULT PRIVILEGES) grant what he makes.
 -- Only members of the extension are touched: what another role planted under a name like ours
 -- must not end up as ours.
 DO $grants$
@@ -19,19 +20,29 @@ BEGIN
             JOIN pg_catalog.pg_extension e ON e.oid = d.refobjid AND e.extname = 'pems_sync'
             WHERE d.refclassid = 'pg_catalog.pg_extension'::pg_catalog.regclass AND d.deptype = 'e'
         ), routine AS (
-            SELECT p.oid::pg_catalog.regprocedure AS name,
+            SELECT p.oid::pg_catalog.regprocedure AS name, p.proowner, p.proacl,
                    p.prosecdef AND p.proname NOT IN ('pems_attach', 'pems_detach', '_pems_make_audit_partitions', '_pems_drop_audit_partitions') AS for_worker
             FROM pg_catalog.pg_proc p JOIN member m ON m.objid = p.oid AND m.classid = 'pg_catalog.pg_proc'::pg_catalog.regclass
+        ), object AS (
+            SELECT format('ROUTINE %s', r.name) AS name, r.proowner AS owner, coalesce(r.proacl, acldefault('f', r.proowner)) AS acl
+            FROM routine r
+            UNION ALL
+            SELECT format('%s %s', CASE c.relkind WHEN 'S' THEN 'SEQUENCE' ELSE 'TABLE' END, c.oid::pg_catalog.regclass), c.relowner,
+                   coalesce(c.relacl, acldefault(CASE c.relkind WHEN 'S' THEN 's' ELSE 'r' END::"char", c.relowner))
+            FROM pg_catalog.pg_class c JOIN member m ON m.objid = c.oid AND m.classid = 'pg_catalog.pg_class'::pg_catalog.regclass
+            WHERE c.relkind IN ('r', 'p', 'v', 'S')
+            UNION ALL
+            SELECT format('TYPE %s', t.oid::pg_catalog.regtype), t.typowner, coalesce(t.typacl, acldefault('T', t.typowner))
+            FROM pg_catalog.pg_type t JOIN member m ON m.objid = t.oid AND m.classid = 'pg_catalog.pg_type'::pg_catalog.regclass
+            WHERE t.typelem = 0
         )
-        SELECT format('REVOKE ALL ON ROUTINE %s FROM PUBLIC', r.name) AS command, 1 AS step FROM routine r
+        SELECT DISTINCT format('REVOKE ALL ON %s FROM %s', o.name, CASE a.grantee WHEN 0 THEN 'PUBLIC' ELSE a.grantee::pg_catalog.regrole::text END) AS command,
+               1 AS step
+        FROM object o CROSS JOIN LATERAL aclexplode(o.acl) a WHERE a.grantee <> o.owner
         UNION ALL
         SELECT format('ALTER ROUTINE %s OWNER TO pems_sync_worker', r.name), 2 FROM routine r WHERE r.for_worker
         UNION ALL
         SELECT format('GRANT EXECUTE ON ROUTINE %s TO pems_sync_worker', r.name), 3 FROM routine r
-        UNION ALL
-        SELECT format('REVOKE ALL ON %s FROM PUBLIC', c.oid::pg_catalog.regclass), 4
-        FROM pg_catalog.pg_class c JOIN member m ON m.objid = c.oid AND m.classid = 'pg_catalog.pg_class'::pg_catalog.regclass
-        WHERE c.relkind IN ('r', 'p', 'v')
         ORDER BY step
     LOOP
         EXECUTE line.command;
@@ -39,7 +50,6 @@ BEGIN
 END
 $grants$;
 
-REVOKE ALL ON TYPE @extschema@._pems_outcome FROM PUBLIC;
 GRANT USAGE ON TYPE @extschema@._pems_outcome TO pems_sync_worker;
 GRANT USAGE ON SCHEMA @extschema@ TO pems_sync_reader, pems_sync_worker;
 

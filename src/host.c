@@ -1,7 +1,7 @@
 /*
  * host.c
  *		The application's tables: are they still what was attached; and writes to them, as their
- *owner.
+ *		owner.
  *
  * Process: any backend, and the worker.  Runs inside the caller's transaction.
  *
@@ -9,8 +9,8 @@
  * defaults, generated columns, index expressions.  Run with our rights, they could do
  * what we may; run with the owner's, in a security-restricted operation, they can do what
  * the owner could do anyway.  Where the owner is a superuser (somebody else may
- * have been granted TRIGGER on the table) we stay pems_sync_worker, which may
- * write these tables and little else.
+ * have been granted TRIGGER on the table) we stay pems_sync_worker, which runs no function of
+ * others (guard.c).
  */
 #include "postgres.h"
 
@@ -123,14 +123,14 @@ forget_tables(Datum argument, Oid relation)
 
 /* Locked until the transaction ends: what is found out about them now stays true. */
 static bool
-lock_tables(Oid schema, Oid *tables)
+lock_tables(Oid schema, LOCKMODE mode, Oid *tables)
 {
 	for (int i = 0; i < (int) lengthof(host_tables); i++)
 	{
 		tables[i] = get_relname_relid(host_tables[i], schema);
 		if (!OidIsValid(tables[i]))
 			return false;
-		LockRelationOid(tables[i], AccessShareLock);
+		LockRelationOid(tables[i], mode);
 		if (get_relname_relid(host_tables[i], schema) != tables[i])
 			return false;
 	}
@@ -153,8 +153,8 @@ tables_have_no_problem(Oid schema)
 	return intact && !isnull;
 }
 
-bool
-pems_host_is_intact(Oid schema)
+static bool
+look_at_tables(Oid schema, LOCKMODE mode)
 {
 	static bool registered = false;
 	Oid tables[lengthof(host_tables)];
@@ -163,7 +163,7 @@ pems_host_is_intact(Oid schema)
 	if (!registered)
 		CacheRegisterRelcacheCallback(forget_tables, (Datum) 0);
 	registered = true;
-	if (!lock_tables(schema, tables))
+	if (!lock_tables(schema, mode, tables))
 		return false;
 	if (tables_are_known && memcmp(tables, known_tables, sizeof(tables)) == 0)
 		return true;
@@ -174,13 +174,20 @@ pems_host_is_intact(Oid schema)
 	return intact;
 }
 
+bool
+pems_host_is_intact(Oid schema)
+{
+	return look_at_tables(schema, AccessShareLock);
+}
+
 /*
- * pems_host_intact()
+ * pems_host_intact(exclusively)
  */
 Datum
 pems_host_intact(PG_FUNCTION_ARGS)
 {
-	PG_RETURN_BOOL(pems_host_is_intact(get_func_namespace(fcinfo->flinfo->fn_oid)));
+	PG_RETURN_BOOL(look_at_tables(get_func_namespace(fcinfo->flinfo->fn_oid),
+								  PG_GETARG_BOOL(0) ? AccessExclusiveLock : AccessShareLock));
 }
 
 /* --- as their owner --- */
@@ -282,6 +289,23 @@ set_constraints(const char *names, const char *mode)
 }
 
 /*
+ * The owner's code may have exchanged one of his tables while it ran, in this transaction, which no
+ * lock of ours keeps him from; and our callers go on with our rights.
+ */
+static void
+demand_intact_tables(Oid schema)
+{
+	if (pems_host_is_intact(schema))
+		return;
+	ereport(
+		ERROR,
+		(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+		 errmsg("the tables of the application were changed while they were written"),
+		 errdetail("A trigger, a default or another expression of theirs has changed one of them."),
+		 errhint("Take it off.")));
+}
+
+/*
  * Switch to the table's owner, execute, switch back.  On an ERROR the transaction's end switches
  * back.  The statement is planned with pg_catalog alone in the path, so that no operator that
  * somebody planted in the schema fits it better; the application's triggers find the schema in
@@ -315,6 +339,7 @@ execute_as_owner(HostStatement *statement, FunctionCallInfo fcinfo)
 	SPI_finish();
 	AtEOXact_GUC(false, guc_level);
 	SetUserIdAndSecContext(saved_user, saved_context);
+	demand_intact_tables(schema);
 	return rows;
 }
 

@@ -8,6 +8,7 @@
 
 #include "fmgr.h"
 
+#include "guard.h"
 #include "settings.h"
 #include "shmem.h"
 #include "worker.h"
@@ -21,5 +22,6 @@ _PG_init(void)
 {
 	pems_settings_define();
 	pems_shmem_install_hooks();
+	pems_guard_install_hooks();
 	pems_worker_register();
 }

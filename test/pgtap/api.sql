@@ -37,16 +37,17 @@ INSERT INTO contract VALUES
     ('pems_conflicts', 'organization_id text, status text DEFAULT NULL::text, page_size integer DEFAULT 100, after text DEFAULT NULL::text'),
     ('pems_conflict', 'conflict_id text, organization_id text DEFAULT NULL::text'),
     ('pems_resolve_conflict', 'conflict_id text, resolution text, merged_data jsonb DEFAULT NULL::jsonb, resolved_by text DEFAULT NULL::text, organization_id text DEFAULT NULL::text'),
-    ('pems_retry', 'item_ids text[] DEFAULT NULL::text[], organization_id text DEFAULT NULL::text, retried_by text DEFAULT NULL::text');
+    ('pems_retry', 'item_ids text[] DEFAULT NULL::text[], organization_id text DEFAULT NULL::text, retried_by text DEFAULT NULL::text'),
+    ('pems_rollback_preview', 'organization_id text, pfa_id text, version integer'),
+    ('pems_rollback', 'organization_id text, pfa_id text, version integer, reason text, requested_by text DEFAULT NULL::text'),
+    ('pems_health_check', 'organization_id text'),
+    ('pems_health', ''),
+    ('pems_purge', 'older_than interval DEFAULT NULL::interval, max_rows integer DEFAULT 100000, purged_by text DEFAULT NULL::text');
 INSERT INTO contract VALUES
     ('pems_sync_history', 'organization_id text DEFAULT NULL::text, status text DEFAULT NULL::text, start_date timestamp with time zone DEFAULT NULL::timestamp with time zone, end_date timestamp with time zone DEFAULT NULL::timestamp with time zone, page_size integer DEFAULT 50, before text DEFAULT NULL::text', false),
     ('pems_job', 'job_id text, organization_id text DEFAULT NULL::text', false),
     ('pems_version_history', 'organization_id text, pfa_id text, page_size integer DEFAULT 50', false),
-    ('pems_pull', 'organization_id text, pfa_id text DEFAULT NULL::text, mode text DEFAULT ''delta''::text, requested_by text DEFAULT NULL::text', false),
-    ('pems_rollback_preview', 'organization_id text, pfa_id text, version integer', false),
-    ('pems_rollback', 'organization_id text, pfa_id text, version integer, reason text, requested_by text DEFAULT NULL::text', false),
-    ('pems_health_check', 'organization_id text', false),
-    ('pems_health', '', false);
+    ('pems_pull', 'organization_id text, pfa_id text DEFAULT NULL::text, mode text DEFAULT ''delta''::text, requested_by text DEFAULT NULL::text', false);
 CREATE VIEW routine AS
     SELECT p.oid, p.proname::text AS name, pg_get_function_arguments(p.oid) AS arguments, pg_get_function_result(p.oid) AS result
     FROM member m JOIN pg_proc p ON m.classid = 'pg_proc'::regclass AND p.oid = m.objid WHERE p.proname !~ '^_';
@@ -55,7 +56,7 @@ SELECT is_empty('SELECT name FROM contract WHERE must_exist EXCEPT SELECT name F
 SELECT is_empty('SELECT name, arguments FROM routine WHERE name IN (SELECT name FROM contract) EXCEPT SELECT name, arguments FROM contract', 'arguments, names and defaults');
 SELECT is_empty('SELECT name, result FROM routine WHERE name IN (SELECT name FROM contract) AND result <> ''jsonb''', 'all return jsonb');
 SELECT is_empty('SELECT name FROM routine GROUP BY name HAVING count(*) > 1', 'no overloads, so that named arguments never become ambiguous');
-SELECT is_empty('SELECT name FROM routine EXCEPT SELECT name FROM contract EXCEPT VALUES (''pems_metrics''), (''pems_purge''), (''pems_schedule_maintenance'')', 'no public function that is not in the contract');
+SELECT is_empty('SELECT name FROM routine EXCEPT SELECT name FROM contract EXCEPT VALUES (''pems_metrics''), (''pems_audit''), (''pems_schedule_maintenance'')', 'no public function that is not in the contract');
 
 -- An application.
 INSERT INTO organization VALUES ('org-rio', 'RIO', 'Rio Grande'), ('org-rio2', 'RIO2', 'Rio Grande 2');

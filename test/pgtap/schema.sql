@@ -38,7 +38,8 @@ SELECT no_plan();
 -- Tables, sequences, views.
 SELECT set_has($$SELECT c.relname::text FROM member m JOIN pg_class c ON m.classid = 'pg_class'::regclass AND c.oid = m.objid AND c.relkind IN ('r', 'p') $$,
     $$VALUES ('pfa_write_queue'), ('pfa_sync_conflict'), ('pems_mirror_version'), ('pems_audit_log'), ('pems_sync_job'), ('pems_sync_stats'), ('pems_credential'), ('pems_field')$$, 'the tables of the contract');
-SELECT has_view(v, 'view ' || v) FROM unnest(ARRAY['pems_queue', 'pems_dead_letters', 'pems_open_conflicts', 'pems_worker']) v;
+SELECT has_view(v, 'view ' || v) FROM unnest(ARRAY['pems_queue', 'pems_dead_letters', 'pems_open_conflicts', 'pems_worker', 'pems_endpoints']) v;
+SELECT has_sequence(s, 'sequence ' || s) FROM unnest(ARRAY['pems_commit_order', 'pems_claim_order', 'pems_audit_order']) s;
 SELECT is((SELECT extrelocatable FROM pg_extension WHERE extname = 'pems_sync'), false, 'not relocatable');
 SELECT is((SELECT count(*) FROM pg_tables t JOIN member m ON m.objid = format('%I.%I', t.schemaname, t.tablename)::regclass WHERE t.schemaname <> 'public'), 0::bigint, 'everything is in the schema chosen');
 
@@ -54,7 +55,8 @@ SELECT has_columns('pems_mirror_version', ARRAY['organization_id text - not null
     'changed_by text -', 'change_reason text -', 'recorded_at timestamp with time zone = clock_timestamp() not null']);
 SELECT has_columns('pems_audit_log', ARRAY['at timestamp with time zone = clock_timestamp() not null', 'event_type text - not null', 'organization_id text -', 'pfa_id text -', 'modification_id text -', 'item_id text -',
     'job_id text -', 'conflict_id text -', 'actor text -', 'attempt integer -', 'http_method text -', 'path text -', 'http_status integer -', 'latency_ms numeric(12,3) -', 'request jsonb -', 'response jsonb -',
-    'error_code text -', 'error text -']);
+    'error_code text -', 'error text -', 'seq bigint = nextval(''pems_audit_order''::regclass) not null']);
+SELECT has_columns('pems_endpoints', ARRAY['organization_id text -', 'organization_code text -', 'api_url text -', 'endpoint text -', 'credential text -', 'breaker text -', 'rate integer -', 'last_error text -', 'last_error_at timestamp with time zone -']);
 SELECT has_columns('pems_sync_job', ARRAY['id text = _pems_uuid() not null', 'organization_id text -', 'kind text - not null', 'requested_by text - not null', 'created_at timestamp with time zone = now() not null']);
 SELECT has_columns('pems_field', ARRAY['name text - not null', 'type text - not null', 'writable boolean = true not null', 'required_when jsonb -', 'allowed_values jsonb -', 'max_length integer -', 'minimum numeric -']);
 SELECT has_columns('pfa_mirror', ARRAY['id text = (gen_random_uuid())::text not null', 'organization_id text - not null', 'pfa_id text - not null', 'version integer - not null', 'data jsonb - not null',

@@ -118,21 +118,84 @@ DROP SCHEMA "Pfa Vanguard" CASCADE;
 \set ECHO none
 \i test/support/regress_tables.sql
 \set ECHO all
--- Objects that somebody planted in the schema are refused or left alone, and gain nothing.
-CREATE TABLE public.pems_field (name text);
-SELECT regress.state('CREATE EXTENSION pems_sync');
-DROP TABLE public.pems_field;
-CREATE FUNCTION public.pems_commit(text, text[] DEFAULT NULL, text DEFAULT NULL, text DEFAULT 'normal') RETURNS jsonb LANGUAGE sql AS 'SELECT NULL::jsonb';
-SELECT regress.state('CREATE EXTENSION pems_sync');
-DROP FUNCTION public.pems_commit;
-CREATE ROLE regress_pems_planter;
-CREATE FUNCTION public.pems_planted() RETURNS name LANGUAGE sql SECURITY DEFINER AS 'SELECT current_user';
-ALTER FUNCTION public.pems_planted() OWNER TO regress_pems_planter;
+-- Objects that somebody planted in the schema: each name of ours is refused where it is taken, leaves nothing behind, and what was
+-- planted stays as it was and its owner's.  The names are those of an installed extension.
 CREATE EXTENSION pems_sync;
-SELECT proowner::regrole, proacl FROM pg_proc WHERE proname = 'pems_planted';
+CREATE TABLE regress.squat AS
+    SELECT x.kind, x.name, x.statement FROM (
+        SELECT d.classid, d.objid FROM pg_depend d JOIN pg_extension e ON e.oid = d.refobjid AND e.extname = 'pems_sync'
+        WHERE d.refclassid = 'pg_extension'::regclass AND d.deptype = 'e') m
+    CROSS JOIN LATERAL (
+        SELECT CASE c.relkind WHEN 'S' THEN 'sequence' WHEN 'v' THEN 'view' ELSE 'table' END AS kind, c.relname::text AS name,
+               format(CASE c.relkind WHEN 'S' THEN 'CREATE SEQUENCE public.%I' WHEN 'v' THEN 'CREATE VIEW public.%I AS SELECT 1 AS planted'
+                                     ELSE 'CREATE TABLE public.%I (planted text)' END, c.relname) AS statement
+        FROM pg_class c WHERE m.classid = 'pg_class'::regclass AND c.oid = m.objid AND c.relkind IN ('r', 'p', 'v', 'S')
+        UNION ALL
+        SELECT 'type', t.typname, format('CREATE TYPE public.%I AS (planted text)', t.typname)
+        FROM pg_type t JOIN pg_class c ON c.oid = t.typrelid AND c.relkind = 'c' WHERE m.classid = 'pg_type'::regclass AND t.oid = m.objid
+        UNION ALL
+        -- a table takes the name of a type, too
+        SELECT 'type of a table''s name', c.relname, format('CREATE TYPE public.%I AS ENUM (''planted'')', c.relname)
+        FROM pg_class c WHERE m.classid = 'pg_class'::regclass AND c.oid = m.objid AND c.relkind IN ('r', 'p', 'v')
+        UNION ALL
+        SELECT 'function', p.oid::regprocedure::text,
+               format('CREATE FUNCTION public.%I(%s) RETURNS integer LANGUAGE sql AS ''SELECT 1''', p.proname,
+                      (SELECT string_agg(format_type(t.type, NULL), ', ' ORDER BY t.place) FROM unnest(p.proargtypes::oid[]) WITH ORDINALITY AS t (type, place)))
+        FROM pg_proc p WHERE m.classid = 'pg_proc'::regclass AND p.oid = m.objid AND p.prorettype <> 'trigger'::regtype
+          -- an argument of a type of ours needs that type, whose name is taken then
+          AND NOT EXISTS (SELECT FROM unnest(p.proargtypes::oid[]) a JOIN pg_type t ON t.oid = a WHERE t.typnamespace = 'public'::regnamespace)
+        UNION ALL
+        SELECT 'function', p.oid::regprocedure::text, format('CREATE FUNCTION public.%I() RETURNS trigger LANGUAGE plpgsql AS ''BEGIN RETURN NULL; END''', p.proname)
+        FROM pg_proc p WHERE m.classid = 'pg_proc'::regclass AND p.oid = m.objid AND p.prorettype = 'trigger'::regtype) x;
 DROP EXTENSION pems_sync;
-DROP FUNCTION public.pems_planted();
-DROP ROLE regress_pems_planter;
+CREATE ROLE regress_pems_squatter;
+GRANT CREATE ON SCHEMA public TO regress_pems_squatter;
+CREATE FUNCTION regress.inventory() RETURNS text LANGUAGE sql AS $$
+    SELECT string_agg(x.line, ', ' ORDER BY x.line COLLATE "C") FROM (
+        SELECT format('%s %s %s', c.relkind, c.oid, c.relowner::regrole) AS line FROM pg_class c WHERE c.relnamespace = 'public'::regnamespace
+        UNION ALL SELECT format('%s %s %s %s', p.oid, p.proowner::regrole, p.proacl, p.prosrc) FROM pg_proc p WHERE p.pronamespace = 'public'::regnamespace
+        UNION ALL SELECT format('%s %s', t.oid, t.typowner::regrole) FROM pg_type t WHERE t.typnamespace = 'public'::regnamespace) x
+$$;
+/* Plants one as the squatter, tries to install, and says how that ended; all of it is undone. */
+CREATE FUNCTION regress.squatted(statement text) RETURNS text LANGUAGE plpgsql AS $$
+DECLARE
+    before text;
+    result text;
+BEGIN
+    SET LOCAL ROLE regress_pems_squatter;
+    EXECUTE statement;
+    RESET ROLE;
+    before := regress.inventory();
+    IF before !~ 'regress_pems_squatter' THEN
+        RAISE EXCEPTION 'nothing was planted by %', statement;
+    END IF;
+    BEGIN
+        CREATE EXTENSION pems_sync;
+        result := 'installed';
+    EXCEPTION WHEN OTHERS THEN result := SQLSTATE;
+    END;
+    IF regress.inventory() <> before OR EXISTS (SELECT FROM pg_extension WHERE extname = 'pems_sync') THEN
+        result := result || ', and something is different';
+    END IF;
+    RAISE EXCEPTION USING ERRCODE = 'PM000', MESSAGE = result;
+EXCEPTION WHEN SQLSTATE 'PM000' THEN RETURN SQLERRM;
+END
+$$;
+CREATE TABLE regress.squatted AS SELECT s.kind, s.name, regress.squatted(s.statement) AS result FROM regress.squat s;
+SELECT s.kind, s.result FROM regress.squatted s GROUP BY 1, 2 ORDER BY s.kind COLLATE "C", 2;
+SELECT s.kind, s.name, s.result FROM regress.squatted s WHERE s.result NOT IN ('42P07', '42710', '42723');
+-- and they were all looked at, but for the functions that take a type of ours
+SELECT count(*) FILTER (WHERE s.kind = 'table') >= 13, count(*) FILTER (WHERE s.kind = 'view') >= 5, count(*) FILTER (WHERE s.kind = 'sequence') >= 3,
+       count(*) FILTER (WHERE s.kind = 'function') >= 90 FROM regress.squatted s;
+-- A function of the same name with other arguments is left alone, and is not ours.
+CREATE FUNCTION public.pems_commit(integer) RETURNS name LANGUAGE sql SECURITY DEFINER AS 'SELECT current_user';
+ALTER FUNCTION public.pems_commit(integer) OWNER TO regress_pems_squatter;
+CREATE EXTENSION pems_sync;
+SELECT p.oid::regprocedure, p.proowner::regrole, p.proacl, EXISTS (SELECT FROM pg_depend d WHERE d.objid = p.oid AND d.deptype = 'e') AS member
+FROM pg_proc p WHERE p.proname = 'pems_commit' AND p.pronargs = 1;
+DROP EXTENSION pems_sync;
+SELECT public.pems_commit(1);
+DROP FUNCTION public.pems_commit(integer);
 
 -- A role of one of our names that can log in is not ours.
 ALTER ROLE pems_sync_reader LOGIN;
@@ -145,8 +208,8 @@ GRANT CREATE ON SCHEMA public TO regress_pems_nobody;
 SET ROLE regress_pems_nobody;
 SELECT regress.state('CREATE EXTENSION pems_sync');
 RESET ROLE;
-REVOKE ALL ON SCHEMA public FROM regress_pems_nobody;
-DROP ROLE regress_pems_nobody;
+REVOKE ALL ON SCHEMA public FROM regress_pems_nobody, regress_pems_squatter;
+DROP ROLE regress_pems_nobody, regress_pems_squatter;
 
 DROP TABLE pfa_modification, pfa_mirror, organization;
 DROP SCHEMA regress CASCADE;
