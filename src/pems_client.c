@@ -124,6 +124,7 @@ struct PemsClient
 	int in_flight;
 	unsigned generation;
 	PemsClientOptions options; /* its strings are our copies */
+	int64_t configured_us;     /* when they came */
 	char *ca_file;
 	char *user_agent;
 	char *api_url; /* the api_url checked last, and its parts: most requests share one */
@@ -462,7 +463,6 @@ set_fixed_options(Transfer *transfer)
 #if LIBCURL_VERSION_NUM >= 0x075700
 	/* Do not wait for a resolver thread that hangs. */
 	SET(easy, CURLOPT_QUICK_EXIT, 1L);
-	SET(easy, CURLOPT_CA_CACHE_TIMEOUT, CA_FILE_REREAD_SECONDS);
 #endif
 	SET(easy, CURLOPT_HTTP_VERSION, (long) CURL_HTTP_VERSION_1_1);
 	SET(easy, CURLOPT_FOLLOWLOCATION, 0L);
@@ -954,6 +954,21 @@ copy_request(Transfer *transfer, const PemsClientRequest *request)
 	return true;
 }
 
+#if LIBCURL_VERSION_NUM >= 0x075700
+/*
+ * Seconds for which libcurl may go on with the authorities that it has read from ca_file.  A reload
+ * is how an administrator says that the file has changed, so what was read before the last one is
+ * too old.
+ */
+static long
+authorities_are_good_for(const PemsClient *client)
+{
+	int64_t seconds = (monotonic_us() - client->configured_us) / 1000000;
+
+	return seconds < CA_FILE_REREAD_SECONDS ? (long) seconds : CA_FILE_REREAD_SECONDS;
+}
+#endif
+
 static CURLcode
 set_request_options(Transfer *transfer, const PemsClientRequest *request)
 {
@@ -967,6 +982,9 @@ set_request_options(Transfer *transfer, const PemsClientRequest *request)
 	SET(easy, CURLOPT_HTTPGET, 1L);
 	SET(easy, CURLOPT_CUSTOMREQUEST, NULL);
 	SET(easy, CURLOPT_INFILESIZE_LARGE, (curl_off_t) -1);
+#if LIBCURL_VERSION_NUM >= 0x075700
+	SET(easy, CURLOPT_CA_CACHE_TIMEOUT, authorities_are_good_for(transfer->client));
+#endif
 	if (is_write(request->call))
 	{
 		SET(easy, CURLOPT_UPLOAD, 1L); /* makes it a PUT */
@@ -1154,6 +1172,7 @@ pems_client_configure(PemsClient *client, const PemsClientOptions *options)
 	client->options = *options;
 	client->options.ca_file = ca_file;
 	client->options.user_agent = user_agent;
+	client->configured_us = monotonic_us();
 	client->generation++;
 	curl_multi_setopt(client->multi, CURLMOPT_MAXCONNECTS,
 					  (long) (options->max_in_flight > 0 ? options->max_in_flight : 1));
