@@ -28,6 +28,7 @@
 #endif
 #include "pems_client.h"
 
+#include <ctype.h>
 #include <curl/curl.h>
 #include <errno.h>
 #include <limits.h>
@@ -72,6 +73,9 @@
 #define HEADER_COUNT     6
 
 #define AUTHORIZATION_PREFIX "Authorization: Bearer "
+
+/* Characters of a token, or of its beginning, that are not shown. */
+#define SECRET_MINIMUM 8
 
 typedef struct Transfer
 {
@@ -124,6 +128,7 @@ struct PemsClient
 	int in_flight;
 	unsigned generation;
 	PemsClientOptions options; /* its strings are our copies */
+	int64_t configured_us;     /* when they came */
 	char *ca_file;
 	char *user_agent;
 	char *api_url; /* the api_url checked last, and its parts: most requests share one */
@@ -462,7 +467,6 @@ set_fixed_options(Transfer *transfer)
 #if LIBCURL_VERSION_NUM >= 0x075700
 	/* Do not wait for a resolver thread that hangs. */
 	SET(easy, CURLOPT_QUICK_EXIT, 1L);
-	SET(easy, CURLOPT_CA_CACHE_TIMEOUT, CA_FILE_REREAD_SECONDS);
 #endif
 	SET(easy, CURLOPT_HTTP_VERSION, (long) CURL_HTTP_VERSION_1_1);
 	SET(easy, CURLOPT_FOLLOWLOCATION, 0L);
@@ -663,34 +667,96 @@ finish_unstarted(Transfer *transfer, PemsTransport transport, const char *detail
 	append_finished(transfer);
 }
 
-/* A character as it may stand in JSON: itself, \c, or \u00xx.  Returns its bytes, 0: it is another
- * one. */
+/* How a text may write a character as a number. */
+typedef struct Escape
+{
+	const char *begin;
+	unsigned base;
+	size_t digits; /* at most */
+	const char *end;
+} Escape;
+
+/* The longest is &#x00002f; */
+#define ESCAPE_MAXIMUM 10
+
+/* May an escape begin with this character? */
+static bool
+is_escape(char c)
+{
+	return c == '\\' || c == '%' || c == '&';
+}
+
+/* Bytes of an escape at the beginning of the text that stands for this character; 0: none. */
+static size_t
+match_escape(const char *text, size_t length, const Escape *escape, char c)
+{
+	size_t at = strlen(escape->begin);
+	size_t stop = at + escape->digits < length ? at + escape->digits : length;
+	size_t end_length = strlen(escape->end);
+	unsigned code = 0;
+
+	if (length < at || strncasecmp(text, escape->begin, at) != 0)
+		return 0;
+	for (; at < stop && isxdigit((unsigned char) text[at]); at++)
+	{
+		char digit = text[at];
+
+		code = code * escape->base +
+			   (unsigned) (digit <= '9' ? digit - '0' : (digit | 0x20) - 'a' + 10);
+	}
+	if (code != (unsigned char) c || length - at < end_length ||
+		memcmp(text + at, escape->end, end_length) != 0)
+		return 0;
+	return at + end_length;
+}
+
+/*
+ * Bytes at the beginning of the text that stand for this character: itself, or as JSON, HTML or a
+ * URL escape it.  0: it is another one.
+ */
 static size_t
 match_character(const char *text, size_t length, char c)
 {
-	char escape[7];
+	static const Escape escapes[] = {
+		{"\\u", 16, 4, ""}, {"%", 16, 2, ""}, {"&#x", 16, 6, ";"}, {"&#", 10, 7, ";"}};
 
-	/* first, because an escaped u would look like the beginning of this */
-	snprintf(escape, sizeof(escape), "\\u%04x", (unsigned char) c);
-	if (length >= 6 && strncasecmp(text, escape, 6) == 0)
-		return 6;
+	/* first, because an escaped u would look like the beginning of one */
+	for (size_t i = 0; i < sizeof(escapes) / sizeof(escapes[0]); i++)
+	{
+		size_t bytes = match_escape(text, length, &escapes[i], c);
+
+		if (bytes > 0)
+			return bytes;
+	}
 	if (length >= 2 && text[0] == '\\' && text[1] == c)
 		return 2;
 	return length >= 1 && text[0] == c ? 1 : 0;
 }
 
-/* Bytes at the beginning of the text that spell the token; 0: it does not begin with it. */
+/*
+ * Bytes at the beginning of the text that spell the token; 0: it does not begin with it.  A text
+ * that was cut off within it ends with its beginning, and counts if that is long enough.
+ */
 static size_t
 match_token(const char *text, size_t length, const char *token)
 {
 	size_t matched = 0;
 
-	for (; *token != '\0'; token++)
+	for (size_t i = 0; token[i] != '\0'; i++)
 	{
-		size_t bytes = match_character(text + matched, length - matched, *token);
+		size_t bytes;
 
+		/* UTF-16 */
+		while (matched > 0 && matched < length && text[matched] == '\0')
+			matched++;
+		bytes = match_character(text + matched, length - matched, token[i]);
 		if (bytes == 0)
-			return 0;
+		{
+			bool cut_off = matched == length ||
+						   (length - matched < ESCAPE_MAXIMUM && is_escape(text[matched]));
+
+			return cut_off && i >= SECRET_MINIMUM ? length : 0;
+		}
 		matched += bytes;
 	}
 	return matched;
@@ -704,13 +770,13 @@ static void
 blot(char *text, size_t length, const char *token)
 {
 	/* Shorter ones are words; real tokens are not. */
-	if (text == NULL || strlen(token) < 8)
+	if (text == NULL || strlen(token) < SECRET_MINIMUM)
 		return;
 	for (size_t at = 0; at < length; at++)
 	{
 		size_t matched;
 
-		if (text[at] != token[0] && text[at] != '\\')
+		if (text[at] != token[0] && !is_escape(text[at]))
 			continue;
 		matched = match_token(text + at, length - at, token);
 		memset(text + at, '*', matched);
@@ -955,6 +1021,21 @@ copy_request(Transfer *transfer, const PemsClientRequest *request)
 	return true;
 }
 
+#if LIBCURL_VERSION_NUM >= 0x075700
+/*
+ * Seconds for which libcurl may go on with the authorities that it has read from ca_file.  A reload
+ * is how an administrator says that the file has changed, so what was read before the last one is
+ * too old.
+ */
+static long
+authorities_are_good_for(const PemsClient *client)
+{
+	int64_t seconds = (monotonic_us() - client->configured_us) / 1000000;
+
+	return seconds < CA_FILE_REREAD_SECONDS ? (long) seconds : CA_FILE_REREAD_SECONDS;
+}
+#endif
+
 static CURLcode
 set_request_options(Transfer *transfer, const PemsClientRequest *request)
 {
@@ -968,6 +1049,9 @@ set_request_options(Transfer *transfer, const PemsClientRequest *request)
 	SET(easy, CURLOPT_HTTPGET, 1L);
 	SET(easy, CURLOPT_CUSTOMREQUEST, NULL);
 	SET(easy, CURLOPT_INFILESIZE_LARGE, (curl_off_t) -1);
+#if LIBCURL_VERSION_NUM >= 0x075700
+	SET(easy, CURLOPT_CA_CACHE_TIMEOUT, authorities_are_good_for(transfer->client));
+#endif
 	if (is_write(request->call))
 	{
 		SET(easy, CURLOPT_UPLOAD, 1L); /* makes it a PUT */
@@ -1155,6 +1239,7 @@ pems_client_configure(PemsClient *client, const PemsClientOptions *options)
 	client->options = *options;
 	client->options.ca_file = ca_file;
 	client->options.user_agent = user_agent;
+	client->configured_us = monotonic_us();
 	client->generation++;
 	curl_multi_setopt(client->multi, CURLMOPT_MAXCONNECTS,
 					  (long) (options->max_in_flight > 0 ? options->max_in_flight : 1));

@@ -10,12 +10,12 @@ cd "$PROJECT"
 
 sources()
 {
-    find src bin bench test/unit test/fuzz test/mock_pems -name '*.c' | sort
+    find src bin bench test/unit test/fuzz test/mock_pems test/support -name '*.c' | sort
 }
 
 sources_and_headers()
 {
-    find src bin bench test/unit test/fuzz test/mock_pems -name '*.[ch]' | sort
+    find src bin bench test/unit test/fuzz test/mock_pems test/support -name '*.[ch]' | sort
 }
 
 scripts()

@@ -449,6 +449,27 @@ serve_mirror(Server *server, int socket, int number)
 	answer(socket, 500, "Retry-After: " TOKEN "\r\n", server->last);
 }
 
+/* An error page with a text of the test's in it. */
+static const char *repeated;
+
+static void
+serve_repeated(Server *server, int socket, int number)
+{
+	(void) number;
+	while (read_request(server, socket) && answer(socket, 500, "", repeated))
+		;
+}
+
+/* The same page, which promises more than comes. */
+static void
+serve_repeated_in_part(Server *server, int socket, int number)
+{
+	(void) number;
+	read_request(server, socket);
+	send_text(socket, "HTTP/1.1 500 No\r\nContent-Length: 1000\r\n\r\n");
+	send_text(socket, repeated);
+}
+
 /* ---------- the client's side ---------- */
 
 static const PemsClientOptions default_options = {.max_in_flight = 16,
@@ -869,6 +890,70 @@ UNIT_TEST(a_page_that_shows_the_token_does_not)
 	CHECK_ANSWER(reply, PEMS_TRANSPORT_OK, true, 500);
 	pems_client_destroy(client);
 	server_stop(server);
+}
+
+#define SLASHED_TOKEN "canary/token+0123=="
+
+/* What comes of a page that holds this; the token is SLASHED_TOKEN. */
+static void
+check_page(Serve serve, const char *page, const char *expected)
+{
+	Server *server = server_start(serve);
+	PemsClient *client = create(&default_options);
+	char api_url[64];
+	char url[128];
+	PemsClientRequest request = {
+		.call = PEMS_CALL_READ, .url = url, .api_url = api_url, .token = SLASHED_TOKEN};
+	PemsAnswer reply = {0};
+	void *owner;
+
+	snprintf(api_url, sizeof(api_url), "http://127.0.0.1:%d/api", server->port);
+	snprintf(url, sizeof(url), "%s/pems/pfa/PFA-1", api_url);
+	repeated = page;
+	CHECK(pems_client_start(client, &request));
+	if (CHECK(next_answer(client, &owner, &reply)))
+		CHECK_TEXT(reply.body, expected);
+	pems_protocol_free_answer(&reply);
+	pems_client_destroy(client);
+	server_stop(server);
+}
+
+UNIT_TEST(a_token_is_blotted_out_however_it_is_escaped)
+{
+	check_page(serve_repeated, "a canary/token+0123== b", "a ******************* b");
+	check_page(serve_repeated,
+			   "canary/token+0123==canary/token+0123==", "**************************************");
+	/* JSON */
+	check_page(serve_repeated, "\"canary\\/token+0123==\"", "\"********************\"");
+	check_page(serve_repeated, "\"canary\\u002ftoken\\u002B0123=\\u003d\"",
+			   "\"**********************************\"");
+	check_page(serve_repeated, "\"\\u0063anary/token+0123==\"", "\"************************\"");
+	/* HTML */
+	check_page(serve_repeated, "<b>canary&#x2F;token&#43;0123&#x3d;&#061;</b>",
+			   "<b>**************************************</b>");
+	/* a URL */
+	check_page(serve_repeated, "?t=canary%2Ftoken%2b0123%3D%3D&x=1",
+			   "?t=***************************&x=1");
+}
+
+UNIT_TEST(what_is_not_the_token_is_left_as_it_is)
+{
+	check_page(serve_repeated, "canary/token+0123=- canary-token+0123==",
+			   "canary/token+0123=- canary-token+0123==");
+	check_page(serve_repeated, "canary canary/ canary%2e &#x2f; \\u002f %",
+			   "canary canary/ canary%2e &#x2f; \\u002f %");
+	check_page(serve_repeated, "Canary/token+0123==", "Canary/token+0123==");
+}
+
+/* A page that was cut off within the token: from eight characters on it is a secret. */
+UNIT_TEST(a_part_of_a_token_is_blotted_out_where_the_text_breaks_off)
+{
+	check_page(serve_repeated, "canary/token+0123=", "******************");
+	check_page(serve_repeated_in_part, "a canary/token+01", "a ***************");
+	check_page(serve_repeated_in_part, "a canary/t", "a ********");
+	check_page(serve_repeated_in_part, "a canary/", "a canary/");
+	check_page(serve_repeated_in_part, "a canary/tok\\u00", "a **************");
+	check_page(serve_repeated_in_part, "a canary/token&#x2", "a ****************");
 }
 
 /* ---------- time ---------- */

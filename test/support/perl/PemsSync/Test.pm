@@ -37,10 +37,11 @@ my $checker = abs_path(dirname(__FILE__) . '/../../checker');
 
 # ---------- server ----------
 
-# new(NAME, settings => {...}, conf => TEXT, databases => [...], start => 0, failpoints => 1): a server and
-# a fake PEMS.  The settings are pems_sync's, without the prefix.  The first database gets the extension
-# and is where everything below happens unless it says otherwise.  failpoints: a server whose worker
-# can be made to die at a named place; see has_failpoints.
+# new(NAME, settings => {...}, conf => TEXT, databases => [...], environment => {...}, start => 0, failpoints => 1):
+# a server and a fake PEMS.  The settings are pems_sync's, without the prefix.  The first database gets the
+# extension and is where everything below happens unless it says otherwise.  environment: variables that
+# the server has, and nobody else.  failpoints: a server whose worker can be made to die at a named place;
+# see has_failpoints.
 sub new
 {
     my ($class, $name, %options) = @_;
@@ -49,6 +50,7 @@ sub new
         name          => $name,
         directory     => $directory,
         databases     => $options{databases} // ['postgres'],
+        environment   => $options{environment} // {},
         fakes         => {},
         organizations => {},
         edits         => 0,
@@ -91,7 +93,10 @@ CONF
 sub start
 {
     my ($self) = @_;
-    $self->{node}->start;
+    {
+        local %ENV = (%ENV, %{ $self->{environment} });
+        $self->{node}->start;
+    }
     $self->add_fake('main');
     $self->make_database($_) for @{ $self->{databases} };
     return;
@@ -269,12 +274,13 @@ sub run_program
 
 sub id_of { my ($code) = @_; return 'org-' . lc $code }
 
-# An organization on both sides, with a credential.  Options: fake (name), db, token.
+# An organization on both sides, with a credential.  Options: fake (name), db, token, url (if it is another one
+# than the fake's own).
 sub add_organization
 {
     my ($self, $code, %options) = @_;
     my $db = $options{db} // $self->{db};
-    my $organization = { fake => $options{fake} // 'main', db => $db };
+    my $organization = { fake => $options{fake} // 'main', db => $db, url => $options{url} };
     my $token = $options{token} // 'token-of-' . $code =~ s/[^A-Za-z0-9]/-/gr;
 
     $self->{organizations}{$code} = $organization;
@@ -289,7 +295,8 @@ sub set_credential
 {
     my ($self, $code, $token) = @_;
     my $organization = $self->{organizations}{$code};
-    return $self->run_program("$token\n", 'set', '--organization', $code, '--url', $self->fake($organization->{fake})->url,
+    my $url = $organization->{url} // $self->fake($organization->{fake})->url;
+    return $self->run_program("$token\n", 'set', '--organization', $code, '--url', $url,
         '-h', $self->{node}->host, '-p', $self->{node}->port, '-d', $organization->{db});
 }
 
