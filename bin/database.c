@@ -67,7 +67,10 @@ complain_of_result(PGconn *connection, const PGresult *result)
 static PGconn *
 try_connect(const Connection *options, const char *password)
 {
-	/* Later ones win, so that a connection string as database cannot change the encoding. */
+	/*
+	 * Later ones win, so that a connection string as database cannot change the encoding, and
+	 * another database takes the place of the one in it.
+	 */
 	const char *keywords[] = {"host",
 							  "port",
 							  "user",
@@ -75,9 +78,11 @@ try_connect(const Connection *options, const char *password)
 							  "dbname",
 							  "fallback_application_name",
 							  "client_encoding",
+							  options->other_database ? "dbname" : NULL,
 							  NULL};
-	const char *values[] = {options->host,     options->port, options->user, password,
-							options->database, PROGRAM,       "UTF8",        NULL};
+	const char *values[] = {options->host, options->port,           options->user,
+							password,      options->database,       PROGRAM,
+							"UTF8",        options->other_database, NULL};
 
 	return PQconnectdbParams(keywords, values, 1);
 }
@@ -131,6 +136,19 @@ connect_database(const Connection *options)
 	}
 	PQclear(result);
 	return connection;
+}
+
+PGconn *
+connect_to_other(const Connection *options, const char *database)
+{
+	Connection other = *options;
+
+	other.other_database = database;
+	/* the first dbname may be a connection string, and only if it is there is the second one a name
+	 */
+	if (!other.database)
+		other.database = "";
+	return connect_database(&other);
 }
 
 bool

@@ -22,7 +22,8 @@ typedef struct Connection
 	const char *host; /* NULL: libpq's default, here and below */
 	const char *port;
 	const char *user;
-	const char *database; /* also a connection string */
+	const char *database;       /* also a connection string */
+	const char *other_database; /* a name: in place of the one above, which says all else */
 } Connection;
 
 /* The options of a connection, for a table of struct option, and their letters for getopt_long().
@@ -57,6 +58,8 @@ typedef struct Parameters
 
 /* A connection whose names resolve to the system's own only; NULL after a message. */
 extern PGconn *connect_database(const Connection *options);
+/* The same server and role, another database. */
+extern PGconn *connect_to_other(const Connection *options, const char *database);
 /* The extension's schema, quoted; free with PQfreemem().  NULL after a message. */
 extern char *find_schema(PGconn *connection);
 extern bool run_command(PGconn *connection, const char *command);

@@ -331,6 +331,25 @@ send_sealed(PGconn *connection, const char *schema, const Request *request, cons
 	return done;
 }
 
+/*
+ * Is the key that we sealed to still the server's?  A rotation that began meanwhile may be about to
+ * drop it.
+ */
+static bool
+key_is_current(PGconn *connection, const char *schema, const char *key_id)
+{
+	Sealing now = {0};
+	bool current = fetch_key(connection, schema, &now);
+
+	if (current && strcmp(now.key_id, key_id) != 0)
+	{
+		complain("the server's key was changed at the same time; try again");
+		current = false;
+	}
+	PQclear(now.key);
+	return current;
+}
+
 /* Everything between BEGIN and COMMIT. */
 static bool
 store_in_transaction(PGconn *connection, const char *schema, const Request *request,
@@ -347,7 +366,8 @@ store_in_transaction(PGconn *connection, const char *schema, const Request *requ
 				 "server's public key must be valid");
 		return false;
 	}
-	return send_sealed(connection, schema, request, sealing);
+	return send_sealed(connection, schema, request, sealing) &&
+		   key_is_current(connection, schema, sealing->key_id);
 }
 
 static bool

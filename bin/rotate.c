@@ -3,16 +3,23 @@
  *		"pems-credential rotate": adds a key to the key file and seals every credential to it.
  *
  * Runs on the server, as a user who may read the key file: the tokens are opened here and sealed
- *again; they never leave this process.  At every moment each row opens with the file: first the new
- *key is in the file, beside the old ones, then the rows follow, each in a transaction of its own;
- *old keys are dropped at the very end, if at all. So it may be killed anywhere, and run again.
+ * again; they never leave this process.  At every moment each row opens with the file: first the
+ *new key is in the file, beside the old ones, then the rows follow, each in a transaction of its
+ *own; old keys are dropped at the very end, if at all.  So it may be killed anywhere, and run
+ *again.
+ *
+ * The key file is the server's, the credentials belong to a database.  A rotation seals those of
+ *one database; which keys may go is asked of all of them.
  */
 #include "rotate.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
+#include <unistd.h>
 
 #include "../src/credentials.h"
 #include "database.h"
@@ -20,6 +27,7 @@
 
 typedef struct Rotation
 {
+	const Connection *options;
 	PGconn *connection;
 	char *schema; /* quoted */
 	const char *file;
@@ -28,6 +36,7 @@ typedef struct Rotation
 	const char *public_key;
 	int resealed;
 	int failed;
+	int dropped;
 } Rotation;
 
 static const Parameters no_parameters = {0};
@@ -39,9 +48,10 @@ rotate_help(void)
 		"Usage: " PROGRAM " rotate FILE [options]\n\n"
 		"Add a key to the key file and seal all credentials to it.  Runs on the server, as root\n"
 		"or as the user that the server runs as.  May be interrupted and run again.\n\n"
-		"      --drop-old-keys      then take the keys that no credential needs out of the file;\n"
-		"                           older backups of the database will not open any "
-		"more\n" CONNECTION_HELP);
+		"      --drop-old-keys      then take the keys that no credential needs out of the file, "
+		"in\n"
+		"                           no database of the server; the credentials in older backups\n"
+		"                           will not open any more\n" CONNECTION_HELP);
 }
 
 /* Is that the key that the server would seal to now?  So: does it read the file that we write? */
@@ -60,6 +70,37 @@ server_uses(const Rotation *rotation, const char *key_id)
 	return same;
 }
 
+/*
+ * Rotations of a key file come one after the other, whatever their databases: one that drops keys
+ * must not take away what another has added and not used yet.  The lock is on the directory,
+ * because the file is replaced; it goes with the descriptor, which is returned; -1 after a message.
+ */
+static int
+wait_for_others(const char *file)
+{
+	const char *slash = strrchr(file, '/');
+	char *directory =
+		!slash ? strdup(".") : strndup(file, slash == file ? 1 : (size_t) (slash - file));
+	int fd = directory ? open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
+	bool locked = fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) == 0;
+
+	if (fd >= 0 && !locked && errno == EWOULDBLOCK)
+	{
+		complain("another rotation is under way; waiting for its end");
+		locked = flock(fd, LOCK_EX) == 0;
+	}
+	if (!locked)
+	{
+		complain("directory \"%s\" could not be locked: %s", directory ? directory : file,
+				 strerror(errno));
+		if (fd >= 0)
+			(void) close(fd);
+		fd = -1;
+	}
+	free(directory);
+	return fd;
+}
+
 static PemsKeyring *
 read_keyring(const char *file)
 {
@@ -72,21 +113,28 @@ read_keyring(const char *file)
 	return NULL;
 }
 
-/* The file gets a new key, unless the server reads another file. */
+/* Is the file the one that the server reads?  Before anything is changed. */
+static bool
+is_the_servers(const Rotation *rotation)
+{
+	PemsKeyring *keyring = read_keyring(rotation->file);
+	bool same = keyring && server_uses(rotation, pems_credentials_current_key(keyring, NULL));
+
+	pems_credentials_free_keyring(keyring);
+	return same;
+}
+
 static bool
 add_key(Rotation *rotation)
 {
-	PemsKeyring *before = read_keyring(rotation->file);
 	char error[512];
-	bool added = before && server_uses(rotation, pems_credentials_current_key(before, NULL));
 
-	if (added && !pems_credentials_add_key(rotation->file, error, sizeof(error)))
+	if (!pems_credentials_add_key(rotation->file, error, sizeof(error)))
 	{
 		complain("%s", error);
-		added = false;
+		return false;
 	}
-	pems_credentials_free_keyring(before);
-	rotation->keyring = added ? read_keyring(rotation->file) : NULL;
+	rotation->keyring = read_keyring(rotation->file);
 	if (!rotation->keyring)
 		return false;
 	rotation->key_id = pems_credentials_current_key(rotation->keyring, &rotation->public_key);
@@ -195,36 +243,129 @@ reseal_all(Rotation *rotation)
 	return rotation->failed == 0;
 }
 
-/* Only keys that no row names any more go. */
-static bool
-drop_old_keys(const Rotation *rotation)
-{
-	PGresult *rows = query_credentials(rotation);
-	const char **needed = rows ? calloc((size_t) PQntuples(rows) + 1, sizeof(char *)) : NULL;
-	char error[512];
-	bool done = needed != NULL;
-	int dropped = 0;
+/* ---- old keys ---- */
 
-	for (int i = 0; done && i < PQntuples(rows); i++)
-		needed[i] = PQgetvalue(rows, i, 4);
-	if (done)
-		done = pems_credentials_drop_keys(rotation->file, needed, (size_t) PQntuples(rows),
-										  &dropped, error, sizeof(error));
-	if (done)
-		(void) printf("dropped %d old key%s from the key file\n", dropped, dropped == 1 ? "" : "s");
-	else if (needed)
-		complain("%s", error);
+/* A database whose credentials are sealed to keys of the file, perhaps. */
+typedef struct Database
+{
+	PGconn *connection;
+	char *schema; /* quoted; NULL: it does not have the extension */
+	PGresult *key_ids;
+} Database;
+
+/* Every other database of the server, which need not have the extension. */
+static bool
+open_database(const Rotation *rotation, const char *name, Database *database)
+{
+	PGresult *found = NULL;
+
+	database->connection = connect_to_other(rotation->options, name);
+	if (database->connection)
+		found = query_rows(database->connection, "SELECT FROM ", "pg_catalog.pg_extension e",
+						   " WHERE e.extname OPERATOR(pg_catalog.=) 'pems_sync'", &no_parameters);
+	if (found && PQntuples(found) == 1)
+		database->schema = find_schema(database->connection);
+	if (!found || (PQntuples(found) == 1 && !database->schema))
+	{
+		complain("what database \"%s\" needs is not known", name);
+		PQclear(found);
+		return false;
+	}
+	PQclear(found);
+	return true;
+}
+
+/* Which keys its rows name; no row can change before the connection's transaction ends. */
+static bool
+ask_database(Database *database)
+{
+	if (!database->schema)
+		return true;
+	if (run_command(database->connection, "BEGIN"))
+		database->key_ids = query_rows(database->connection, "SELECT k FROM ", database->schema,
+									   "._pems_needed_keys() AS k", &no_parameters);
+	return database->key_ids != NULL;
+}
+
+/* Drop what no row names. */
+static bool
+drop_unneeded(const char *file, const Database *databases, int count, int *dropped)
+{
+	const char **needed;
+	size_t found = 0;
+	char error[512];
+	bool done;
+
+	for (int i = 0; i < count; i++)
+		found += (size_t) PQntuples(databases[i].key_ids);
+	needed = calloc(found + 1, sizeof(char *));
+	found = 0;
+	for (int i = 0; needed && i < count; i++)
+		for (int row = 0; row < PQntuples(databases[i].key_ids); row++)
+			needed[found++] = PQgetvalue(databases[i].key_ids, row, 0);
+	done = needed && pems_credentials_drop_keys(file, needed, found, dropped, error, sizeof(error));
+	if (!done)
+		complain("%s", needed ? error : "out of memory");
 	free(needed);
-	PQclear(rows);
 	return done;
 }
+
+/* The first is the rotation's own; all are opened before one is asked, so that none waits long. */
+static bool
+drop_in(const Rotation *rotation, const PGresult *names, Database *databases, int *dropped)
+{
+	int count = PQntuples(names) + 1;
+	bool done = true;
+
+	databases[0] = (Database){.connection = rotation->connection, .schema = rotation->schema};
+	for (int i = 1; done && i < count; i++)
+		done = open_database(rotation, PQgetvalue(names, i - 1, 0), &databases[i]);
+	for (int i = 0; done && i < count; i++)
+		done = ask_database(&databases[i]);
+	done = done && drop_unneeded(rotation->file, databases, count, dropped);
+	for (int i = 0; i < count; i++)
+		PQclear(databases[i].key_ids);
+	for (int i = 1; i < count; i++)
+	{
+		PQfreemem(databases[i].schema);
+		PQfinish(databases[i].connection);
+	}
+	if (PQtransactionStatus(rotation->connection) != PQTRANS_IDLE)
+		(void) run_command(rotation->connection, "ROLLBACK");
+	return done;
+}
+
+static bool
+drop_old_keys(Rotation *rotation)
+{
+	PGresult *names = query_rows(
+		rotation->connection, "SELECT d.datname FROM ", "pg_catalog.pg_database d",
+		" WHERE d.datallowconn AND d.datname OPERATOR(pg_catalog.<>) pg_catalog.current_database()"
+		" ORDER BY d.datname",
+		&no_parameters);
+	Database *all = names ? calloc((size_t) PQntuples(names) + 1, sizeof(Database)) : NULL;
+	int dropped = 0;
+	bool done = all && drop_in(rotation, names, all, &dropped);
+
+	rotation->dropped += dropped;
+	if (!done)
+		complain("the old keys stay in the file");
+	free(all);
+	PQclear(names);
+	return done;
+}
+
+/* ---- the command ---- */
 
 static bool
 rotate(Rotation *rotation, bool drop)
 {
 	bool done;
 
-	if (!rotation->schema || !add_key(rotation))
+	if (!is_the_servers(rotation))
+		return false;
+	/* what earlier rotations left goes first: a file that is full takes no other key */
+	if ((drop && !drop_old_keys(rotation)) || !add_key(rotation))
 		return false;
 	(void) printf("key %s added to the key file\n", rotation->key_id);
 	(void) fflush(stdout);
@@ -233,7 +374,13 @@ rotate(Rotation *rotation, bool drop)
 				  rotation->resealed == 1 ? "" : "s");
 	if (!done)
 		complain("not all credentials could be sealed again; the old keys stay in the file");
-	return done && (!drop || drop_old_keys(rotation));
+	if (!done || !drop)
+		return done;
+	done = drop_old_keys(rotation);
+	if (done)
+		(void) printf("dropped %d old key%s from the key file\n", rotation->dropped,
+					  rotation->dropped == 1 ? "" : "s");
+	return done;
 }
 
 static const struct option rotate_options[] = {
@@ -250,6 +397,7 @@ rotate_keys(int argc, char **argv)
 	bool drop = false;
 	bool done;
 	int found;
+	int lock;
 
 	while ((found = getopt_long(argc, argv, CONNECTION_LETTERS, rotate_options, NULL)) != -1)
 	{
@@ -273,9 +421,13 @@ rotate_keys(int argc, char **argv)
 		return usage_error("rotate");
 	}
 	rotation.file = argv[optind];
+	rotation.options = &connection;
 	rotation.connection = connect_database(&connection);
 	rotation.schema = rotation.connection ? find_schema(rotation.connection) : NULL;
-	done = rotate(&rotation, drop);
+	lock = rotation.schema ? wait_for_others(rotation.file) : -1;
+	done = lock >= 0 && rotate(&rotation, drop);
+	if (lock >= 0)
+		(void) close(lock);
 	pems_credentials_free_keyring(rotation.keyring);
 	PQfreemem(rotation.schema);
 	PQfinish(rotation.connection);

@@ -592,6 +592,20 @@ $function$;
 COMMENT ON FUNCTION @extschema@._pems_sealed_credentials() IS 'Internal: for pems-credential rotate, all credentials as they are stored';
 
 /*
+ * _pems_needed_keys(): for pems-credential rotate: the keys that credentials of this database are sealed to.  None
+ * can be stored before the caller's transaction ends, so that it may drop all other keys meanwhile.  (A credential that
+ * is stored afterwards is sealed to a key that is still there: pems-credential set looks before it commits.)
+ */
+CREATE FUNCTION @extschema@._pems_needed_keys() RETURNS SETOF text
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $function$
+BEGIN
+    LOCK TABLE @extschema@.pems_credential IN SHARE MODE;
+    RETURN QUERY SELECT DISTINCT c.key_id FROM @extschema@.pems_credential c;
+END
+$function$;
+COMMENT ON FUNCTION @extschema@._pems_needed_keys() IS 'Internal: for pems-credential rotate, the keys that credentials are sealed to; locks them';
+
+/*
  * _pems_reseal_credential(organization_id, generation, old_key_id, sealed_token, key_id): for pems-credential rotate: the same
  * token, sealed to another key.  Nothing that was paused goes on, because nothing is new for PEMS.
  * Returns: false when the credential is not that one any more: somebody has set a new one, which is sealed to the new key

@@ -28,7 +28,7 @@ RETURNS SETOF record
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $function$
 #variable_conflict use_column
 DECLARE
-    key_file_problem CONSTANT text := (SELECT coalesce(w.last_error, 'The key file cannot be used.')
+    key_file_problem CONSTANT text := (SELECT coalesce(upper(left(w.last_error, 1)) || substr(w.last_error, 2) || '.', 'The key file cannot be used.')
                                        FROM @extschema@._pems_worker_state() w WHERE w.state = 'no_key');
 BEGIN
     PERFORM @extschema@._pems_attached();
@@ -66,7 +66,15 @@ COMMENT ON FUNCTION @extschema@._pems_endpoints() IS 'Internal: the rows of the 
 CREATE FUNCTION @extschema@.pems_health_check(organization_id text) RETURNS jsonb
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $function$
 BEGIN
-    RETURN @extschema@._pems_ask_worker(@extschema@._pems_organization(organization_id));
+    -- An exception lets go of the locks on the application's tables: who changes or drops them, and whoever comes
+    -- behind, is not to wait for a session that waits for PEMS.
+    BEGIN
+        PERFORM @extschema@._pems_organization(organization_id);
+        RAISE EXCEPTION USING ERRCODE = 'PEMS0';
+    EXCEPTION WHEN SQLSTATE 'PEMS0' THEN
+        NULL;
+    END;
+    RETURN @extschema@._pems_ask_worker(organization_id);
 END
 $function$;
 COMMENT ON FUNCTION @extschema@.pems_health_check(text) IS 'Calls PEMS now: {healthy, latency} (ms), error when not healthy. Errors: P0002, 22023, 55000.';
@@ -84,7 +92,7 @@ LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp AS $function$
         ELSE CASE w.state
             WHEN 'running' THEN NULL
             WHEN 'copy' THEN 'This database is a copy (restored, or made from another cluster) and sends nothing; if it is to write to PEMS, run SELECT pems_resume().'
-            WHEN 'no_key' THEN 'The key file cannot be used: ' || coalesce(w.last_error, 'see the server''s log') || ' Correct pems_sync.key_file.'
+            WHEN 'no_key' THEN format('The key file cannot be used%s. Correct pems_sync.key_file.', ': ' || regexp_replace(w.last_error, '^the key file cannot be used: ', ''))
             WHEN 'not_attached' THEN 'pems_sync is not attached to the tables of the application; run SELECT pems_attach().'
             WHEN 'disabled' THEN 'Sending is switched off by pems_sync.enabled.'
             ELSE format('The worker is in state %s.', w.state) END END

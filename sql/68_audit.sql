@@ -108,7 +108,8 @@ COMMENT ON FUNCTION @extschema@._pems_purge_versions(timestamptz, integer) IS 'I
 /*
  * pems_purge(older_than, max_rows, purged_by)
  *
- * Retention.  Deletes items that are completed or cancelled, with their resolved conflicts, jobs without items, versions that nothing
+ * Retention.  Deletes items that are completed or cancelled, and that no draft or unfinished edit of the record will be
+ * compared with, with their resolved conflicts, jobs without items, versions that nothing
  * unfinished builds on, and hourly statistics, when they are older than older_than; and drops whole partitions of the audit
  * log that ended longer ago than pems_sync.retention, whatever older_than says.  Dead letters, conflicts and what
  * waits are never touched; nor are the application's tables.
@@ -118,7 +119,7 @@ COMMENT ON FUNCTION @extschema@._pems_purge_versions(timestamptz, integer) IS 'I
  *   max_rows    most rows of a kind in one call (1 to 10,000,000), so that a transaction stays short
  *   purged_by   for the audit log; NULL: the database role
  * Returns: {success, items, conflicts, jobs, versions, statistics, auditPartitions: [names], more}; more: call again.
- * Errors: 22023 a negative older_than, max_rows out of range; 55000 not attached.
+ * Errors: 22023 older_than negative or more than 1000 years, max_rows out of range; 55000 not attached.
  * Tables: pfa_write_queue, pfa_sync_conflict, pems_sync_job, pems_mirror_version, pems_sync_stats, pems_audit_log.
  */
 CREATE FUNCTION @extschema@.pems_purge(
@@ -126,7 +127,7 @@ CREATE FUNCTION @extschema@.pems_purge(
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $function$
 DECLARE
     keep       CONSTANT interval := coalesce(older_than, make_interval(mins => nullif(@extschema@._pems_setting('retention')::integer, 0)));
-    before     CONSTANT timestamptz := now() - keep;
+    before     timestamptz;
     actor      CONSTANT text := coalesce(purged_by, @extschema@._pems_caller());
     ids        text[];
     conflicts  bigint := 0;
@@ -141,6 +142,11 @@ BEGIN
         RAISE EXCEPTION 'older_than must not be negative'
             USING ERRCODE = 'invalid_parameter_value', HINT = 'Pass how long to keep, for example ''90 days''.';
     END IF;
+    IF older_than > interval '1000 years' THEN
+        RAISE EXCEPTION 'older_than must not be more than 1000 years'
+            USING ERRCODE = 'invalid_parameter_value', HINT = 'Pass how long to keep, for example ''90 days''.';
+    END IF;
+    before := now() - keep;
     IF max_rows IS NULL OR max_rows NOT BETWEEN 1 AND 10000000 THEN
         RAISE EXCEPTION 'max_rows must be between 1 and 10000000'
             USING ERRCODE = 'invalid_parameter_value', DETAIL = format('It is %s.', coalesce(max_rows::text, 'NULL')),
@@ -150,6 +156,13 @@ BEGIN
     WITH old AS (
         SELECT q.id FROM @extschema@.pfa_write_queue q
         WHERE q.status IN ('completed', 'cancelled') AND q.completed_at < before
+          -- what made a version that an edit on an older one will be compared with tells whose change that was
+          AND NOT EXISTS (SELECT FROM @extschema@.pfa_write_queue u
+                          WHERE u.organization_id = q.organization_id AND u.pfa_id = q.pfa_id AND u.unfinished
+                            AND least(u.base_version, u.sent_version) <= q.sent_version)
+          AND NOT EXISTS (SELECT FROM @extschema@.pfa_modification d
+                          WHERE d.organization_id = q.organization_id AND d.sync_status = 'draft' AND d.pfa_id = q.pfa_id
+                            AND d.base_version <= q.sent_version)
         LIMIT max_rows FOR UPDATE SKIP LOCKED
     ), gone AS (
         DELETE FROM @extschema@.pfa_write_queue q USING old o WHERE q.id = o.id RETURNING q.id

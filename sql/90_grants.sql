@@ -95,6 +95,7 @@ GRANT EXECUTE ON FUNCTION
     @extschema@.pems_purge(interval, integer, text),
     @extschema@._pems_credential_target(text),
     @extschema@._pems_sealed_credentials(),
+    @extschema@._pems_needed_keys(),
     @extschema@._pems_reseal_credential(text, bigint, text, bytea, text),
     @extschema@.pems_set_credential(text, text, bytea, text, text),
     @extschema@.pems_retry(text[], text, text),

@@ -568,21 +568,33 @@ pems_credentials_create_keyring(const char *path, uid_t uid, gid_t gid, char *er
 
 /* ---- changing a keyring ---- */
 
+/* Is the locked file still the one that the path names?  Another change may have replaced it
+ * between our opening it and our lock. */
+static bool
+is_still_there(const char *path, const struct stat *status)
+{
+	struct stat now;
+
+	return lstat(path, &now) == 0 && now.st_dev == status->st_dev && now.st_ino == status->st_ino;
+}
+
 /* Only one at a time changes the file: the lock is on the one that is replaced.  -1 after a
  * message. */
 static int
 lock_file(const char *path, struct stat *status, char *error, size_t error_size)
 {
 	int fd = open(path, O_RDONLY | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+	bool locked;
 
 	if (fd < 0)
 	{
 		(void) explain_open(errno, path, error, error_size);
 		return -1;
 	}
-	if (flock(fd, LOCK_EX | LOCK_NB) == 0 && fstat(fd, status) == 0)
+	locked = flock(fd, LOCK_EX | LOCK_NB) == 0;
+	if (locked && fstat(fd, status) == 0 && is_still_there(path, status))
 		return fd;
-	if (errno == EWOULDBLOCK)
+	if (locked || errno == EWOULDBLOCK)
 		explain(error, error_size, path, "is being changed by somebody else; try again");
 	else
 		explain(error, error_size, path, "could not be locked: %s", strerror(errno));
@@ -655,7 +667,9 @@ with_new_key(const PemsKeyring *keyring, void *argument, const char *path, char 
 	(void) argument;
 	if (keyring->count == KEYRING_MAX_KEYS)
 	{
-		explain(error, error_size, path, "has %d keys already; drop old ones first",
+		explain(error, error_size, path,
+				"has %d keys already; drop old ones with "
+				"pems-credential rotate --drop-old-keys",
 				KEYRING_MAX_KEYS);
 		return NULL;
 	}
