@@ -140,7 +140,8 @@ BEGIN
                 WHERE q.in_line AND q.waits_for = 'time' AND (organization IS NULL OR q.organization_id = organization)
                 ORDER BY q.scheduled_at LIMIT 1)) END
     INTO next_at;
-    age := coalesce(extract(epoch FROM clock_timestamp() - oldest), 0);
+    -- less than nothing: the clock was set back
+    age := greatest(0, extract(epoch FROM clock_timestamp() - oldest));
 
     RETURN jsonb_build_object(
         'totalQueued', sums.pending, 'processing', sums.processing, 'completed', sums.completed,

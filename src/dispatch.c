@@ -101,8 +101,9 @@ static bool setup_wanted = true;
 static bool catalogue_loaded = false;
 static PemsCatalogue catalogue;
 
-static TimestampTz next_due = DT_NOEND;
-static int64 next_poll_us = 0; /* monotonic */
+static int64 next_due_us =
+	INT64_MAX; /* when the next waiting item's time comes; monotonic, as all below */
+static int64 next_poll_us = 0;
 static int64 next_maintenance_us = 0;
 static int64 next_fold_us = 0;  /* maintenance that early, if anything happens */
 static int64 not_before_us = 0; /* after a failed transaction */
@@ -303,7 +304,7 @@ forget_everything(void)
 	opened = false;
 	adopted = false;
 	setup_wanted = true;
-	next_due = DT_NOEND;
+	next_due_us = INT64_MAX;
 	status = PEMS_WORKER_WAITING;
 	if (pems_check_forget() || busy)
 	{
@@ -777,12 +778,6 @@ retry_stuck(int64 now)
 	record_one_by_one(&list);
 }
 
-static bool
-something_is_due(void)
-{
-	return next_due != DT_NOEND && next_due <= GetCurrentTimestamp();
-}
-
 static void
 recover(PemsQueueStatus done)
 {
@@ -833,6 +828,18 @@ schedule_sweep(int64 began_us)
 		next_sweep_us = now + Max(SWEEP_US, (now - began_us) * SWEEP_SHARE);
 }
 
+/*
+ * The wall clock is asked once, so that an item waits as long as it was to wait although somebody
+ * sets the clock meanwhile.
+ */
+static int64
+due_us(TimestampTz next_due)
+{
+	if (next_due == DT_NOEND)
+		return INT64_MAX;
+	return monotonic_us() + Max(next_due - GetCurrentTimestamp(), 0);
+}
+
 /* The transaction committed. */
 static void
 settle_exchange(PemsExchange *exchange, MemoryContext memory)
@@ -841,7 +848,7 @@ settle_exchange(PemsExchange *exchange, MemoryContext memory)
 		PEMS_FAILPOINT("record_committed");
 	if (exchange->item_count > 0)
 		PEMS_FAILPOINT("claim_committed");
-	next_due = exchange->next_due;
+	next_due_us = due_us(exchange->next_due);
 	if (exchange->result_count > 0)
 		landed_count = 0;
 	sort_out(&finished, exchange->recorded);
@@ -1028,7 +1035,7 @@ work(uint32 reasons)
 		second_look_us = 0;
 		look = true;
 	}
-	look = look || something_is_due() || setup_wanted;
+	look = look || now >= next_due_us || setup_wanted;
 	if (!read_setup())
 		return;
 	look_wanted |= look;
@@ -1108,14 +1115,6 @@ next_slow_us(void)
 	return INT64_MAX;
 }
 
-static int64
-due_us(int64 now)
-{
-	if (next_due == DT_NOEND)
-		return INT64_MAX;
-	return now + Max(next_due - GetCurrentTimestamp(), 0);
-}
-
 long
 pems_dispatch_timeout_ms(void)
 {
@@ -1125,7 +1124,7 @@ pems_dispatch_timeout_ms(void)
 
 	if (opened && status == PEMS_WORKER_RUNNING)
 	{
-		until = earliest(next_poll_us, due_us(now));
+		until = earliest(next_poll_us, next_due_us);
 		until = earliest(until, next_start_us(now));
 		until = earliest(until, next_slow_us());
 		until = earliest(until, next_maintenance_us);

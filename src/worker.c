@@ -39,6 +39,7 @@
 
 #include "compat.h"
 #include "dispatch.h"
+#include "monotonic.h"
 #include "settings.h"
 #include "shmem.h"
 #include "worker.h"
@@ -161,7 +162,7 @@ take_slot(int number)
 	slot->proc_number = pems_my_proc_number();
 	slot->status = PEMS_WORKER_STARTING;
 	slot->started_at = GetCurrentTimestamp();
-	slot->heartbeat = slot->started_at;
+	slot->heartbeat_us = monotonic_us();
 	slot->requests = 0;
 	slot->last_error[0] = '\0';
 	LWLockRelease(pems_shared->lock);
@@ -185,7 +186,7 @@ report_state(void)
 	pems_dispatch_state(&state);
 	LWLockAcquire(pems_shared->lock, LW_EXCLUSIVE);
 	slot->status = state.status;
-	slot->heartbeat = GetCurrentTimestamp();
+	slot->heartbeat_us = monotonic_us();
 	slot->in_flight = state.in_flight;
 	slot->requests = state.requests;
 	slot->open_breakers = state.open_breakers;
