@@ -43,6 +43,10 @@ CREATE TRIGGER pems_count_updated AFTER UPDATE ON @extschema@.pfa_write_queue
     REFERENCING NEW TABLE AS new_rows OLD TABLE AS old_rows FOR EACH STATEMENT EXECUTE FUNCTION @extschema@._pems_tally();
 CREATE TRIGGER pems_count_deleted AFTER DELETE ON @extschema@.pfa_write_queue
     REFERENCING OLD TABLE AS old_rows FOR EACH STATEMENT EXECUTE FUNCTION @extschema@._pems_tally();
+-- also where session_replication_role is replica: sums that miss something stay wrong for ever
+ALTER TABLE @extschema@.pfa_write_queue ENABLE ALWAYS TRIGGER pems_count_inserted;
+ALTER TABLE @extschema@.pfa_write_queue ENABLE ALWAYS TRIGGER pems_count_updated;
+ALTER TABLE @extschema@.pfa_write_queue ENABLE ALWAYS TRIGGER pems_count_deleted;
 
 /*
  * _pems_add_counts(a, b): the sums of two lists of counts, element by element.

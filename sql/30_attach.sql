@@ -183,10 +183,16 @@ BEGIN
         EXECUTE item.command;
     END LOOP;
 
-    -- DROP EXTENSION then takes the triggers along instead of complaining about them
-    FOR item IN SELECT t.trigger_name, t.table_name FROM @extschema@._pems_host_triggers() t
+    FOR item IN
+        SELECT t.trigger_name, t.table_name, g.tgenabled FROM @extschema@._pems_host_triggers() t
+        JOIN pg_trigger g ON g.tgname = t.trigger_name AND g.tgrelid = format('@extschema@.%I', t.table_name)::regclass
     LOOP
+        -- DROP EXTENSION then takes the triggers along instead of complaining about them
         EXECUTE format('ALTER TRIGGER %I ON @extschema@.%I DEPENDS ON EXTENSION pems_sync', item.trigger_name, item.table_name);
+        -- the history is complete whoever writes the mirror, also with session_replication_role = replica
+        IF item.tgenabled <> 'A' THEN
+            EXECUTE format('ALTER TABLE @extschema@.%I ENABLE ALWAYS TRIGGER %I', item.table_name, item.trigger_name);
+        END IF;
     END LOOP;
 
     -- SELECT to read; the rest for tables whose owner is a superuser: the worker writes

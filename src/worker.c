@@ -66,11 +66,23 @@ static const char *const session_settings[][2] = {
 	{"lock_timeout", LOCK_WAIT},
 	{"idle_in_transaction_session_timeout", "0"},
 	{"idle_session_timeout", "0"},
+	PEMS_TRANSACTION_TIMEOUT /* its comma is in there */
 	{"default_transaction_isolation", "read committed"},
 	{"default_transaction_read_only", "off"},
 	{"default_transaction_deferrable", "off"},
 	{"session_replication_role", "origin"},
 	{"row_security", "on"},
+	/* Texts that go out and come in again: bounds of partitions, bytea, numbers. */
+	{"DateStyle", "ISO, YMD"},
+	{"IntervalStyle", "postgres"},
+	{"TimeZone", "UTC"},
+	{"bytea_output", "hex"},
+	{"extra_float_digits", "1"},
+	{"standard_conforming_strings", "on"},
+	/* What a batch needs must not depend on what a database allows its sessions. */
+	{"work_mem", "16MB"},
+	{"temp_file_limit", "-1"},
+	{"max_parallel_workers_per_gather", "0"},
 	{"jit", "off"},
 	/*
 	 * Every statement of ours goes from a handful of items to their rows by key.  A plan that
@@ -79,6 +91,14 @@ static const char *const session_settings[][2] = {
 	{"enable_seqscan", "off"},
 	{"enable_hashjoin", "off"},
 	{"enable_mergejoin", "off"},
+	{"enable_nestloop", "on"},
+	{"enable_indexscan", "on"},
+	{"enable_indexonlyscan", "on"},
+	{"enable_bitmapscan", "on"},
+	{"enable_tidscan", "on"},
+	{"enable_sort", "on"},
+	{"enable_hashagg", "on"},
+	{"enable_material", "on"},
 	{"plan_cache_mode", "force_generic_plan"},
 	{"client_min_messages", "error"},
 };
