@@ -160,6 +160,13 @@ earliest(int64 a, int64 b)
 
 /* --- problems --- */
 
+/* What the exchange may say; when one succeeds, all of it is over. */
+#define CANNOT_CLAIM      "could not claim items"
+#define CANNOT_RECORD     "outcomes could not be recorded"
+#define CANNOT_RECORD_ONE "an outcome could not be recorded"
+#define CANNOT_SHOW       "could not show modifications as syncing"
+#define TABLES_CHANGED    "the tables of the application were changed"
+
 /* The same problem again and again is logged once. */
 static void
 report_problem(const char *what, const char *problem)
@@ -172,6 +179,26 @@ report_problem(const char *what, const char *problem)
 				(errmsg("pems_sync: %s", what), errdetail("%s", problem ? problem : "unknown"),
 				 errhint("The worker goes on and tries again; see the view pems_worker.")));
 	strlcpy(last_error, text, sizeof(last_error));
+}
+
+static void
+problem_is_over(const char *what)
+{
+	size_t length = strlen(what);
+
+	if (strncmp(last_error, what, length) == 0 && last_error[length] == ':')
+		last_error[0] = '\0';
+}
+
+/* Whoever looks at pems_health() must not be told of a lock or a full disk that is no more. */
+static void
+exchange_problems_are_over(void)
+{
+	static const char *const problems[] = {CANNOT_CLAIM, CANNOT_RECORD, CANNOT_RECORD_ONE,
+										   CANNOT_SHOW, TABLES_CHANGED};
+
+	for (int i = 0; i < (int) lengthof(problems); i++)
+		problem_is_over(problems[i]);
 }
 
 static void
@@ -319,7 +346,10 @@ static bool
 went_well(PemsQueueStatus result, const char *what)
 {
 	if (result == PEMS_QUEUE_OK)
+	{
+		problem_is_over(what);
 		return true;
+	}
 	if (result == PEMS_QUEUE_GONE)
 		forget_everything();
 	else if (result == PEMS_QUEUE_CHANGED)
@@ -327,7 +357,7 @@ went_well(PemsQueueStatus result, const char *what)
 		/* the status is to say so, and what is to be recorded waits until they are in order again
 		 */
 		setup_wanted = true;
-		report_problem("the tables of the application were changed", pems_queue_problem());
+		report_problem(TABLES_CHANGED, pems_queue_problem());
 		pause_after_failure();
 	}
 	else
@@ -730,7 +760,7 @@ record_carefully(ParcelList *list)
 	PemsExchange exchange = {
 		.results = results_of(list), .result_count = list->count, .careful = true};
 
-	if (went_well(pems_queue_exchange(&exchange), "outcomes could not be recorded"))
+	if (went_well(pems_queue_exchange(&exchange), CANNOT_RECORD))
 		sort_out(list, exchange.recorded);
 }
 
@@ -746,7 +776,7 @@ record_alone(Parcel *parcel)
 		return exchange.recorded[0];
 	if (done == PEMS_QUEUE_GONE || done == PEMS_QUEUE_CHANGED)
 		return false;
-	report_problem("an outcome could not be recorded", pems_queue_problem());
+	report_problem(CANNOT_RECORD_ONE, pems_queue_problem());
 	return done == PEMS_QUEUE_ERROR &&
 		   pems_queue_quarantine(result, pstrdup(pems_queue_problem())) == PEMS_QUEUE_OK;
 }
@@ -782,7 +812,7 @@ static void
 recover(PemsQueueStatus done)
 {
 	if (done == PEMS_QUEUE_GONE || done == PEMS_QUEUE_CHANGED || finished.count == 0)
-		went_well(done, "could not claim items");
+		went_well(done, CANNOT_CLAIM);
 	else if (done == PEMS_QUEUE_BUSY)
 		record_carefully(&finished);
 	else
@@ -852,6 +882,8 @@ settle_exchange(PemsExchange *exchange, MemoryContext memory)
 	if (exchange->result_count > 0)
 		landed_count = 0;
 	sort_out(&finished, exchange->recorded);
+	if (stuck.count == 0)
+		exchange_problems_are_over();
 	note_claimed(exchange->grants, exchange->grant_count, exchange->items, exchange->item_count);
 	take_in(memory, exchange->items, exchange->item_count);
 }
@@ -986,7 +1018,7 @@ show_slow_requests(int64 now)
 			p->delivery.shown_as_syncing = true;
 		}
 	if (count > 0)
-		went_well(pems_queue_mark_syncing(ids, count), "could not show modifications as syncing");
+		went_well(pems_queue_mark_syncing(ids, count), CANNOT_SHOW);
 }
 
 /* --- the turn --- */
