@@ -287,3 +287,25 @@ BEGIN
 END
 $function$;
 COMMENT ON FUNCTION @extschema@.pems_detach() IS 'Takes the triggers and foreign keys off the application''s tables; nothing is sent until pems_attach() runs again';
+
+/*
+ * _pems_keep_schema(): event trigger, after ALTER SCHEMA.  The functions name their schema, so it must not get another name.
+ * (ALTER EXTENSION ... SET SCHEMA is refused by the server: relocatable = false.)
+ * Errors: 0A000 when the schema of the extension was renamed.
+ */
+CREATE FUNCTION @extschema@._pems_keep_schema() RETURNS event_trigger
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $function$
+BEGIN
+    IF (SELECT e.extnamespace FROM pg_extension e WHERE e.extname = 'pems_sync') IS DISTINCT FROM to_regnamespace('@extschema@')::oid THEN
+        RAISE EXCEPTION 'schema @extschema@ cannot be renamed: pems_sync is installed in it'
+            USING ERRCODE = 'feature_not_supported',
+                  DETAIL = 'The functions of pems_sync name the schema.',
+                  HINT = 'Leave its name, or drop the extension first; its tables go with it.';
+    END IF;
+END
+$function$;
+COMMENT ON FUNCTION @extschema@._pems_keep_schema() IS 'Internal event trigger: the schema of the extension cannot be renamed';
+
+CREATE EVENT TRIGGER pems_keep_schema ON ddl_command_end WHEN TAG IN ('ALTER SCHEMA')
+    EXECUTE FUNCTION @extschema@._pems_keep_schema();
+COMMENT ON EVENT TRIGGER pems_keep_schema IS 'pems_sync: the schema of the extension cannot be renamed';
