@@ -95,6 +95,7 @@ COMMENT ON FUNCTION @extschema@._pems_field_announce() IS 'Internal trigger: tel
 
 CREATE TRIGGER pems_field_announce AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON @extschema@.pems_field
     FOR EACH STATEMENT EXECUTE FUNCTION @extschema@._pems_field_announce();
+ALTER TABLE @extschema@.pems_field ENABLE ALWAYS TRIGGER pems_field_announce;
 
 /*
  * _pems_catalogue(): the catalogue as the JSON array that the C rooms read (src/field.h).

@@ -43,6 +43,10 @@ CREATE TRIGGER pems_count_updated AFTER UPDATE ON @extschema@.pfa_write_queue
     REFERENCING NEW TABLE AS new_rows OLD TABLE AS old_rows FOR EACH STATEMENT EXECUTE FUNCTION @extschema@._pems_tally();
 CREATE TRIGGER pems_count_deleted AFTER DELETE ON @extschema@.pfa_write_queue
     REFERENCING OLD TABLE AS old_rows FOR EACH STATEMENT EXECUTE FUNCTION @extschema@._pems_tally();
+-- also where session_replication_role is replica: sums that miss something stay wrong for ever
+ALTER TABLE @extschema@.pfa_write_queue ENABLE ALWAYS TRIGGER pems_count_inserted;
+ALTER TABLE @extschema@.pfa_write_queue ENABLE ALWAYS TRIGGER pems_count_updated;
+ALTER TABLE @extschema@.pfa_write_queue ENABLE ALWAYS TRIGGER pems_count_deleted;
 
 /*
  * _pems_add_counts(a, b): the sums of two lists of counts, element by element.
@@ -150,8 +154,8 @@ $function$;
 COMMENT ON FUNCTION @extschema@._pems_guard_modification() IS 'Internal trigger: a modification in flight cannot be deleted';
 
 /*
- * _pems_guard_truncate(): statement trigger on the host tables, before truncate.
- * Errors: 55000 while an item is unfinished.
+ * _pems_guard_truncate(): statement trigger, before truncate, on the host tables and on those of ours that say what is under
+ * way.  Errors: 55000 while an item is unfinished.
  */
 CREATE FUNCTION @extschema@._pems_guard_truncate() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $function$
@@ -166,4 +170,13 @@ BEGIN
     RETURN NULL;
 END
 $function$;
-COMMENT ON FUNCTION @extschema@._pems_guard_truncate() IS 'Internal trigger: a host table cannot be truncated while items are unfinished';
+COMMENT ON FUNCTION @extschema@._pems_guard_truncate() IS 'Internal trigger: what unfinished items need cannot be truncated';
+
+CREATE TRIGGER pems_guard_truncate BEFORE TRUNCATE ON @extschema@.pfa_write_queue
+    FOR EACH STATEMENT EXECUTE FUNCTION @extschema@._pems_guard_truncate();
+CREATE TRIGGER pems_guard_truncate BEFORE TRUNCATE ON @extschema@.pems_claim
+    FOR EACH STATEMENT EXECUTE FUNCTION @extschema@._pems_guard_truncate();
+CREATE TRIGGER pems_guard_truncate BEFORE TRUNCATE ON @extschema@.pems_recheck
+    FOR EACH STATEMENT EXECUTE FUNCTION @extschema@._pems_guard_truncate();
+CREATE TRIGGER pems_guard_truncate BEFORE TRUNCATE ON @extschema@.pfa_sync_conflict
+    FOR EACH STATEMENT EXECUTE FUNCTION @extschema@._pems_guard_truncate();

@@ -215,10 +215,16 @@ BEGIN
         EXECUTE item.command;
     END LOOP;
 
-    -- DROP EXTENSION then takes the triggers along instead of complaining about them
-    FOR item IN SELECT t.trigger_name, t.table_name FROM @extschema@._pems_host_triggers() t
+    FOR item IN
+        SELECT t.trigger_name, t.table_name, g.tgenabled FROM @extschema@._pems_host_triggers() t
+        JOIN pg_trigger g ON g.tgname = t.trigger_name AND g.tgrelid = format('@extschema@.%I', t.table_name)::regclass
     LOOP
+        -- DROP EXTENSION then takes the triggers along instead of complaining about them
         EXECUTE format('ALTER TRIGGER %I ON @extschema@.%I DEPENDS ON EXTENSION pems_sync', item.trigger_name, item.table_name);
+        -- the history is complete whoever writes the mirror, also with session_replication_role = replica
+        IF item.tgenabled <> 'A' THEN
+            EXECUTE format('ALTER TABLE @extschema@.%I ENABLE ALWAYS TRIGGER %I', item.table_name, item.trigger_name);
+        END IF;
     END LOOP;
 
     -- SELECT to read; the rest for tables whose owner is a superuser: the worker writes
@@ -315,3 +321,25 @@ BEGIN
 END
 $function$;
 COMMENT ON FUNCTION @extschema@.pems_detach() IS 'Takes the triggers and foreign keys off the application''s tables; nothing is sent until pems_attach() runs again';
+
+/*
+ * _pems_keep_schema(): event trigger, after ALTER SCHEMA.  The functions name their schema, so it must not get another name.
+ * (ALTER EXTENSION ... SET SCHEMA is refused by the server: relocatable = false.)
+ * Errors: 0A000 when the schema of the extension was renamed.
+ */
+CREATE FUNCTION @extschema@._pems_keep_schema() RETURNS event_trigger
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $function$
+BEGIN
+    IF (SELECT e.extnamespace FROM pg_extension e WHERE e.extname = 'pems_sync') IS DISTINCT FROM to_regnamespace('@extschema@')::oid THEN
+        RAISE EXCEPTION 'schema @extschema@ cannot be renamed: pems_sync is installed in it'
+            USING ERRCODE = 'feature_not_supported',
+                  DETAIL = 'The functions of pems_sync name the schema.',
+                  HINT = 'Leave its name, or drop the extension first; its tables go with it.';
+    END IF;
+END
+$function$;
+COMMENT ON FUNCTION @extschema@._pems_keep_schema() IS 'Internal event trigger: the schema of the extension cannot be renamed';
+
+CREATE EVENT TRIGGER pems_keep_schema ON ddl_command_end WHEN TAG IN ('ALTER SCHEMA')
+    EXECUTE FUNCTION @extschema@._pems_keep_schema();
+COMMENT ON EVENT TRIGGER pems_keep_schema IS 'pems_sync: the schema of the extension cannot be renamed';

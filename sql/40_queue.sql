@@ -97,11 +97,41 @@ BEGIN
         SELECT h.organization_id, h.pfa_id FROM head h WHERE h.id NOT IN (SELECT f.id FROM free f)
     )
     UPDATE @extschema@.pfa_write_queue q
-    SET waits_for = CASE WHEN q.scheduled_at > clock_timestamp() THEN 'time' END
+    -- an item that was queued in the future: the clock was set back since, and nobody asked it to wait
+    SET waits_for = CASE WHEN q.scheduled_at > clock_timestamp() AND q.created_at <= clock_timestamp() THEN 'time' END
     FROM free f WHERE q.id = f.id AND q.held;
 END
 $function$;
 COMMENT ON FUNCTION @extschema@._pems_settle(text[], text[]) IS 'Internal: lets the first unfinished item of each record go';
+
+/*
+ * _pems_heed_clock(): where the last attempt of an item lies in the future, the clock was set back since, and its
+ * scheduled_at is of the old time.  Such items wait as long from now as they were to wait then, two seconds at least.
+ *
+ * Called with each claim, so it must cost next to nothing: of those that wait for a time only the last one is looked at.
+ * When the clock was set back by more than a backoff lasts, what was put off before stands behind what was put off since.
+ */
+CREATE FUNCTION @extschema@._pems_heed_clock() RETURNS void
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $function$
+DECLARE
+    last_attempt timestamptz;
+BEGIN
+    SELECT q.last_attempt_at INTO last_attempt
+    FROM @extschema@.pfa_write_queue q
+    WHERE q.in_line AND q.waits_for = 'time' AND q.last_attempt_at IS NOT NULL
+    ORDER BY q.scheduled_at DESC LIMIT 1;
+    IF last_attempt > clock_timestamp() + interval '1 second' THEN
+        UPDATE @extschema@.pfa_write_queue q
+        SET scheduled_at = clock_timestamp() + least(greatest(q.scheduled_at - q.last_attempt_at, '2 seconds'), '2 hours'),
+            last_attempt_at = clock_timestamp()
+        FROM (SELECT d.id FROM @extschema@.pfa_write_queue d
+              WHERE d.in_line AND d.waits_for = 'time' AND d.last_attempt_at > clock_timestamp()
+              FOR NO KEY UPDATE SKIP LOCKED) early
+        WHERE q.id = early.id;
+    END IF;
+END
+$function$;
+COMMENT ON FUNCTION @extschema@._pems_heed_clock() IS 'Internal: items that were put off before the clock was set back wait no longer than they were to';
 
 /*
  * _pems_prepare(): what has to happen before a claim: settles the records that others left in
@@ -121,6 +151,7 @@ BEGIN
         PERFORM @extschema@._pems_settle(organization_ids, pfa_ids);
     END IF;
 
+    PERFORM @extschema@._pems_heed_clock();
     UPDATE @extschema@.pfa_write_queue q SET waits_for = NULL
     FROM (SELECT d.id FROM @extschema@.pfa_write_queue d
           WHERE d.in_line AND d.waits_for = 'time' AND d.scheduled_at <= clock_timestamp()

@@ -97,7 +97,7 @@ DECLARE
     delta        jsonb;
     done         record;
 BEGIN
-    IF coalesce(reason, '') !~ '\S' THEN
+    IF coalesce(reason, '') !~ '[^[:space:]]' THEN
         RAISE EXCEPTION 'a rollback needs a reason'
             USING ERRCODE = 'invalid_parameter_value', HINT = 'Say why, for those who read the history later.';
     END IF;

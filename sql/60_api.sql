@@ -96,7 +96,9 @@ BEGIN
     IF NOT EXISTS (SELECT FROM @extschema@._pems_worker_state() w WHERE w.pid IS NOT NULL) THEN
         RAISE WARNING 'the pems_sync worker of database "%" is not running', current_database()
             USING DETAIL = 'The edits are queued and will be sent when it runs.',
-                  HINT = 'Set shared_preload_libraries = ''pems_sync'' and list the database in pems_sync.databases, then restart the server.';
+                  HINT = CASE WHEN EXISTS (SELECT FROM @extschema@._pems_worker_state())
+                              THEN 'See the server''s log. If the worker never started, raise max_worker_processes and restart the server.'
+                              ELSE 'Set shared_preload_libraries = ''pems_sync'' and list the database in pems_sync.databases, then restart the server.' END;
     END IF;
 END
 $function$;

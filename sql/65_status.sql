@@ -105,7 +105,7 @@ LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 DECLARE
     organization CONSTANT text := CASE WHEN organization_id IS NOT NULL THEN @extschema@._pems_organization(organization_id) END;
     wanted       CONSTANT text := status;
-    since        CONSTANT timestamptz := date_trunc('hour', coalesce(start_date, least(end_date, now()) - interval '24 hours'));
+    since        CONSTANT timestamptz := date_trunc('hour', coalesce(start_date, least(end_date, now()) - interval '24 hours'), 'UTC');
     until        CONSTANT timestamptz := coalesce(end_date, 'infinity');
     sums         record;
     oldest       timestamptz;
@@ -140,7 +140,8 @@ BEGIN
                 WHERE q.in_line AND q.waits_for = 'time' AND (organization IS NULL OR q.organization_id = organization)
                 ORDER BY q.scheduled_at LIMIT 1)) END
     INTO next_at;
-    age := coalesce(extract(epoch FROM clock_timestamp() - oldest), 0);
+    -- less than nothing: the clock was set back
+    age := greatest(0, extract(epoch FROM clock_timestamp() - oldest));
 
     RETURN jsonb_build_object(
         'totalQueued', sums.pending, 'processing', sums.processing, 'completed', sums.completed,
@@ -148,7 +149,7 @@ BEGIN
         'avgSyncTime', round((sums.seconds / nullif(sums.completed, 0)::double precision)::numeric, 3),
         'lastSyncAt', @extschema@._pems_iso(sums.last_at), 'nextSyncAt', @extschema@._pems_iso(next_at),
         'health', @extschema@._pems_health_word(paused, sums.failed::bigint, sums.conflict::bigint, age),
-        'paused', paused, 'oldestQueuedSeconds', floor(age))
+        'paused', paused, 'oldestQueuedSeconds', floor(age)::bigint)
         || CASE WHEN wanted IS NULL THEN '{}' ELSE jsonb_build_object('items', @extschema@._pems_status_items(organization, wanted)) END;
 END
 $function$;
@@ -270,7 +271,7 @@ BEGIN
     RETURN (SELECT coalesce(jsonb_object_agg(s.pfa_id, jsonb_build_object(
         'status', s.status, 'since', @extschema@._pems_iso(s.since),
         'etaSeconds', CASE WHEN s.due IS NOT NULL AND blocked IS NULL
-                           THEN ceil(greatest(0, extract(epoch FROM greatest(s.due, at_earliest) - clock_timestamp()))) END,
+                           THEN ceil(greatest(0, extract(epoch FROM greatest(s.due, at_earliest) - clock_timestamp())))::bigint END,
         'error', nullif(concat_ws(' ', s.error || CASE WHEN s.error LIKE '%.' THEN '' ELSE '.' END, CASE WHEN s.due IS NOT NULL THEN blocked END,
                  CASE WHEN s.later > 0 AND s.due IS NULL THEN
                      format('%s later %s for this one.', CASE WHEN s.later < 100 THEN s.later::text ELSE 'At least 100' END,

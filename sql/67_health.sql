@@ -86,7 +86,8 @@ CREATE FUNCTION @extschema@._pems_worker_problem() RETURNS text
 LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp AS $function$
     SELECT CASE
         WHEN w.database IS NULL THEN format('No worker is configured for database "%s": set shared_preload_libraries = ''pems_sync'' and list the database in pems_sync.databases, then restart the server.', current_database())
-        WHEN w.pid IS NULL THEN 'The worker is not running; see the server''s log (max_worker_processes may be used up).'
+        WHEN w.pid IS NULL AND pg_is_in_recovery() THEN 'This server is a standby: the worker starts when it is promoted.'
+        WHEN w.pid IS NULL THEN format('The worker is not running; see the server''s log. If it never started, max_worker_processes (%s) is used up: raise it and restart the server.', current_setting('max_worker_processes'))
         WHEN w.last_heartbeat < clock_timestamp() - interval '1 minute' - 2 * @extschema@._pems_setting('poll_interval')::integer * interval '1 millisecond'
             THEN format('The worker (process %s) has not gone round its loop since %s.', w.pid, @extschema@._pems_iso(w.last_heartbeat))
         ELSE CASE w.state
@@ -101,6 +102,28 @@ $function$;
 COMMENT ON FUNCTION @extschema@._pems_worker_problem() IS 'Internal: what is wrong with the worker; NULL when it runs';
 
 /*
+ * _pems_lock_problems(): sessions that hold a lock on one of our tables or the application's which lets nobody write, or wait
+ * for one, so that everybody else waits behind them; a sentence each.
+ */
+CREATE FUNCTION @extschema@._pems_lock_problems() RETURNS SETOF text
+LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp AS $function$
+    SELECT format('%s %s %s: edits wait meanwhile.', coalesce('Session ' || l.pid, 'A prepared transaction'),
+                  CASE WHEN bool_or(l.granted) THEN 'has locked' ELSE 'waits for a lock on' END, string_agg(DISTINCT c.relname, ', '))
+    FROM pg_locks l JOIN pg_class c ON c.oid = l.relation
+    WHERE l.database = (SELECT d.oid FROM pg_database d WHERE d.datname = current_database())
+      AND l.mode IN ('ShareLock', 'ShareRowExclusiveLock', 'ExclusiveLock', 'AccessExclusiveLock')
+      AND c.relkind IN ('r', 'p') AND c.relnamespace = '@extschema@'::regnamespace
+      AND (c.relname IN (SELECT h.table_name FROM @extschema@._pems_host_columns() h)
+           OR EXISTS (SELECT FROM pg_depend d JOIN pg_extension e ON e.oid = d.refobjid AND e.extname = 'pems_sync'
+                      WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e'
+                        AND d.refclassid = 'pg_extension'::regclass))
+      AND l.pid IS DISTINCT FROM pg_backend_pid()
+      AND l.pid IS DISTINCT FROM (SELECT w.pid FROM @extschema@._pems_worker_state() w)
+    GROUP BY l.pid ORDER BY l.pid
+$function$;
+COMMENT ON FUNCTION @extschema@._pems_lock_problems() IS 'Internal: who keeps everybody from writing one of the tables';
+
+/*
  * _pems_problems(failed, conflicts, oldest_seconds): all that an operator should know, each a sentence, the worst first; level: down or degraded.
  */
 CREATE FUNCTION @extschema@._pems_problems(failed bigint, conflicts bigint, oldest_seconds double precision)
@@ -111,6 +134,10 @@ DECLARE
 BEGIN
     RETURN QUERY SELECT 'down', w FROM @extschema@._pems_worker_problem() w WHERE w IS NOT NULL;
     RETURN QUERY SELECT 'down', 'The tables of the application: ' || p FROM unnest(@extschema@._pems_host_problems()) p;
+    RETURN QUERY SELECT 'down', 'pems_sync is not attached to the tables of the application; run SELECT pems_attach().'
+                 WHERE NOT attached AND @extschema@._pems_host_problems() = '{}'
+                   AND NOT EXISTS (SELECT FROM @extschema@._pems_worker_state() w WHERE w.state = 'not_attached');
+    RETURN QUERY SELECT 'degraded', l FROM @extschema@._pems_lock_problems() l;
     RETURN QUERY SELECT 'degraded', 'The worker says: ' || w.last_error FROM @extschema@._pems_worker_state() w
                  WHERE w.state = 'running' AND w.last_error IS NOT NULL;
     RETURN QUERY SELECT 'degraded', CASE p.organization_id WHEN '*' THEN 'Sending is paused' ELSE format('Organization %s is paused', p.organization_id) END
@@ -128,7 +155,7 @@ BEGIN
                  FROM @extschema@._pems_endpoint_states() e WHERE e.breaker <> 'closed' ORDER BY e.endpoint;
     RETURN QUERY SELECT 'degraded', format('%s dead letters; see the view pems_dead_letters.', failed) WHERE failed > 0;
     RETURN QUERY SELECT 'degraded', format('%s conflicts wait for a user; see the view pems_open_conflicts.', conflicts) WHERE conflicts > 0;
-    RETURN QUERY SELECT 'degraded', format('The oldest edit has been waiting for %s seconds.', floor(oldest_seconds)) WHERE oldest_seconds > 300;
+    RETURN QUERY SELECT 'degraded', format('The oldest edit has been waiting for %s seconds.', floor(oldest_seconds)::bigint) WHERE oldest_seconds > 300;
     RETURN QUERY SELECT 'degraded', 'The audit log has no partition for this month: its rows go to pems_audit_log_default, which pems_purge() never drops.'
                  WHERE attached AND to_regclass('@extschema@.pems_audit_log_' || to_char(now() AT TIME ZONE 'UTC', 'YYYY_MM')) IS NULL
                    AND (SELECT c.attached_at < now() - interval '10 minutes' FROM @extschema@.pems_control c);
@@ -137,10 +164,47 @@ $function$;
 COMMENT ON FUNCTION @extschema@._pems_problems(bigint, bigint, double precision) IS 'Internal: all that an operator should know, each a sentence';
 
 /*
+ * _pems_worker_json(), _pems_endpoints_json(): the parts of pems_health() that come from shared memory alone.
+ */
+CREATE FUNCTION @extschema@._pems_worker_json() RETURNS jsonb
+LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp AS $function$
+    SELECT jsonb_build_object('running', w.pid IS NOT NULL, 'pid', w.pid, 'state', coalesce(w.state, 'absent'),
+                              'lastHeartbeat', @extschema@._pems_iso(w.last_heartbeat), 'version', w.version)
+    FROM (SELECT) one LEFT JOIN @extschema@._pems_worker_state() w ON true
+$function$;
+COMMENT ON FUNCTION @extschema@._pems_worker_json() IS 'Internal: the worker as pems_health() shows it';
+
+CREATE FUNCTION @extschema@._pems_endpoints_json() RETURNS jsonb
+LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp AS $function$
+    SELECT coalesce(jsonb_agg(jsonb_build_object(
+               'endpoint', e.endpoint, 'breaker', e.breaker, 'rateLimit', e.rate_limit, 'inFlight', e.in_flight,
+               'faults', e.faults, 'waitsUntil', @extschema@._pems_iso(e.waits_until), 'lastError', e.last_error,
+               'lastErrorAt', @extschema@._pems_iso(e.last_error_at)) ORDER BY e.endpoint), '[]')
+    FROM @extschema@._pems_endpoint_states() e
+$function$;
+COMMENT ON FUNCTION @extschema@._pems_endpoints_json() IS 'Internal: the endpoints as pems_health() shows them';
+
+/*
+ * _pems_health_locked(): what pems_health() can say while a session has locked a table that it would read.
+ */
+CREATE FUNCTION @extschema@._pems_health_locked() RETURNS jsonb
+LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp AS $function$
+    SELECT jsonb_build_object(
+        'status', CASE WHEN w.problem IS NULL THEN 'degraded' ELSE 'down' END, 'worker', @extschema@._pems_worker_json(),
+        'attached', NULL, 'paused', NULL, 'queue', NULL, 'credentials', '{}'::jsonb, 'endpoints', @extschema@._pems_endpoints_json(),
+        'problems', to_jsonb(array_remove(ARRAY[w.problem, 'A table that must be read is locked, so nothing can be said of the queue.'], NULL)
+            || ARRAY(SELECT @extschema@._pems_lock_problems())
+            || ARRAY(SELECT 'The worker says: ' || s.last_error FROM @extschema@._pems_worker_state() s WHERE s.state = 'running' AND s.last_error IS NOT NULL)))
+    FROM @extschema@._pems_worker_problem() AS w (problem)
+$function$;
+COMMENT ON FUNCTION @extschema@._pems_health_locked() IS 'Internal: what pems_health() can say while a table is locked';
+
+/*
  * pems_health()
  *
  * One answer for a load balancer or a pager.  Never raises an error because something is wrong: that is what it
- * tells.  Works where the library is not preloaded and where the tables of the application are missing.
+ * tells.  Works where the library is not preloaded and where the tables of the application are missing.  Waits a second
+ * at the most for a table that a session has locked; then attached, paused and queue are null.
  *
  * Returns: {status, worker, attached, paused, queue, credentials, endpoints, problems}.
  *   status       ok; degraded: something waits for a person; down: nothing is sent
@@ -153,18 +217,40 @@ COMMENT ON FUNCTION @extschema@._pems_problems(bigint, bigint, double precision)
  */
 CREATE FUNCTION @extschema@.pems_health() RETURNS jsonb
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $function$
+BEGIN
+    RETURN @extschema@._pems_health_in_time();
+END
+$function$;
+
+/*
+ * _pems_health_in_time(): waits a second for a table that is locked, then says what can be said without it.
+ */
+CREATE FUNCTION @extschema@._pems_health_in_time() RETURNS jsonb
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp SET lock_timeout = '1s' AS $function$
+BEGIN
+    RETURN @extschema@._pems_health_full();
+EXCEPTION WHEN lock_not_available THEN
+    RETURN @extschema@._pems_health_locked();
+END
+$function$;
+COMMENT ON FUNCTION @extschema@._pems_health_in_time() IS 'Internal: pems_health(), without waiting for a locked table';
+
+/*
+ * _pems_health_full(): what pems_health() returns when no table that it reads is locked.
+ */
+CREATE FUNCTION @extschema@._pems_health_full() RETURNS jsonb
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $function$
 DECLARE
     attached CONSTANT boolean := EXISTS (SELECT FROM @extschema@.pems_control) AND @extschema@._pems_host_intact();
     sums     CONSTANT record := @extschema@._pems_sums(NULL, 'infinity', 'infinity');
     age      double precision;
-    worker   record;
     levels   text[];
     problems jsonb;
     states   jsonb := '{}';
 BEGIN
-    SELECT coalesce(extract(epoch FROM clock_timestamp() - @extschema@._pems_oldest_pending(NULL)), 0) INTO age WHERE sums.pending > 0;
-    age := coalesce(age, 0);
-    SELECT w.* INTO worker FROM (SELECT) one LEFT JOIN @extschema@._pems_worker_state() w ON true;
+    SELECT extract(epoch FROM clock_timestamp() - @extschema@._pems_oldest_pending(NULL)) INTO age WHERE sums.pending > 0;
+    -- less than nothing: the clock was set back
+    age := greatest(0, age);
     SELECT array_agg(p.level), coalesce(jsonb_agg(p.problem), '[]') INTO levels, problems
     FROM @extschema@._pems_problems(sums.failed, sums.conflict, age) p;
     IF attached THEN
@@ -174,19 +260,15 @@ BEGIN
 
     RETURN jsonb_build_object(
         'status', CASE WHEN 'down' = ANY (levels) THEN 'down' WHEN levels IS NULL THEN 'ok' ELSE 'degraded' END,
-        'worker', jsonb_build_object('running', worker.pid IS NOT NULL, 'pid', worker.pid, 'state', coalesce(worker.state, 'absent'),
-                                     'lastHeartbeat', @extschema@._pems_iso(worker.last_heartbeat), 'version', worker.version),
+        'worker', @extschema@._pems_worker_json(),
         'attached', attached,
-        'paused', coalesce(worker.state = 'copy', false) OR EXISTS (SELECT FROM @extschema@.pems_pause),
+        'paused', EXISTS (SELECT FROM @extschema@._pems_worker_state() w WHERE w.state = 'copy') OR EXISTS (SELECT FROM @extschema@.pems_pause),
         'queue', jsonb_build_object('pending', sums.pending, 'held', sums.held, 'processing', sums.processing, 'failed', sums.failed,
-                                    'conflicts', sums.conflict, 'oldestQueuedSeconds', floor(age)),
+                                    'conflicts', sums.conflict, 'oldestQueuedSeconds', floor(age)::bigint),
         'credentials', coalesce(states, '{}'),
-        'endpoints', (SELECT coalesce(jsonb_agg(jsonb_build_object(
-                          'endpoint', e.endpoint, 'breaker', e.breaker, 'rateLimit', e.rate_limit, 'inFlight', e.in_flight,
-                          'faults', e.faults, 'waitsUntil', @extschema@._pems_iso(e.waits_until), 'lastError', e.last_error,
-                          'lastErrorAt', @extschema@._pems_iso(e.last_error_at)) ORDER BY e.endpoint), '[]')
-                      FROM @extschema@._pems_endpoint_states() e),
+        'endpoints', @extschema@._pems_endpoints_json(),
         'problems', problems);
 END
 $function$;
+COMMENT ON FUNCTION @extschema@._pems_health_full() IS 'Internal: what pems_health() returns when no table is locked';
 COMMENT ON FUNCTION @extschema@.pems_health() IS 'For a load balancer or pager: {status: ok, degraded or down, worker: {running, pid, state, lastHeartbeat, version}, attached, paused, queue, credentials, endpoints, problems}. Works, and says so, when the worker never started.';

@@ -30,6 +30,7 @@
 #include "field.h"
 #include "json.h"
 #include "merge.h"
+#include "monotonic.h"
 #include "api_url.h"
 #include "pems_client.h"
 #include "protocol.h"
@@ -509,6 +510,15 @@ timestamp_or_null(TimestampTz at, bool *isnull)
 	return TimestampTzGetDatum(at);
 }
 
+/* By how long ago it was: a clock that was set since makes no heartbeat old or young. */
+static TimestampTz
+heartbeat_of(const PemsWorkerSlot *slot)
+{
+	if (slot->heartbeat_us == 0)
+		return 0;
+	return GetCurrentTimestamp() - (monotonic_us() - slot->heartbeat_us);
+}
+
 /*
  * pems_api_worker_state()
  *		At most one row: the slot of this database.
@@ -530,7 +540,7 @@ pems_api_worker_state(PG_FUNCTION_ARGS)
 	values[2] = CStringGetTextDatum(pems_shmem_status_name(slot.status));
 	values[3] = CStringGetTextDatum(PEMS_SYNC_VERSION);
 	values[4] = timestamp_or_null(slot.started_at, &nulls[4]);
-	values[5] = timestamp_or_null(slot.heartbeat, &nulls[5]);
+	values[5] = timestamp_or_null(heartbeat_of(&slot), &nulls[5]);
 	values[6] = Int32GetDatum(slot.in_flight);
 	values[7] = Int64GetDatum(slot.requests);
 	values[8] = Int32GetDatum(slot.open_breakers);

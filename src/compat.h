@@ -22,6 +22,13 @@
 #define pems_reserve_prefix(prefix) EmitWarningsOnPlaceholders(prefix)
 #endif
 
+/* 17: a whole transaction may be timed; a setting that no older server knows */
+#if PG_VERSION_NUM >= 170000
+#define PEMS_TRANSACTION_TIMEOUT {"transaction_timeout", "0"},
+#else
+#define PEMS_TRANSACTION_TIMEOUT
+#endif
+
 /* 15: a pseudo-random generator with a name */
 #if PG_VERSION_NUM >= 150000
 #include "common/pg_prng.h"

@@ -101,8 +101,9 @@ static bool setup_wanted = true;
 static bool catalogue_loaded = false;
 static PemsCatalogue catalogue;
 
-static TimestampTz next_due = DT_NOEND;
-static int64 next_poll_us = 0; /* monotonic */
+static int64 next_due_us =
+	INT64_MAX; /* when the next waiting item's time comes; monotonic, as all below */
+static int64 next_poll_us = 0;
 static int64 next_maintenance_us = 0;
 static int64 next_fold_us = 0;  /* maintenance that early, if anything happens */
 static int64 not_before_us = 0; /* after a failed transaction */
@@ -159,6 +160,13 @@ earliest(int64 a, int64 b)
 
 /* --- problems --- */
 
+/* What the exchange may say; when one succeeds, all of it is over. */
+#define CANNOT_CLAIM      "could not claim items"
+#define CANNOT_RECORD     "outcomes could not be recorded"
+#define CANNOT_RECORD_ONE "an outcome could not be recorded"
+#define CANNOT_SHOW       "could not show modifications as syncing"
+#define TABLES_CHANGED    "the tables of the application were changed"
+
 /* The same problem again and again is logged once. */
 static void
 report_problem(const char *what, const char *problem)
@@ -171,6 +179,26 @@ report_problem(const char *what, const char *problem)
 				(errmsg("pems_sync: %s", what), errdetail("%s", problem ? problem : "unknown"),
 				 errhint("The worker goes on and tries again; see the view pems_worker.")));
 	strlcpy(last_error, text, sizeof(last_error));
+}
+
+static void
+problem_is_over(const char *what)
+{
+	size_t length = strlen(what);
+
+	if (strncmp(last_error, what, length) == 0 && last_error[length] == ':')
+		last_error[0] = '\0';
+}
+
+/* Whoever looks at pems_health() must not be told of a lock or a full disk that is no more. */
+static void
+exchange_problems_are_over(void)
+{
+	static const char *const problems[] = {CANNOT_CLAIM, CANNOT_RECORD, CANNOT_RECORD_ONE,
+										   CANNOT_SHOW, TABLES_CHANGED};
+
+	for (int i = 0; i < (int) lengthof(problems); i++)
+		problem_is_over(problems[i]);
 }
 
 static void
@@ -303,7 +331,7 @@ forget_everything(void)
 	opened = false;
 	adopted = false;
 	setup_wanted = true;
-	next_due = DT_NOEND;
+	next_due_us = INT64_MAX;
 	status = PEMS_WORKER_WAITING;
 	if (pems_check_forget() || busy)
 	{
@@ -318,7 +346,10 @@ static bool
 went_well(PemsQueueStatus result, const char *what)
 {
 	if (result == PEMS_QUEUE_OK)
+	{
+		problem_is_over(what);
 		return true;
+	}
 	if (result == PEMS_QUEUE_GONE)
 		forget_everything();
 	else if (result == PEMS_QUEUE_CHANGED)
@@ -326,7 +357,7 @@ went_well(PemsQueueStatus result, const char *what)
 		/* the status is to say so, and what is to be recorded waits until they are in order again
 		 */
 		setup_wanted = true;
-		report_problem("the tables of the application were changed", pems_queue_problem());
+		report_problem(TABLES_CHANGED, pems_queue_problem());
 		pause_after_failure();
 	}
 	else
@@ -729,7 +760,7 @@ record_carefully(ParcelList *list)
 	PemsExchange exchange = {
 		.results = results_of(list), .result_count = list->count, .careful = true};
 
-	if (went_well(pems_queue_exchange(&exchange), "outcomes could not be recorded"))
+	if (went_well(pems_queue_exchange(&exchange), CANNOT_RECORD))
 		sort_out(list, exchange.recorded);
 }
 
@@ -745,7 +776,7 @@ record_alone(Parcel *parcel)
 		return exchange.recorded[0];
 	if (done == PEMS_QUEUE_GONE || done == PEMS_QUEUE_CHANGED)
 		return false;
-	report_problem("an outcome could not be recorded", pems_queue_problem());
+	report_problem(CANNOT_RECORD_ONE, pems_queue_problem());
 	return done == PEMS_QUEUE_ERROR &&
 		   pems_queue_quarantine(result, pstrdup(pems_queue_problem())) == PEMS_QUEUE_OK;
 }
@@ -777,17 +808,11 @@ retry_stuck(int64 now)
 	record_one_by_one(&list);
 }
 
-static bool
-something_is_due(void)
-{
-	return next_due != DT_NOEND && next_due <= GetCurrentTimestamp();
-}
-
 static void
 recover(PemsQueueStatus done)
 {
 	if (done == PEMS_QUEUE_GONE || done == PEMS_QUEUE_CHANGED || finished.count == 0)
-		went_well(done, "could not claim items");
+		went_well(done, CANNOT_CLAIM);
 	else if (done == PEMS_QUEUE_BUSY)
 		record_carefully(&finished);
 	else
@@ -833,6 +858,18 @@ schedule_sweep(int64 began_us)
 		next_sweep_us = now + Max(SWEEP_US, (now - began_us) * SWEEP_SHARE);
 }
 
+/*
+ * The wall clock is asked once, so that an item waits as long as it was to wait although somebody
+ * sets the clock meanwhile.
+ */
+static int64
+due_us(TimestampTz next_due)
+{
+	if (next_due == DT_NOEND)
+		return INT64_MAX;
+	return monotonic_us() + Max(next_due - GetCurrentTimestamp(), 0);
+}
+
 /* The transaction committed. */
 static void
 settle_exchange(PemsExchange *exchange, MemoryContext memory)
@@ -841,10 +878,12 @@ settle_exchange(PemsExchange *exchange, MemoryContext memory)
 		PEMS_FAILPOINT("record_committed");
 	if (exchange->item_count > 0)
 		PEMS_FAILPOINT("claim_committed");
-	next_due = exchange->next_due;
+	next_due_us = due_us(exchange->next_due);
 	if (exchange->result_count > 0)
 		landed_count = 0;
 	sort_out(&finished, exchange->recorded);
+	if (stuck.count == 0)
+		exchange_problems_are_over();
 	note_claimed(exchange->grants, exchange->grant_count, exchange->items, exchange->item_count);
 	take_in(memory, exchange->items, exchange->item_count);
 }
@@ -979,7 +1018,7 @@ show_slow_requests(int64 now)
 			p->delivery.shown_as_syncing = true;
 		}
 	if (count > 0)
-		went_well(pems_queue_mark_syncing(ids, count), "could not show modifications as syncing");
+		went_well(pems_queue_mark_syncing(ids, count), CANNOT_SHOW);
 }
 
 /* --- the turn --- */
@@ -1028,7 +1067,7 @@ work(uint32 reasons)
 		second_look_us = 0;
 		look = true;
 	}
-	look = look || something_is_due() || setup_wanted;
+	look = look || now >= next_due_us || setup_wanted;
 	if (!read_setup())
 		return;
 	look_wanted |= look;
@@ -1108,14 +1147,6 @@ next_slow_us(void)
 	return INT64_MAX;
 }
 
-static int64
-due_us(int64 now)
-{
-	if (next_due == DT_NOEND)
-		return INT64_MAX;
-	return now + Max(next_due - GetCurrentTimestamp(), 0);
-}
-
 long
 pems_dispatch_timeout_ms(void)
 {
@@ -1125,7 +1156,7 @@ pems_dispatch_timeout_ms(void)
 
 	if (opened && status == PEMS_WORKER_RUNNING)
 	{
-		until = earliest(next_poll_us, due_us(now));
+		until = earliest(next_poll_us, next_due_us);
 		until = earliest(until, next_start_us(now));
 		until = earliest(until, next_slow_us());
 		until = earliest(until, next_maintenance_us);

@@ -29,6 +29,7 @@
 #include "utils/inval.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
+#include "utils/rls.h"
 #include "utils/syscache.h"
 
 #include "compat.h"
@@ -250,6 +251,13 @@ set_search_path(const char *path)
 							 0, false);
 }
 
+static void
+set_row_security(void)
+{
+	(void) set_config_option("row_security", "on", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE,
+							 true, 0, false);
+}
+
 /*
  * A deferred trigger of the application would run when we commit, as pems_sync_worker.  (PostgreSQL
  * forbids that: it refuses the whole statement.)  So the deferrable ones of the table fire at the
@@ -327,6 +335,9 @@ execute_as_owner(HostStatement *statement, FunctionCallInfo fcinfo)
 						   saved_context | SECURITY_LOCAL_USERID_CHANGE |
 							   SECURITY_RESTRICTED_OPERATION);
 	guc_level = NewGUCNestLevel();
+	/* the session's own "off" would refuse what the table's policies allow */
+	if (!row_security)
+		set_row_security();
 	SPI_connect();
 	set_search_path("pg_catalog, pg_temp");
 	(void) plan_of(statement, schema);

@@ -55,7 +55,7 @@ typedef struct PemsWorkerSlot
 	int proc_number;  /* whose latch to set; -1: nobody's */
 	PemsWorkerStatus status;
 	TimestampTz started_at;
-	TimestampTz heartbeat; /* end of its last turn */
+	int64 heartbeat_us; /* end of its last turn; monotonic, 0: none */
 	int in_flight;
 	int64 requests; /* started since started_at */
 	int open_breakers;

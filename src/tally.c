@@ -247,7 +247,7 @@ insert_plan(Oid schema)
 		"INSERT INTO %s.pems_sync_stats (organization_id, hour, pending, held, processing, "
 		"failed, conflict, queued, completed, cancelled, dead_lettered, conflicted, "
 		"sync_seconds, latency_counts, last_completed_at) "
-		"VALUES ($1, date_trunc('hour', clock_timestamp()), $2[1], $2[2], $2[3], $2[4], "
+		"VALUES ($1, date_trunc('hour', clock_timestamp(), 'UTC'), $2[1], $2[2], $2[3], $2[4], "
 		"$2[5], $2[6], $2[7], $2[8], $2[9], $2[10], $3, $4, $5)",
 		quote_identifier(get_namespace_name(schema)));
 	plan = SPI_prepare(text, lengthof(types), types);

@@ -39,6 +39,7 @@
 
 #include "compat.h"
 #include "dispatch.h"
+#include "monotonic.h"
 #include "settings.h"
 #include "shmem.h"
 #include "worker.h"
@@ -65,11 +66,23 @@ static const char *const session_settings[][2] = {
 	{"lock_timeout", LOCK_WAIT},
 	{"idle_in_transaction_session_timeout", "0"},
 	{"idle_session_timeout", "0"},
+	PEMS_TRANSACTION_TIMEOUT /* its comma is in there */
 	{"default_transaction_isolation", "read committed"},
 	{"default_transaction_read_only", "off"},
 	{"default_transaction_deferrable", "off"},
 	{"session_replication_role", "origin"},
 	{"row_security", "on"},
+	/* Texts that go out and come in again: bounds of partitions, bytea, numbers. */
+	{"DateStyle", "ISO, YMD"},
+	{"IntervalStyle", "postgres"},
+	{"TimeZone", "UTC"},
+	{"bytea_output", "hex"},
+	{"extra_float_digits", "1"},
+	{"standard_conforming_strings", "on"},
+	/* What a batch needs must not depend on what a database allows its sessions. */
+	{"work_mem", "16MB"},
+	{"temp_file_limit", "-1"},
+	{"max_parallel_workers_per_gather", "0"},
 	{"jit", "off"},
 	/*
 	 * Every statement of ours goes from a handful of items to their rows by key.  A plan that
@@ -78,6 +91,14 @@ static const char *const session_settings[][2] = {
 	{"enable_seqscan", "off"},
 	{"enable_hashjoin", "off"},
 	{"enable_mergejoin", "off"},
+	{"enable_nestloop", "on"},
+	{"enable_indexscan", "on"},
+	{"enable_indexonlyscan", "on"},
+	{"enable_bitmapscan", "on"},
+	{"enable_tidscan", "on"},
+	{"enable_sort", "on"},
+	{"enable_hashagg", "on"},
+	{"enable_material", "on"},
 	{"plan_cache_mode", "force_generic_plan"},
 	{"client_min_messages", "error"},
 };
@@ -161,7 +182,7 @@ take_slot(int number)
 	slot->proc_number = pems_my_proc_number();
 	slot->status = PEMS_WORKER_STARTING;
 	slot->started_at = GetCurrentTimestamp();
-	slot->heartbeat = slot->started_at;
+	slot->heartbeat_us = monotonic_us();
 	slot->requests = 0;
 	slot->last_error[0] = '\0';
 	LWLockRelease(pems_shared->lock);
@@ -185,7 +206,7 @@ report_state(void)
 	pems_dispatch_state(&state);
 	LWLockAcquire(pems_shared->lock, LW_EXCLUSIVE);
 	slot->status = state.status;
-	slot->heartbeat = GetCurrentTimestamp();
+	slot->heartbeat_us = monotonic_us();
 	slot->in_flight = state.in_flight;
 	slot->requests = state.requests;
 	slot->open_breakers = state.open_breakers;

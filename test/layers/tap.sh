@@ -11,6 +11,7 @@ layer_tap()
     mapfile -t names < <(cd "$SOURCE/test/t" && find . -maxdepth 1 -name "${TAP_FILES:-*}.t" -printf 'tap/%f\n' | sort)
     [ "${#names[@]}" -gt 0 ] || return 0
     as_user mkdir "$RUN/ports"
+    small_disk_open
     run_tests tap_file "${names[@]}"
 }
 

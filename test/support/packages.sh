@@ -7,8 +7,9 @@
 # To build the extension and its programs, and to run the demo
 BUILD_PACKAGES=(make gcc libc6-dev libcurl4-openssl-dev libsodium-dev libpq-dev
     libmicrohttpd-dev libgnutls28-dev perl curl)
-# To run the tests: PostgreSQL::Test needs IPC::Run; openssl makes certificates; clang's libFuzzer feeds the parsers
-TEST_PACKAGES=(libipc-run-perl openssl clang libclang-rt-dev)
+# To run the tests: PostgreSQL::Test needs IPC::Run; openssl makes certificates; faketime sets a server's clock;
+# clang's libFuzzer feeds the parsers
+TEST_PACKAGES=(libipc-run-perl openssl faketime clang libclang-rt-dev)
 # What lint uses.  A machine that cannot have them tests without.
 LINT_PACKAGES=(clang-format clang-tidy cppcheck shellcheck)
 

@@ -6,14 +6,17 @@
 #   SCRATCH            made with mktemp -d
 #   SCRATCH/source     copy of the checkout, belongs to the caller; others may read it
 #   SCRATCH/run (RUN)  belongs to the ordinary user; clusters, logs, home, temporary files
+#   SCRATCH/small      where root can be had: a small file system for tests that fill it (small_disk_open)
 #
-# Whatever happens (error, Ctrl-C, kill), processes that live in SCRATCH are ended and SCRATCH
-# is removed.
+# Whatever happens (error, Ctrl-C, kill), processes that live in SCRATCH are ended, what is mounted there is
+# unmounted, and SCRATCH is removed.
 # shellcheck shell=bash
 
 SCRATCH=
 SOURCE=
 RUN=
+# What is mounted in SCRATCH
+SMALL_DISK=
 # The words before a command that make it run as the ordinary user; none when we are one.
 ORDINARY=()
 
@@ -53,6 +56,27 @@ scratch_open()
     if [ "${#ORDINARY[@]}" -gt 0 ]; then
         chown -R "$("${ORDINARY[@]}" id -u):$("${ORDINARY[@]}" id -g)" "$RUN"
     fi
+}
+
+# small_disk_open: a file system of 96 MB that belongs to the ordinary user; its name in PEMS_SMALL_DISK.  Where it
+# cannot be mounted, the tests that need it are skipped.
+small_disk_open()
+{
+    local disk=$SCRATCH/small
+
+    unset PEMS_SMALL_DISK
+    [ "$(id -u)" -eq 0 ] || sudo -n true 2>/dev/null || return 0
+    mkdir "$disk"
+    as_root mount -t tmpfs -o "size=96m,mode=0700,uid=$("${ORDINARY[@]}" id -u),gid=$("${ORDINARY[@]}" id -g)" tmpfs "$disk" \
+        2>/dev/null || return 0
+    SMALL_DISK=$disk
+    export PEMS_SMALL_DISK=$disk
+}
+
+small_disk_close()
+{
+    [ -n "$SMALL_DISK" ] || return 0
+    as_root umount "$SMALL_DISK" || as_root umount -l "$SMALL_DISK"
 }
 
 # become_user COMMAND...: in place of this process, as the ordinary user, in RUN.
@@ -140,6 +164,7 @@ scratch_close()
     set +e
     cd /
     end_scratch_processes
+    small_disk_close
     rm -rf "$SCRATCH"
     exit "$status"
 }
