@@ -44,7 +44,7 @@ SELECT is_empty('SELECT t.oid::regtype FROM member m JOIN pg_type t ON m.classid
     WHERE t.typelem = 0 AND (c.oid IS NULL OR c.relkind = ''c'') AND has_type_privilege(''pgtap_pems_nobody'', t.oid, ''USAGE'')', 'no type for PUBLIC');
 
 -- Internal functions are nobody's but the worker's, with those that views and the program pems-credential need.
-SELECT set_eq('SELECT proname::text FROM routine WHERE proname ~ ''^_'' AND has_function_privilege(''pems_sync_admin'', oid, ''EXECUTE'')', ARRAY['_pems_worker_state', '_pems_endpoints', '_pems_credential_target', '_pems_sealed_credentials', '_pems_reseal_credential'], 'internal functions');
+SELECT set_eq('SELECT proname::text FROM routine WHERE proname ~ ''^_'' AND has_function_privilege(''pems_sync_admin'', oid, ''EXECUTE'')', ARRAY['_pems_worker_state', '_pems_endpoints', '_pems_credential_target', '_pems_sealed_credentials', '_pems_needed_keys', '_pems_reseal_credential'], 'internal functions');
 SELECT set_eq('SELECT proname::text FROM routine WHERE proname ~ ''^_'' AND has_function_privilege(''pems_sync_user'', oid, ''EXECUTE'')', ARRAY['_pems_worker_state', '_pems_endpoints'], 'and what users may call of them');
 SELECT is_empty('SELECT name FROM relation WHERE relkind IN (''r'', ''p'') AND relname <> ''pems_field'' AND has_any_column_privilege(''pems_sync_admin'', oid, ''SELECT, INSERT, UPDATE, REFERENCES'')', 'administrators work through functions; their table is the catalogue');
 SELECT is_empty('SELECT name FROM relation WHERE relkind IN (''r'', ''p'') AND has_any_column_privilege(''pems_sync_user'', oid, ''SELECT, INSERT, UPDATE, REFERENCES'')', 'users have no table at all');
