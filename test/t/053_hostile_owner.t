@@ -429,6 +429,22 @@ no_exchange();
 as('manager', 'SELECT pems_retry()');
 ends_as($left, 'completed', 'without the trigger, it is synced');
 
+# ---------- constraints that the planner evaluates for who asks it to ----------
+
+# A look at the tables does not help against what changes after it (CREATE STATISTICS waits for no lock of ours), nor against a
+# setting of the session: so no function of others runs as pems_sync_worker at all.
+as('app', q{ALTER TABLE pfa_modification ADD CONSTRAINT hostile_constant CHECK (hostile.immutable('constant in a check') IS NOT NULL)});
+my $constant = draft('PFA-32', 32);
+attacks();
+like(error_as('app', 'SET constraint_exclusion = on; ' . commit_statement($constant)), qr/^42501: function hostile\.immutable\(text\) may not run with the rights of pems_sync_worker/,
+    'constraint_exclusion = on: pems_commit() does not run a function of the owner');
+as('manager', 'SET constraint_exclusion = on; SELECT pems_attach()');
+gains_nothing('constraint_exclusion = on: pems_commit() and pems_attach()');
+as('app', commit_statement($constant));
+ends_as($constant, 'completed', 'without that setting, the constraint is checked when the owner writes');
+gains_nothing('a constraint of constants', 'constant in a check' => 'app worker');
+as('app', 'ALTER TABLE pfa_modification DROP CONSTRAINT hostile_constant');
+
 # ---------- objects planted where our SQL could find them ----------
 
 my ($planted, $planted_too, $deleted) = (draft('PFA-9', 9), draft('PFA-10', 10), draft('PFA-10', 11));
