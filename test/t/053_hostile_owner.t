@@ -290,7 +290,17 @@ $insert =~ s/mallory/eve/;
 as('app', "BEGIN; $insert INSERT INTO hostile.author VALUES ('eve'); " . commit_statement($own) . ' COMMIT;');
 ends_as($own, 'completed', 'draft and pems_commit() in one transaction, with a deferred foreign key: synced');
 gains_nothing('deferred, in a transaction of the user', 'pfa_modification deferred' => 'app worker', 'pfa_mirror deferred' => 'worker');
-as('app', 'DROP TRIGGER deferred ON pfa_modification; DROP TRIGGER deferred ON pfa_mirror; ALTER TABLE pfa_modification DROP CONSTRAINT author');
+my ($early, $too_early) = draft_statement('PFA-33', 33);
+$too_early =~ s/mallory/nobody/;
+like(error_as('app', "BEGIN; $too_early " . commit_statement($early) . q{INSERT INTO hostile.author VALUES ('nobody'); COMMIT;}), qr/^23503: /,
+    'what the draft refers to must be there when pems_commit() is called');
+ok(!defined $t->item($early), 'and nothing is queued otherwise');
+as('app', 'DROP TRIGGER deferred ON pfa_modification; DROP TRIGGER deferred ON pfa_mirror; '
+      . 'ALTER TABLE pfa_modification ALTER CONSTRAINT author DEFERRABLE INITIALLY IMMEDIATE');
+my ($by_choice, $later) = draft_statement('PFA-34', 34);
+as('app', "BEGIN; SET CONSTRAINTS ALL DEFERRED; $later " . commit_statement($by_choice) . ' COMMIT;');
+ends_as($by_choice, 'completed', 'with a foreign key that the user has deferred: synced');
+as('app', 'ALTER TABLE pfa_modification DROP CONSTRAINT author');
 
 # ---------- what would run when the tables are read: refused ----------
 
