@@ -14,8 +14,8 @@
  * columns and types that pems_attach() demands?  Their owner could put a view in the place of one,
  * or give a column a type of his own with a cast of his own: functions of his that would run with
  * the rights of pems_sync_worker; the same is true of a child table, and of the functions in
- * expressions of indexes and statistics, which the planner calls.  So everything of ours asks before
- * it names them.  Locks them (ACCESS SHARE) until the transaction ends.
+ * expressions of indexes and statistics, which the planner calls.  So everything of ours asks
+ * before it names them.  Locks them (ACCESS SHARE) until the transaction ends.
  *
  * Cheap when nothing was changed since the last call: the answer is kept until the server says that
  * one of them was.
