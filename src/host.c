@@ -261,10 +261,12 @@ set_row_security(void)
 /*
  * A deferred trigger of the application would run when we commit, as pems_sync_worker.  (PostgreSQL
  * forbids that: it refuses the whole statement.)  So the deferrable ones of the table fire at the
- * statement's end, while we are the owner, and are deferred again afterwards.
+ * statement's end, while we are the owner, with what the caller's transaction has deferred so far.
+ * Those that are deferred by nature are deferred again afterwards; whether the caller had deferred
+ * others with SET CONSTRAINTS, nobody tells us.
  */
 static char *
-deferred_constraints(const char *table, Oid schema)
+deferrable_constraints(const char *table, Oid schema, bool by_nature)
 {
 	Relation relation = relation_open(get_relname_relid(table, schema), AccessShareLock);
 	const TriggerDesc *triggers = relation->trigdesc;
@@ -275,7 +277,8 @@ deferred_constraints(const char *table, Oid schema)
 	{
 		const Trigger *trigger = &triggers->triggers[i];
 
-		if (trigger->tginitdeferred && OidIsValid(trigger->tgconstraint))
+		if ((by_nature ? trigger->tginitdeferred : trigger->tgdeferrable) &&
+			OidIsValid(trigger->tgconstraint))
 			appendStringInfo(&names, "%s%s.%s", names.len > 0 ? ", " : "",
 							 quote_identifier(get_namespace_name(schema)),
 							 quote_identifier(get_constraint_name(trigger->tgconstraint)));
@@ -327,6 +330,7 @@ execute_as_owner(HostStatement *statement, FunctionCallInfo fcinfo)
 	Oid saved_user;
 	int saved_context;
 	int guc_level;
+	char *deferrable;
 	char *deferred;
 	uint64 rows;
 
@@ -343,8 +347,9 @@ execute_as_owner(HostStatement *statement, FunctionCallInfo fcinfo)
 	(void) plan_of(statement, schema);
 	set_search_path(
 		psprintf("pg_catalog, %s, pg_temp", quote_identifier(get_namespace_name(schema))));
-	deferred = deferred_constraints(statement->table, schema);
-	set_constraints(deferred, "IMMEDIATE");
+	deferrable = deferrable_constraints(statement->table, schema, false);
+	deferred = deferrable_constraints(statement->table, schema, true);
+	set_constraints(deferrable, "IMMEDIATE");
 	rows = execute(statement, schema, fcinfo);
 	set_constraints(deferred, "DEFERRED");
 	SPI_finish();

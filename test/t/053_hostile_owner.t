@@ -290,7 +290,17 @@ $insert =~ s/mallory/eve/;
 as('app', "BEGIN; $insert INSERT INTO hostile.author VALUES ('eve'); " . commit_statement($own) . ' COMMIT;');
 ends_as($own, 'completed', 'draft and pems_commit() in one transaction, with a deferred foreign key: synced');
 gains_nothing('deferred, in a transaction of the user', 'pfa_modification deferred' => 'app worker', 'pfa_mirror deferred' => 'worker');
-as('app', 'DROP TRIGGER deferred ON pfa_modification; DROP TRIGGER deferred ON pfa_mirror; ALTER TABLE pfa_modification DROP CONSTRAINT author');
+my ($early, $too_early) = draft_statement('PFA-33', 33);
+$too_early =~ s/mallory/nobody/;
+like(error_as('app', "BEGIN; $too_early " . commit_statement($early) . q{INSERT INTO hostile.author VALUES ('nobody'); COMMIT;}), qr/^23503: /,
+    'what the draft refers to must be there when pems_commit() is called');
+ok(!defined $t->item($early), 'and nothing is queued otherwise');
+as('app', 'DROP TRIGGER deferred ON pfa_modification; DROP TRIGGER deferred ON pfa_mirror; '
+      . 'ALTER TABLE pfa_modification ALTER CONSTRAINT author DEFERRABLE INITIALLY IMMEDIATE');
+my ($by_choice, $later) = draft_statement('PFA-34', 34);
+as('app', "BEGIN; SET CONSTRAINTS ALL DEFERRED; $later " . commit_statement($by_choice) . ' COMMIT;');
+ends_as($by_choice, 'completed', 'with a foreign key that the user has deferred: synced');
+as('app', 'ALTER TABLE pfa_modification DROP CONSTRAINT author');
 
 # ---------- what would run when the tables are read: refused ----------
 
@@ -428,6 +438,22 @@ gains_nothing('a table exchanged while the worker records');
 no_exchange();
 as('manager', 'SELECT pems_retry()');
 ends_as($left, 'completed', 'without the trigger, it is synced');
+
+# ---------- constraints that the planner evaluates for who asks it to ----------
+
+# A look at the tables does not help against what changes after it (CREATE STATISTICS waits for no lock of ours), nor against a
+# setting of the session: so no function of others runs as pems_sync_worker at all.
+as('app', q{ALTER TABLE pfa_modification ADD CONSTRAINT hostile_constant CHECK (hostile.immutable('constant in a check') IS NOT NULL)});
+my $constant = draft('PFA-32', 32);
+attacks();
+like(error_as('app', 'SET constraint_exclusion = on; ' . commit_statement($constant)), qr/^42501: function hostile\.immutable\(text\) may not run with the rights of pems_sync_worker/,
+    'constraint_exclusion = on: pems_commit() does not run a function of the owner');
+as('manager', 'SET constraint_exclusion = on; SELECT pems_attach()');
+gains_nothing('constraint_exclusion = on: pems_commit() and pems_attach()');
+as('app', commit_statement($constant));
+ends_as($constant, 'completed', 'without that setting, the constraint is checked when the owner writes');
+gains_nothing('a constraint of constants', 'constant in a check' => 'app worker');
+as('app', 'ALTER TABLE pfa_modification DROP CONSTRAINT hostile_constant');
 
 # ---------- objects planted where our SQL could find them ----------
 
