@@ -42,7 +42,11 @@ PG_FUNCTION_INFO_V1(pems_host_add_modification);
 
 #define HOST_MAX_ARGUMENTS 7
 
-/* A statement on one of the application's tables; each %s in text is the schema, quoted. */
+/*
+ * A statement on one of the application's tables; each %s in text is the schema, quoted.  They are
+ * analyzed with that schema in the path, so every name that is not in FROM or behind SET says that
+ * it is PostgreSQL's own.  (unnest with several arrays always is.)
+ */
 typedef struct HostStatement
 {
 	const char *table;
@@ -58,10 +62,11 @@ static HostStatement mark_statement = {
 	.text = "UPDATE %s.pfa_modification m "
 			"SET sync_status = r.status, sync_error = r.error, "
 			"pems_version = coalesce(r.version, m.pems_version), "
-			"synced_at = CASE WHEN r.status = 'synced' THEN pg_catalog.clock_timestamp() "
+			"synced_at = CASE WHEN r.status OPERATOR(pg_catalog.=) 'synced' THEN "
+			"pg_catalog.clock_timestamp() "
 			"ELSE m.synced_at END "
 			"FROM unnest($1, $2, $3, $4) AS r (id, status, version, error) "
-			"WHERE m.id = r.id",
+			"WHERE m.id OPERATOR(pg_catalog.=) r.id",
 	.argument_count = 4,
 	.types = {TEXTARRAYOID, TEXTARRAYOID, INT4ARRAYOID, TEXTARRAYOID},
 };
@@ -75,7 +80,8 @@ static HostStatement mirror_statement = {
 		"THEN coalesce(m.deleted_at, pg_catalog.clock_timestamp()) END "
 		"FROM unnest($1, $2, $3, $4, $5) "
 		"AS r (organization_id, pfa_id, version, data, deleted) "
-		"WHERE m.organization_id = r.organization_id AND m.pfa_id = r.pfa_id",
+		"WHERE m.organization_id OPERATOR(pg_catalog.=) r.organization_id "
+		"AND m.pfa_id OPERATOR(pg_catalog.=) r.pfa_id",
 	.argument_count = 5,
 	.types = {TEXTARRAYOID, TEXTARRAYOID, INT4ARRAYOID, JSONBARRAYOID, BOOLARRAYOID},
 };
@@ -92,7 +98,8 @@ static HostStatement missing_mirror_statement = {
 			"FROM unnest($1, $2, $3, $4, $5) "
 			"AS r (organization_id, pfa_id, version, data, deleted) "
 			"WHERE NOT EXISTS (SELECT FROM %s.pfa_mirror m "
-			"WHERE m.organization_id = r.organization_id AND m.pfa_id = r.pfa_id)",
+			"WHERE m.organization_id OPERATOR(pg_catalog.=) r.organization_id "
+			"AND m.pfa_id OPERATOR(pg_catalog.=) r.pfa_id)",
 	.argument_count = 5,
 	.types = {TEXTARRAYOID, TEXTARRAYOID, INT4ARRAYOID, JSONBARRAYOID, BOOLARRAYOID},
 };
@@ -245,8 +252,10 @@ execute(HostStatement *statement, Oid schema, FunctionCallInfo fcinfo)
 }
 
 static void
-set_search_path(const char *path)
+set_search_path(Oid schema)
 {
+	char *path = psprintf("pg_catalog, %s, pg_temp", quote_identifier(get_namespace_name(schema)));
+
 	(void) set_config_option("search_path", path, PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true,
 							 0, false);
 }
@@ -318,9 +327,7 @@ demand_intact_tables(Oid schema)
 
 /*
  * Switch to the table's owner, execute, switch back.  On an ERROR the transaction's end switches
- * back.  The statement is planned with pg_catalog alone in the path, so that no operator that
- * somebody planted in the schema fits it better; the application's triggers find the schema in
- * theirs.
+ * back.  The application's triggers find the schema in their path.
  */
 static uint64
 execute_as_owner(HostStatement *statement, FunctionCallInfo fcinfo)
@@ -342,11 +349,8 @@ execute_as_owner(HostStatement *statement, FunctionCallInfo fcinfo)
 	/* the session's own "off" would refuse what the table's policies allow */
 	if (!row_security)
 		set_row_security();
+	set_search_path(schema);
 	SPI_connect();
-	set_search_path("pg_catalog, pg_temp");
-	(void) plan_of(statement, schema);
-	set_search_path(
-		psprintf("pg_catalog, %s, pg_temp", quote_identifier(get_namespace_name(schema))));
 	deferrable = deferrable_constraints(statement->table, schema, false);
 	deferred = deferrable_constraints(statement->table, schema, true);
 	set_constraints(deferrable, "IMMEDIATE");
