@@ -451,8 +451,8 @@ compose_keyring(const PemsKeyring *keyring, const bool *chosen, const Key *last)
 
 	if (!text)
 		return NULL;
-	memcpy(next, KEYRING_HEADER, strlen(KEYRING_HEADER));
-	next += strlen(KEYRING_HEADER);
+	memcpy(next, KEYRING_HEADER, sizeof(KEYRING_HEADER));
+	next += sizeof(KEYRING_HEADER) - 1;
 	for (size_t i = 0; keyring && i < keyring->count; i++)
 		if (!chosen || chosen[i])
 			next = write_key(next, &keyring->keys[i]);
