@@ -147,7 +147,8 @@ SKIP:
     subtest 'the disk of the write-ahead log is full' => sub {
         my $t = PemsSync::Test->new('wal', init => { extra => [ '--waldir', "$disk/wal", '--wal-segsize', '1' ] },
             settings => { rate_limit => 0, retry_delay => '100ms', poll_interval => '1s', max_in_flight => 8 },
-            conf => "min_wal_size = 2MB\nmax_wal_size = 4MB\nautovacuum = off");
+            # no segment is used again, so each needs room
+            conf => "wal_keep_size = 1GB\nmin_wal_size = 2MB\nmax_wal_size = 4MB\nautovacuum = off");
         $t->add_organization('RIO');
         my $fake    = $t->fake;
         my @pfa_ids = $t->load_many('RIO', 'PFA-', 60);

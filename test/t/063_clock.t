@@ -16,11 +16,11 @@ my ($library) = grep { -e } map { "$_/faketime/libfaketime.so.1" } glob('/usr/li
 plan skip_all => 'no libfaketime (package faketime)' if !defined $library;
 
 # What has its time comes soon by any clock; a day later would be 86400.
-use constant SOON => 15;
+use constant SOON => 20;
 use constant { DAY => 86400, RATE => 20 };
 
 my $t = PemsSync::Test->new('clock', start => 0,
-    settings => { rate_limit => RATE, retry_delay => '2s', max_retries => 10, poll_interval => '1h', max_in_flight => 8 });
+    settings => { rate_limit => RATE, retry_delay => '4s', max_retries => 10, poll_interval => '1h', max_in_flight => 8 });
 my $clock = $t->directory . '/clock';
 
 # Set the clock of the server: seconds ahead of the real one.
@@ -94,6 +94,7 @@ sub jump
 
     my $mark = $fake->mark;
     set_clock($to);
+    is($t->item($retried)->{waits_for}, 'time', "$name: it still waits");
     cmp_ok(abs(ahead() - $to), '<', SOON, "$name: the clock jumps");
     is_well($name) if $to < $from;
     my @after = edit_some(4);
