@@ -451,7 +451,7 @@ compose_keyring(const PemsKeyring *keyring, const bool *chosen, const Key *last)
 
 	if (!text)
 		return NULL;
-	memcpy(next, KEYRING_HEADER, strlen(KEYRING_HEADER));
+	memcpy(next, KEYRING_HEADER, sizeof(KEYRING_HEADER));
 	next += strlen(KEYRING_HEADER);
 	for (size_t i = 0; keyring && i < keyring->count; i++)
 		if (!chosen || chosen[i])
