@@ -195,6 +195,7 @@ cpu_of_cluster()
 # (The worker does not let its own user look at its memory and descriptors.)
 own_memory()
 {
+    # shellcheck disable=SC2016 # the inner program's
     as_root awk '/^Anonymous:/ { printf "%.1f\n", $2 / 1024 }' "/proc/$1/smaps_rollup"
 }
 

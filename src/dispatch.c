@@ -1052,7 +1052,8 @@ work(uint32 reasons)
 	int64 now = monotonic_us();
 	bool look = reasons != 0;
 
-	if (reasons & PEMS_WAKE_CONFIG)
+	/* tables that come to be, as at the end of a restore, announce nothing */
+	if ((reasons & PEMS_WAKE_CONFIG) || status == PEMS_WORKER_NOT_ATTACHED)
 		setup_wanted = true;
 	if (now < not_before_us || !open_extension())
 		return;

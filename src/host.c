@@ -194,8 +194,12 @@ pems_host_is_intact(Oid schema)
 Datum
 pems_host_intact(PG_FUNCTION_ARGS)
 {
+	bool exclusively = PG_GETARG_BOOL(0);
+
+	if (exclusively)
+		PreventCommandDuringRecovery("pems_attach()");
 	PG_RETURN_BOOL(look_at_tables(get_func_namespace(fcinfo->flinfo->fn_oid),
-								  PG_GETARG_BOOL(0) ? AccessExclusiveLock : AccessShareLock));
+								  exclusively ? AccessExclusiveLock : AccessShareLock));
 }
 
 /* --- as their owner --- */

@@ -74,8 +74,14 @@ sub is_alive
     return kill(0, $pid) && (!-e "/proc/$pid/stat" || slurp_file("/proc/$pid/stat") !~ /^.*\) Z /s);
 }
 
-# Wait until the standby has replayed what it had confirmed up to then: all that was committed synchronously.
-sub confirmed { return $t->sql('SELECT max(flush_lsn) FROM pg_stat_replication') }
+# All that was committed synchronously is before the position that the first returns; the second waits for its replay.
+# How far the standby has flushed what the primary wrote: to the end of a record, because it cannot replay a part of one.
+sub confirmed
+{
+    my $end = $t->sql("SELECT pg_logical_emit_message(false, 'test', 'the end')");
+    $t->wait_for("SELECT max(flush_lsn) >= '$end'::pg_lsn FROM pg_stat_replication", what => 'the standby');
+    return $end;
+}
 
 sub wait_for_replay
 {

@@ -241,7 +241,7 @@ subtest 'pems_control is emptied' => sub {
     is($health->{status}, 'down', 'pems_health() says down');
     like(join(' ', @{ $health->{problems} }), qr/not attached to the tables of the application; run SELECT pems_attach\(\)/, 'and what to do');
     $t->sql('SELECT pems_attach()');
-    is(health()->{status}, 'ok', 'which helps');
+    ok($t->wait_until(sub { health()->{status} eq 'ok' }, what => 'health'), 'which helps');
 };
 
 # ---- the schema ----
