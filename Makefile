@@ -26,8 +26,11 @@ EXTRA_CLEAN = build output_iso tmp_check
 # FAILPOINTS=1: a test build, which can be made to die at named places (src/failpoint.c); never for production
 PG_CPPFLAGS = -DPEMS_SYNC_VERSION='"$(EXTVERSION)"' -D_GNU_SOURCE $(if $(FAILPOINTS),-DPEMS_FAILPOINTS)
 PG_CFLAGS   = -Wall -Wextra -Wno-unused-parameter -Wno-sign-compare -Wno-missing-field-initializers \
-              -Wno-declaration-after-statement $(if $(WERROR),-Werror)
-SHLIB_LINK  = -lcurl -lsodium
+              -Wno-declaration-after-statement $(if $(WERROR),-Werror) $(SANITIZER_FLAGS)
+SHLIB_LINK  = -lcurl -lsodium $(SANITIZER_FLAGS)
+SANITIZERS  = address,undefined -fno-sanitize-recover=all
+# SANITIZE=1: for the tests, see test/support/checked_server.sh
+SANITIZER_FLAGS = $(if $(SANITIZE),-fsanitize=$(SANITIZERS) -fno-omit-frame-pointer)
 
 # installcheck: works on any running server that preloads the library.  Files come from test/,
 # their expected output from expected/ (test/expected is a link to it).
@@ -148,7 +151,6 @@ build/mock_pems: $(wildcard test/mock_pems/*.c test/mock_pems/*.h) src/json.c sr
 
 SANITIZED      = -std=gnu11 -O1 -g -Wall -Wextra $(if $(WERROR),-Werror) -fno-omit-frame-pointer \
                  -DPEMS_SYNC_VERSION='"$(EXTVERSION)"' -Isrc -Itest/unit
-SANITIZERS     = address,undefined -fno-sanitize-recover=all
 
 # Every program is linked with all of them
 TESTED_ROOMS   = $(PURE_ROOMS) api_url pems_client credentials

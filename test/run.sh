@@ -8,14 +8,15 @@
 #   ONLY=unit,tap      only these layers
 #   TAP_FILES='003*'   of the layer tap only these (a pattern, without .t)
 #   TEST_JOBS=1        one test program at a time (2)
-#   VALGRIND=1         the servers run under valgrind (test/support/valgrind.sh); ten times slower
+#   SANITIZE=1         the servers' library is built for the sanitizers, VALGRIND=1: the servers run under valgrind
+#                      (test/support/checked_server.sh)
 #   PG_CONFIG=path     the PostgreSQL to test with (pg_config)
 . "$(dirname "$0")/support/base.sh"
 . "$PROJECT/test/support/packages.sh"
 . "$PROJECT/test/support/scratch.sh"
 . "$PROJECT/test/support/build.sh"
 . "$PROJECT/test/support/failpoint_server.sh"
-. "$PROJECT/test/support/valgrind.sh"
+. "$PROJECT/test/support/checked_server.sh"
 . "$PROJECT/test/support/cluster.sh"
 . "$PROJECT/test/support/results.sh"
 for file in "$PROJECT"/test/layers/*.sh; do
@@ -59,22 +60,23 @@ main()
     local layers layer
 
     ONLY=${ONLY:-}
+    SANITIZE=${SANITIZE:-}
     VALGRIND=${VALGRIND:-}
     forget_surroundings
     layers=$(chosen_layers)
     ensure_packages test
     scratch_open
-    [ -z "$VALGRIND" ] || use_valgrind_server
+    use_checked_server
     find_postgresql
     say "Building and installing ($("$PG_CONFIG" --version), $(date -u +%FT%TZ)) ..."
     copy_source
-    build_source WERROR=1 all programs
+    build_source WERROR=1 SANITIZE="$SANITIZE" all programs
     install_source
     [[ " ${layers//$'\n'/ } " != *" tap "* ]] || build_failpoint_server
     for layer in $layers; do
         run_layer "$layer"
     done
-    [ -z "$VALGRIND" ] || count_findings
+    count_findings
     summarize
 }
 

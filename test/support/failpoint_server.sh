@@ -27,7 +27,7 @@ build_failpoint_server()
     say "Building a server with failpoints ..."
     mkdir "$SCRATCH/failpoints"
     copy_source "$SCRATCH/failpoints"
-    quietly supervised make -C "$SCRATCH/failpoints" -j"$JOBS" --no-print-directory FAILPOINTS=1 WERROR=1 pems_sync.so
+    quietly supervised make -C "$SCRATCH/failpoints" -j"$JOBS" --no-print-directory FAILPOINTS=1 WERROR=1 SANITIZE="$SANITIZE" pems_sync.so
     copy_server "$root"
     cp "$SCRATCH/failpoints/pems_sync.so" "$root$("$PG_CONFIG" --pkglibdir)/pems_sync.so"
     PEMS_FAILPOINT_PG=$root$(dirname "$("$PG_CONFIG" --bindir)")
