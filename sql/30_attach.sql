@@ -185,6 +185,22 @@ $function$;
 COMMENT ON FUNCTION @extschema@._pems_host_foreign_keys() IS 'Internal: foreign keys from the extension''s tables to the host tables';
 
 /*
+ * _pems_host_missing(): triggers and foreign keys that an attach would make: somebody has taken them off, or the table
+ * is another one than it was, or a restore has left them out.
+ */
+CREATE FUNCTION @extschema@._pems_host_missing() RETURNS SETOF text
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $function$
+    SELECT format('trigger %s of %s', t.trigger_name, t.table_name) FROM @extschema@._pems_host_triggers() t
+    WHERE NOT EXISTS (SELECT FROM pg_trigger g WHERE g.tgname = t.trigger_name
+                      AND g.tgrelid = to_regclass(format('@extschema@.%I', t.table_name)))
+    UNION ALL
+    SELECT format('foreign key %s of %s', f.constraint_name, f.table_name) FROM @extschema@._pems_host_foreign_keys() f
+    WHERE NOT EXISTS (SELECT FROM pg_constraint c WHERE c.conname = f.constraint_name
+                      AND c.conrelid = to_regclass(format('@extschema@.%I', f.table_name)))
+$function$;
+COMMENT ON FUNCTION @extschema@._pems_host_missing() IS 'Internal: triggers and foreign keys that an attach would make';
+
+/*
  * _pems_host_extend(): adds what is not there yet: columns, index, triggers, foreign keys,
  * grants for the worker.
  */

@@ -682,8 +682,8 @@ COMMENT ON FUNCTION @extschema@.pems_set_credential(text, text, bytea, text, tex
  * pems_pause(organization_id, reason, paused_by), pems_resume(organization_id, resumed_by)
  *
  * Stop and start sending, for one organization or (NULL) all.  Requests in flight finish.  Resume also
- * lifts a pause that came from a refused credential; resume of all runs pems_attach() first, which is
- * how a restored copy is put to work.
+ * lifts a pause that came from a refused credential; resume of all runs pems_attach() first where that has something to
+ * do, which is how a restored copy is put to work.  (Not always, because it locks the application's tables.)
  *
  * Returns: {success, paused}
  * Errors: P0002 unknown organization; 55000 from pems_attach().
@@ -716,7 +716,8 @@ DECLARE
     target CONSTANT text := CASE WHEN organization_id IS NULL THEN '*' ELSE @extschema@._pems_organization(organization_id) END;
     actor  CONSTANT text := coalesce(resumed_by, @extschema@._pems_caller());
 BEGIN
-    IF target = '*' THEN
+    IF target = '*' AND (@extschema@._pems_standing() <> 'ok' OR NOT @extschema@._pems_host_intact()
+                         OR EXISTS (SELECT FROM @extschema@._pems_host_missing())) THEN
         PERFORM @extschema@.pems_attach();
     END IF;
     DELETE FROM @extschema@.pems_pause p WHERE target IN (p.organization_id, '*');
@@ -727,4 +728,4 @@ BEGIN
         EXISTS (SELECT FROM @extschema@.pems_pause p WHERE p.organization_id IN (target, '*')));
 END
 $function$;
-COMMENT ON FUNCTION @extschema@.pems_resume(text, text) IS 'Starts sending again, for one organization or (NULL) all; for all, pems_attach() runs first. Errors: P0002, 55000.';
+COMMENT ON FUNCTION @extschema@.pems_resume(text, text) IS 'Starts sending again, for one organization or (NULL) all; for all, pems_attach() runs first where something of it is missing. Errors: P0002, 55000.';

@@ -75,6 +75,18 @@ SELECT count(*) FROM pg_constraint WHERE contype = 'f' AND conrelid IN ('pfa_wri
 SELECT to_regclass('idx_modification_syncstatus');
 SELECT version FROM pems_mirror_version WHERE pfa_id = 'PFA-2' ORDER BY version;
 
+-- pems_health() says what is missing, and pems_resume() of all puts it back; where nothing is missing it locks no table of the application.
+ALTER TABLE pfa_write_queue DROP CONSTRAINT pfa_write_queue_organization_id_fkey;
+DROP TRIGGER pems_versions_updated ON pfa_mirror;
+SELECT p FROM jsonb_array_elements_text(pems_health() -> 'problems') p WHERE p LIKE 'What pems_attach()%';
+SELECT pems_resume();
+SELECT p FROM jsonb_array_elements_text(pems_health() -> 'problems') p WHERE p LIKE 'What pems_attach()%';
+SELECT count(*) FROM pg_trigger WHERE tgname ~ '^pems_' AND tgrelid::regclass::text IN ('organization', 'pfa_mirror', 'pfa_modification');
+BEGIN;
+SELECT pems_resume();
+SELECT relation::regclass, mode FROM pg_locks WHERE pid = pg_backend_pid() AND relation IN ('organization'::regclass, 'pfa_mirror'::regclass, 'pfa_modification'::regclass)
+    AND mode NOT IN ('AccessShareLock', 'RowShareLock', 'RowExclusiveLock');
+ROLLBACK;
 
 -- Detach: triggers and foreign keys go, rows and columns stay, and nothing is queued any more.
 INSERT INTO pfa_modification (id, organization_id, pfa_id, base_version, delta, created_by, created_at) VALUES ('m1', 'org-rio', 'PFA-1', 3, '{"dor": "PROJECT"}', 'alice', now());
