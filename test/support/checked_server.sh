@@ -29,7 +29,8 @@ use_checked_server()
     export PG_TEST_TIMEOUT_DEFAULT=900
 }
 
-# PostgreSQL finds its files by the name that it is called by; a copy of this directory is to find its own.
+# PostgreSQL finds its files by the name that it is called by, and "pg_ctl restart" starts what has that name; a copy of this
+# directory is to find its own.  (valgrind gives its program no other name: there, what was restarted runs without it.)
 start_script()
 {
     cat <<SCRIPT
@@ -38,22 +39,23 @@ here=\$(cd "\$(dirname "\$0")" && pwd)
 case "\$1" in
     --boot | --single | --check | -V | --version | -C | --describe-config) exec -a "\$here/postgres" "\$here/postgres.real" "\$@" ;;
 esac
-exec ${CHECKED[*]} "\$here/postgres.real" "\$@"
+${CHECKED[*]} "\$here/postgres.real" "\$@"
 SCRIPT
 }
 
 # The sanitizer must be the first library of the process.  Its start meets the constructors of other libraries, which is why
-# a second one keeps gettext out of its way (sanitizer_start.c).  Leaks are not looked for: PostgreSQL frees by contexts, and
-# at its end not at all.  Signals that tests send are no findings.
+# a second one keeps gettext out of its way (sanitizer_start.c); what a test preloads comes after them.  Leaks are not looked
+# for: PostgreSQL frees by contexts, and at its end not at all.  Signals that tests send are no findings.
 use_sanitizer()
 {
     local library=$SCRATCH/sanitizer_start.so
 
     quietly cc -shared -fPIC -O1 -o "$library" "$PROJECT/test/support/sanitizer_start.c"
     chmod a+r "$library"
-    CHECKED=(env "LD_PRELOAD='$(cc -print-file-name=libasan.so) $library'"
+    CHECKED=("LD_PRELOAD=\"$(cc -print-file-name=libasan.so):$library\${LD_PRELOAD:+:\$LD_PRELOAD}\""
         "ASAN_OPTIONS=detect_leaks=0:abort_on_error=1:handle_segv=0:handle_abort=0:quarantine_size_mb=8:log_path=$RUN/findings/asan"
-        "UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1:log_path=$RUN/findings/ubsan")
+        "UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1:log_path=$RUN/findings/ubsan"
+        exec -a "\"\$here/postgres\"")
     export PEMS_PATIENCE=3
 }
 
@@ -62,7 +64,7 @@ use_valgrind()
     command -v valgrind >/dev/null || die "VALGRIND=1 needs the package valgrind"
     cp "$PROJECT/test/support/valgrind.supp" "$SCRATCH/valgrind.supp"
     chmod a+r "$SCRATCH/valgrind.supp"
-    CHECKED=(valgrind --quiet --leak-check=no --error-limit=no --num-callers=40 --trace-children=no
+    CHECKED=(exec valgrind --quiet --leak-check=no --error-limit=no --num-callers=40 --trace-children=no
         "--suppressions=$SCRATCH/valgrind.supp" "--log-file=$RUN/findings/%p")
     export PEMS_PATIENCE=8
 }
