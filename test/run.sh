@@ -41,7 +41,7 @@ chosen_layers()
     done
 }
 
-# A layer that has files but whose tests did not run is a failure.
+# A layer in which nothing ran is a failure.
 run_layer()
 {
     local layer=$1 before=$((PASSED + FAILED + SKIPPED)) begin
@@ -50,7 +50,8 @@ run_layer()
     say "$layer"
     "layer_$layer"
     if [ $((PASSED + FAILED + SKIPPED)) -eq "$before" ]; then
-        say "  --      no tests"
+        say "  FAILED  no tests"
+        FAILED=$((FAILED + 1))
     fi
     say "  ($(seconds_since "$begin") s)"
 }
