@@ -318,8 +318,9 @@ subtest 'an asynchronous standby that does not know the last requests' => sub {
     ok($t->wait_for('SELECT NOT EXISTS (SELECT FROM pg_stat_replication)', what => 'the end of replication'), 'the standby does not follow any more');
 
     # Edits that the standby does not know: one behind an edit that it does, one of a record of its own, and one that
-    # never leaves the old primary.  It sends the first two and some of the others, and then PEMS falls silent.
-    my ($hang) = $fake->fault({ organizationCode => 'LAG', call => 'update', after => 30, hang => JSON::PP::true });
+    # never leaves the old primary.  It sends the first two and some of the others (the first is behind the fifteenth record, and
+    # a busy machine notices late that it may go), and then PEMS falls silent.
+    my ($hang) = $fake->fault({ organizationCode => 'LAG', call => 'update', after => 36, hang => JSON::PP::true });
     my $behind  = $pfa_ids[ EDITED_TWICE + EDITED_IN_PEMS ];
     my @unknown = $t->edits('LAG', [ $behind, { monthlyRate => 4002 } ], [ 'UNKNOWN-1', { monthlyRate => 4003 } ]);
     $t->commit('LAG', \@unknown, priority => 'high');
