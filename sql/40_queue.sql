@@ -167,6 +167,29 @@ $function$;
 COMMENT ON FUNCTION @extschema@._pems_prepare() IS 'Internal: settles records and makes items ready whose time has come; returns when to look again';
 
 /*
+ * _pems_first_ready(organization_ids, after_at, after_seq): the first ready item of each organization and priority
+ * behind these places, locked or not.
+ *
+ * after_at, after_seq: as for _pems_claim().
+ * Returns: turn: which of the organizations, from 1; priority; its place in line.  No row where there is none.
+ */
+CREATE FUNCTION @extschema@._pems_first_ready(
+    organization_ids text[], after_at timestamptz[], after_seq bigint[],
+    OUT turn bigint, OUT priority integer, OUT scheduled_at timestamptz, OUT commit_seq bigint)
+RETURNS SETOF record
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $function$
+    SELECT g.turn, l.priority, f.scheduled_at, f.commit_seq
+    FROM unnest(organization_ids) WITH ORDINALITY AS g (id, turn)
+    CROSS JOIN (VALUES (-2, 10), (-1, 0), (0, -10)) AS l (line, priority)
+    CROSS JOIN LATERAL (
+        SELECT q.scheduled_at, q.commit_seq FROM @extschema@.pfa_write_queue q
+        WHERE q.organization_id = g.id AND q.in_line AND q.waits_for IS NULL AND q.priority = l.priority
+          AND (q.scheduled_at, q.commit_seq) > (after_at[3 * g.turn + l.line], after_seq[3 * g.turn + l.line]) AND q.status = 'pending'
+        ORDER BY q.scheduled_at, q.commit_seq LIMIT 1) f
+$function$;
+COMMENT ON FUNCTION @extschema@._pems_first_ready(text[], timestamptz[], bigint[]) IS 'Internal: the first ready item of each organization and priority behind these places, locked or not';
+
+/*
  * _pems_claim(organization_ids, slots, after_at, after_seq)
  *
  * Claims the best ready items of each organization, at most slots[i] of organization i, at

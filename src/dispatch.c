@@ -49,9 +49,10 @@
  * discard it. */
 #define STOCK_US 2000000
 /*
- * Now and then a claim looks from the start of the line again, for what a session had locked and
- * let go without a change.  Where that takes long (a transaction keeps finished items from being
- * vacuumed), it is done more rarely: at most one part in so many of the time.
+ * Now and then a claim sweeps up what it passed over: what a session had locked, and let go without
+ * a change.  Where that takes long (something has been locked for long, and a transaction keeps
+ * what was finished since from being vacuumed), it is done more rarely: at most one part in so many
+ * of the time.
  */
 #define SWEEP_US    1000000
 #define SWEEP_SHARE 200
@@ -487,7 +488,7 @@ read_setup(void)
 	if (!note_credentials())
 		return false;
 	setup_wanted = false;
-	pems_roster_expect_work();
+	pems_roster_start_over();
 	return true;
 }
 
@@ -582,9 +583,12 @@ can_claim_for(const PemsOrganization *organization, const PemsEndpoint *endpoint
 static PemsGrant
 grant_to(const char *organization_id, int slots)
 {
-	PemsGrant grant = {.organization_id = organization_id, .slots = slots};
+	const PemsOrganization *organization = pems_roster_find(organization_id);
+	PemsGrant grant = {
+		.organization_id = organization_id, .slots = slots, .sweep = organization->sweep};
 
-	memcpy(grant.after, pems_roster_find(organization_id)->after, sizeof(grant.after));
+	memcpy(grant.after, organization->after, sizeof(grant.after));
+	memcpy(grant.low_water, organization->low_water, sizeof(grant.low_water));
 	return grant;
 }
 
@@ -644,7 +648,13 @@ static void
 note_claimed(const PemsGrant *grants, int grant_count, const PemsItem *items, int item_count)
 {
 	for (int i = 0; i < grant_count; i++)
-		pems_roster_find(grants[i].organization_id)->used = 0;
+	{
+		PemsOrganization *organization = pems_roster_find(grants[i].organization_id);
+
+		organization->used = 0;
+		if (grants[i].sweep)
+			pems_roster_swept(organization, &grants[i]);
+	}
 	for (int i = 0; i < item_count; i++)
 	{
 		PemsOrganization *organization = pems_roster_find(items[i].organization_id);
@@ -844,7 +854,7 @@ sweep_if_due(int64 now)
 {
 	if (now < next_sweep_us)
 		return;
-	pems_roster_expect_work();
+	pems_roster_sweep();
 	next_sweep_us = 0;
 }
 
@@ -1060,7 +1070,7 @@ work(uint32 reasons)
 	if (take_poll(now))
 	{
 		look = true;
-		next_sweep_us = 0;
+		pems_roster_expect_work();
 	}
 	if (second_look_us != 0 && now >= second_look_us)
 	{

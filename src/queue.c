@@ -66,6 +66,7 @@ typedef enum Statement
 	STATEMENT_ADOPT,
 	STATEMENT_RECORD,
 	STATEMENT_PREPARE,
+	STATEMENT_FIRST_READY,
 	STATEMENT_CLAIM,
 	STATEMENT_QUARANTINE,
 	STATEMENT_MARK_SYNCING,
@@ -81,6 +82,7 @@ static const char *const statement_texts[STATEMENT_COUNT] = {
 	[STATEMENT_ADOPT] = "SELECT %s._pems_adopt()",
 	[STATEMENT_RECORD] = "SELECT %s._pems_record($1, $2, $3)",
 	[STATEMENT_PREPARE] = "SELECT %s._pems_prepare()",
+	[STATEMENT_FIRST_READY] = "SELECT * FROM %s._pems_first_ready($1, $2, $3)",
 	[STATEMENT_CLAIM] = "SELECT * FROM %s._pems_claim($1, $2, $3, $4)",
 	[STATEMENT_QUARANTINE] = "SELECT %s._pems_quarantine($1, $2)",
 	[STATEMENT_MARK_SYNCING] = "SELECT %s._pems_mark_syncing($1)",
@@ -796,24 +798,81 @@ read_item(MemoryContext context, const Row *row, PemsItem *item)
 	item->place.commit_seq = integer_of(row, 26, 0);
 }
 
-/* Per grant its places, in the order of the lines. */
+/* Two arrays of what the places consist of. */
 static void
-places_of(const PemsExchange *exchange, ArrayType **after_at, ArrayType **after_seq)
+place_arrays(const PemsPlace *places, int count, Datum *at, Datum *seq)
 {
-	int count = exchange->grant_count * PEMS_PRIORITIES;
 	Datum *times = palloc(sizeof(Datum) * Max(count, 1));
 	int64 *numbers = palloc(sizeof(int64) * Max(count, 1));
 
 	for (int i = 0; i < count; i++)
 	{
-		const PemsPlace *place = &exchange->grants[i / PEMS_PRIORITIES].after[i % PEMS_PRIORITIES];
-
-		times[i] = TimestampTzGetDatum(place->scheduled_at);
-		numbers[i] = place->commit_seq;
+		times[i] = TimestampTzGetDatum(places[i].scheduled_at);
+		numbers[i] = places[i].commit_seq;
 	}
-	*after_at = construct_array(times, count, TIMESTAMPTZOID, sizeof(TimestampTz), FLOAT8PASSBYVAL,
-								TYPALIGN_DOUBLE);
-	*after_seq = pems_bigint_array(numbers, count);
+	*at = PointerGetDatum(construct_array(times, count, TIMESTAMPTZOID, sizeof(TimestampTz),
+										  FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
+	*seq = PointerGetDatum(pems_bigint_array(numbers, count));
+}
+
+/*
+ * Where nothing is ready: whatever is from now on will be announced.  (This moment and not the end
+ * of time, so that a poll finds also what somebody made ready with the triggers off.)
+ */
+static void
+move_to_now(PemsGrant *grant)
+{
+	TimestampTz now = GetCurrentTransactionStartTimestamp();
+
+	for (int line = 0; line < PEMS_PRIORITIES; line++)
+	{
+		if (grant->after[line].scheduled_at < now)
+			grant->after[line] = (PemsPlace){now, PG_INT64_MIN};
+		grant->low_water[line] = grant->after[line];
+	}
+}
+
+/* The first that is ready, in each line of these grants; they move to just before it. */
+static void
+look_for_first(PemsGrant **sweeping, int count)
+{
+	Oid types[] = {TEXTARRAYOID, TIMESTAMPTZARRAYOID, INT8ARRAYOID};
+	const char **ids = palloc(sizeof(char *) * count);
+	PemsPlace *places = palloc(sizeof(PemsPlace) * count * PEMS_PRIORITIES);
+	Datum values[3];
+
+	for (int i = 0; i < count; i++)
+	{
+		ids[i] = sweeping[i]->organization_id;
+		memcpy(&places[i * PEMS_PRIORITIES], sweeping[i]->low_water,
+			   sizeof(sweeping[i]->low_water));
+		move_to_now(sweeping[i]);
+	}
+	values[0] = PointerGetDatum(text_array(ids, count));
+	place_arrays(places, count * PEMS_PRIORITIES, &values[1], &values[2]);
+	run(STATEMENT_FIRST_READY, 3, types, values, NULL);
+	for (uint64 i = 0; i < SPI_processed; i++)
+	{
+		Row row = row_at(i);
+		PemsGrant *grant = sweeping[integer_of(&row, 1, 0) - 1];
+		int line = line_of((int) integer_of(&row, 2, 0));
+
+		grant->after[line] = (PemsPlace){integer_of(&row, 3, 0), integer_of(&row, 4, 0) - 1};
+		grant->low_water[line] = grant->after[line];
+	}
+}
+
+static void
+sweep(PemsExchange *exchange)
+{
+	PemsGrant **sweeping = palloc(sizeof(PemsGrant *) * exchange->grant_count);
+	int count = 0;
+
+	for (int i = 0; i < exchange->grant_count; i++)
+		if (exchange->grants[i].sweep)
+			sweeping[count++] = &exchange->grants[i];
+	if (count > 0)
+		look_for_first(sweeping, count);
 }
 
 static void
@@ -822,21 +881,20 @@ claim(MemoryContext context, PemsExchange *exchange)
 	Oid types[] = {TEXTARRAYOID, INT4ARRAYOID, TIMESTAMPTZARRAYOID, INT8ARRAYOID};
 	const char **ids = palloc(sizeof(char *) * exchange->grant_count);
 	Datum *slots = palloc(sizeof(Datum) * exchange->grant_count);
-	ArrayType *after_at;
-	ArrayType *after_seq;
+	PemsPlace *after = palloc(sizeof(PemsPlace) * exchange->grant_count * PEMS_PRIORITIES);
 	Datum values[4];
 
 	for (int i = 0; i < exchange->grant_count; i++)
 	{
 		ids[i] = exchange->grants[i].organization_id;
 		slots[i] = Int32GetDatum(exchange->grants[i].slots);
+		memcpy(&after[i * PEMS_PRIORITIES], exchange->grants[i].after,
+			   sizeof(PemsPlace) * PEMS_PRIORITIES);
 	}
 	values[0] = PointerGetDatum(text_array(ids, exchange->grant_count));
 	values[1] = PointerGetDatum(
 		construct_array(slots, exchange->grant_count, INT4OID, sizeof(int32), true, TYPALIGN_INT));
-	places_of(exchange, &after_at, &after_seq);
-	values[2] = PointerGetDatum(after_at);
-	values[3] = PointerGetDatum(after_seq);
+	place_arrays(after, exchange->grant_count * PEMS_PRIORITIES, &values[2], &values[3]);
 	run(STATEMENT_CLAIM, 4, types, values, NULL);
 
 	exchange->items = MemoryContextAlloc(context, sizeof(PemsItem) * Max(SPI_processed, 1));
@@ -874,7 +932,10 @@ do_exchange(void *argument)
 	}
 	prepare(exchange);
 	if (exchange->grant_count > 0)
+	{
+		sweep(exchange);
 		claim(work->context, exchange);
+	}
 	if (exchange->item_count > 0)
 		PEMS_FAILPOINT("claim_uncommitted");
 }

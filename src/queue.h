@@ -117,12 +117,17 @@ typedef struct PemsResult
 	const char *response; /* JSON */
 } PemsResult;
 
-/* How many items of an organization may be claimed, and from where on. */
+/*
+ * How many items of an organization may be claimed, and from where on.  With sweep the claim begins
+ * at the first ready item behind the low-water marks, and moves both there.
+ */
 typedef struct PemsGrant
 {
 	const char *organization_id;
 	int slots;
-	PemsPlace after[PEMS_PRIORITIES]; /* what stands there or before is not looked at */
+	bool sweep;
+	PemsPlace after[PEMS_PRIORITIES];     /* what stands there or before is not looked at */
+	PemsPlace low_water[PEMS_PRIORITIES]; /* nothing that stands there or before is ready */
 } PemsGrant;
 
 /* What the last transaction that failed said. */
@@ -153,7 +158,7 @@ typedef struct PemsExchange
 	bool careful;        /* leave out results whose rows others have locked, instead of waiting */
 	const int64 *landed; /* claim tokens of which everything was recorded before */
 	int landed_count;
-	const PemsGrant *grants;
+	PemsGrant *grants;
 	int grant_count;
 
 	bool *recorded;  /* per result: done with */

@@ -10,6 +10,7 @@
  */
 #include "postgres.h"
 
+#include "access/twophase.h"
 #include "utils/memutils.h"
 
 #include "credentials.h"
@@ -144,9 +145,9 @@ open_credential(PemsOrganization *organization, const PemsQueueOrganization *row
 static void
 start_over(PemsOrganization *organization)
 {
-	organization->maybe_ready = true;
+	organization->maybe_ready = organization->sweep = true;
 	for (int line = 0; line < PEMS_PRIORITIES; line++)
-		organization->after[line] = (PemsPlace){DT_NOBEGIN, 0};
+		organization->low_water[line] = organization->after[line] = (PemsPlace){DT_NOBEGIN, 0};
 }
 
 static void
@@ -221,10 +222,51 @@ pems_roster_configure(int64 now)
 }
 
 void
-pems_roster_expect_work(void)
+pems_roster_start_over(void)
 {
 	for (PemsOrganization *o = organizations; o != NULL; o = o->next)
 		start_over(o);
+}
+
+void
+pems_roster_expect_work(void)
+{
+	for (PemsOrganization *o = organizations; o != NULL; o = o->next)
+		o->maybe_ready = true;
+}
+
+static bool
+is_behind(const PemsPlace *place, const PemsPlace *other)
+{
+	return place->scheduled_at > other->scheduled_at ||
+		   (place->scheduled_at == other->scheduled_at && place->commit_seq > other->commit_seq);
+}
+
+void
+pems_roster_sweep(void)
+{
+	/* COMMIT PREPARED announces nothing, so there is no knowing what it made ready, and where */
+	if (max_prepared_xacts > 0)
+		pems_roster_start_over();
+	for (PemsOrganization *o = organizations; o != NULL; o = o->next)
+		for (int line = 0; line < PEMS_PRIORITIES; line++)
+			if (is_behind(&o->after[line], &o->low_water[line]))
+				o->sweep = o->maybe_ready = true;
+}
+
+void
+pems_roster_swept(PemsOrganization *organization, const PemsGrant *grant)
+{
+	memcpy(organization->after, grant->after, sizeof(organization->after));
+	memcpy(organization->low_water, grant->low_water, sizeof(organization->low_water));
+	organization->sweep = false;
+}
+
+static void
+lower(PemsPlace *place, TimestampTz since)
+{
+	if (place->scheduled_at >= since)
+		*place = (PemsPlace){since, PG_INT64_MIN};
 }
 
 /* Go back, in each line, to those that are ready since that time. */
@@ -233,8 +275,10 @@ go_back(PemsOrganization *organization, TimestampTz since)
 {
 	organization->maybe_ready = true;
 	for (int line = 0; line < PEMS_PRIORITIES; line++)
-		if (organization->after[line].scheduled_at >= since)
-			organization->after[line] = (PemsPlace){since, PG_INT64_MIN};
+	{
+		lower(&organization->after[line], since);
+		lower(&organization->low_water[line], since);
+	}
 }
 
 void
@@ -264,11 +308,9 @@ void
 pems_roster_move_on(PemsOrganization *organization, const PemsItem *item)
 {
 	PemsPlace *after = &organization->after[item->line];
-	const PemsPlace *place = &item->place;
 
-	if (place->scheduled_at > after->scheduled_at ||
-		(place->scheduled_at == after->scheduled_at && place->commit_seq > after->commit_seq))
-		*after = *place;
+	if (is_behind(&item->place, after))
+		*after = item->place;
 }
 
 void

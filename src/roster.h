@@ -42,10 +42,16 @@ typedef struct PemsOrganization
 	bool refused;                     /* PEMS refuses the token; until the setup is read again */
 	bool maybe_ready;                 /* a claim may find something */
 	PemsPlace after[PEMS_PRIORITIES]; /* ... behind these places; DT_NOBEGIN: anywhere */
-	TimestampTz look_again_from;      /* for pems_roster_look_again(); DT_NOEND: no need */
-	int used;                         /* scratch for a claim */
-	const char *credential;           /* ok, no_key or cannot_open */
-	char trouble[256];                /* why there is no token */
+	/*
+	 * Nothing up to here is ready, apart from what is announced: at or before after.  What stands
+	 * between the two may have been passed over, because a session had it locked.
+	 */
+	PemsPlace low_water[PEMS_PRIORITIES];
+	bool sweep;                  /* the next claim looks from there */
+	TimestampTz look_again_from; /* for pems_roster_look_again(); DT_NOEND: no need */
+	int used;                    /* scratch for a claim */
+	const char *credential;      /* ok, no_key or cannot_open */
+	char trouble[256];           /* why there is no token */
 	struct PemsOrganization *next;
 	struct PemsOrganization *next_in_place; /* of those that share a place for news */
 } PemsOrganization;
@@ -63,7 +69,13 @@ extern bool pems_roster_update(const PemsQueueSetup *setup, int64 now, const cha
 /* New settings: rate limit. */
 extern void pems_roster_configure(int64 now);
 /* Something may be ready anywhere in every organization. */
+extern void pems_roster_start_over(void);
+/* Something may be ready behind the last claim of every organization. */
 extern void pems_roster_expect_work(void);
+/* Something may have been passed over: the next claims look from the low-water marks on. */
+extern void pems_roster_sweep(void);
+/* A claim with this grant has swept. */
+extern void pems_roster_swept(PemsOrganization *organization, const PemsGrant *grant);
 /* What became ready, by pems_shmem_place(): since when, or DT_NOEND. */
 extern void pems_roster_hear(const TimestampTz *news);
 /*

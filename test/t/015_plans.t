@@ -78,6 +78,26 @@ $t->commit('RIO', [ $t->edits('RIO', [ $_, { monthlyRate => 4 } ]) ]) for @recor
 my $more = $entries->() - $before;
 note "$more entries";
 cmp_ok($more, '<', 5 * EDITS, 'a commit does not read those that are done with');
+
+# Back at work, it sweeps about once a second for what it may have passed over.  Only the first time it looks from the start of the
+# line, because the setup was read; after that, from where nothing older was ready the last time.
+my $line_entries = sub { return $t->sql("SELECT idx_tup_read FROM pg_stat_user_indexes WHERE indexrelname = 'pfa_write_queue_ready'") };
+my $sweep = sub {
+    sleep 2;
+    my $edit = $t->commit_edit('RIO', $records[ $_[0] ], { monthlyRate => 6 });
+    return $t->wait_status($edit, 'synced');
+};
+$t->set(enabled => 'on');
+ok($sweep->(20), 'and more edits, seconds apart');
+ok($sweep->(21), 'one by one');
+$before = $line_entries->();
+ok($sweep->($_), 'another') for 22 .. 25;
+sleep 2;
+ok($sweep->(26), 'and one so that the worker has reported');
+$more = $line_entries->() - $before;
+note "$more entries";
+cmp_ok($more, '>', 0, 'the line was looked at');
+cmp_ok($more, '<', EDITS / 2, 'without reading those that are done with');
 $holder->query_safe('COMMIT');
 $holder->quit;
 
