@@ -486,6 +486,7 @@ BEGIN
     SELECT e.body FROM message e) m;
 END
 $function$;
+COMMENT ON FUNCTION @extschema@._pems_notify(@extschema@._pems_outcome[]) IS 'Internal: notifications of one batch';
 
 /*
  * _pems_iso(at): a time as the JSON of the API writes it, ISO 8601 in UTC with Z.
@@ -497,7 +498,6 @@ BEGIN
 END
 $function$;
 COMMENT ON FUNCTION @extschema@._pems_iso(timestamptz) IS 'Internal: ISO 8601 in UTC with Z';
-COMMENT ON FUNCTION @extschema@._pems_notify(@extschema@._pems_outcome[]) IS 'Internal: notifications of one batch';
 
 /*
  * _pems_record_mirrors(outcomes): the mirror as PEMS has it now, with its version history.
@@ -765,9 +765,9 @@ $function$;
 COMMENT ON FUNCTION @extschema@._pems_quarantine(@extschema@._pems_outcome, text) IS 'Internal: makes a dead letter of an item whose outcome the database refuses to record';
 
 /*
- * _pems_maintain(): what the worker does now and then: folds the statistics and makes the audit
- * partitions of this month and the next.  Runs with the rights of the audit log's owner, because the
- * worker may only insert there.  A month that already has rows in the default partition stays there.
+ * _pems_make_audit_partitions(): makes the audit partitions of this month and the next.  Runs with the rights of the
+ * audit log's owner, because the worker may only insert there.  A month that already has rows in the default partition
+ * stays there.
  */
 CREATE FUNCTION @extschema@._pems_make_audit_partitions() RETURNS void
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $function$
@@ -803,6 +803,9 @@ END
 $function$;
 COMMENT ON FUNCTION @extschema@._pems_make_audit_partitions() IS 'Internal: makes the audit partitions of this month and the next';
 
+/*
+ * _pems_maintain(): what the worker does now and then: folds the statistics and makes audit partitions.
+ */
 CREATE FUNCTION @extschema@._pems_maintain() RETURNS void
 LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp AS $function$
     SELECT @extschema@._pems_fold_stats();

@@ -133,12 +133,10 @@ COMMENT ON FUNCTION @extschema@._pems_estimate(text) IS 'Internal: when what wai
  * Returns {code, errors}; the codes are those of pems_commit().  Written to be inlined into its query: no SET clause.
  */
 CREATE FUNCTION @extschema@._pems_check_draft(
-    found boolean, sync_status text, created_by text, committed_by text, pfa_id text, operation text,
+    sync_status text, created_by text, committed_by text, pfa_id text, operation text,
     base_version integer, mirrored boolean) RETURNS jsonb
 LANGUAGE sql STABLE AS $function$
     SELECT CASE
-        WHEN NOT found THEN
-            '{"code": "NOT_FOUND", "errors": ["Modification not found"]}'::pg_catalog.jsonb
         WHEN sync_status IS DISTINCT FROM 'draft' THEN pg_catalog.jsonb_build_object('code', 'NOT_DRAFT', 'errors',
             pg_catalog.jsonb_build_array('Modification is ' || coalesce(sync_status, 'without a status') || ', not a draft'))
         WHEN committed_by IS NOT NULL AND committed_by IS DISTINCT FROM created_by THEN
@@ -152,7 +150,23 @@ LANGUAGE sql STABLE AS $function$
         WHEN operation IS NULL OR operation NOT IN ('UPDATE', 'DELETE') THEN
             '{"code": "VALIDATION_FAILED", "errors": ["operation must be UPDATE or DELETE"]}' END
 $function$;
-COMMENT ON FUNCTION @extschema@._pems_check_draft(boolean, text, text, text, text, text, integer, boolean) IS 'Internal: why a modification may not be committed, apart from its delta; NULL when it may';
+COMMENT ON FUNCTION @extschema@._pems_check_draft(text, text, text, text, text, integer, boolean) IS 'Internal: why a modification may not be committed, apart from its delta; NULL when it may';
+
+/*
+ * _pems_add_missing(rejections, modification_ids, queued_ids): these rejections of a commit, and one for each of the
+ * modifications that is neither queued nor rejected: there is none such.
+ */
+CREATE FUNCTION @extschema@._pems_add_missing(rejections jsonb, modification_ids text[], queued_ids text[]) RETURNS jsonb
+LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $function$
+    SELECT coalesce(jsonb_agg(a.rejection ORDER BY a.rejection ->> 'modificationId'), '[]')
+    FROM (SELECT r.rejection FROM jsonb_array_elements(rejections) r (rejection)
+          UNION ALL
+          SELECT jsonb_build_object('modificationId', m.id, 'code', 'NOT_FOUND', 'errors', jsonb_build_array('Modification not found'))
+          FROM (SELECT w.id FROM unnest(modification_ids) w (id) WHERE w.id IS NOT NULL
+                EXCEPT SELECT q.id FROM unnest(queued_ids) q (id)
+                EXCEPT SELECT r.rejection ->> 'modificationId' FROM jsonb_array_elements(rejections) r (rejection)) m) a
+$function$;
+COMMENT ON FUNCTION @extschema@._pems_add_missing(jsonb, text[], text[]) IS 'Internal: the rejections of a commit, and one for each modification that does not exist';
 
 /*
  * _pems_queue_drafts(organization, modification_ids, author, owner, actor, rank, kind): what pems_commit() does,
@@ -182,34 +196,30 @@ BEGIN
                             WHERE m.organization_id = organization AND m.sync_status = 'draft'
                               AND (author IS NULL OR m.created_by = author));
     END IF;
-    WITH wanted AS (
-        SELECT DISTINCT u.id FROM unnest(wanted_ids) u (id) WHERE u.id IS NOT NULL
-    ), locked AS MATERIALIZED (
-        -- locked in one order, so that two commits of the same drafts queue up instead of deadlocking
-        SELECT m.id, m.pfa_id, m.operation, m.delta, m.base_version, m.created_by, m.created_at, m.sync_status
-        FROM @extschema@.pfa_modification m
-        WHERE m.id = ANY (wanted_ids) AND m.organization_id = organization
-        ORDER BY m.id FOR NO KEY UPDATE
-    ), draft AS (
-        -- asked for all drafts: one that another session has just committed is simply none any more
-        SELECT true AS found, l.id, l.pfa_id, l.operation, l.delta, l.base_version, l.created_by, l.created_at,
-               -- an application that sets sync_status back does not take an item out of the queue
-               -- (by the modification's index: no other has this condition, and with LIMIT it cannot be a hash of all that waits)
-               CASE WHEN (SELECT true FROM @extschema@.pfa_write_queue q WHERE q.modification_id = l.id
-                          AND q.status IN ('pending', 'processing', 'conflict', 'failed') LIMIT 1)
-                    THEN 'queued' ELSE l.sync_status END AS sync_status
-        FROM locked l WHERE modification_ids IS NOT NULL OR l.sync_status = 'draft'
-        UNION ALL
-        SELECT false, u.id, NULL, NULL, NULL, NULL, NULL, NULL, NULL
-        FROM wanted u WHERE modification_ids IS NOT NULL AND u.id NOT IN (SELECT l.id FROM locked l)
-    ), checked AS MATERIALIZED (
+    WITH checked AS MATERIALIZED (
         -- the delta is checked here and not inside _pems_check_draft(): so the field catalogue is read once
         SELECT d.id, d.pfa_id, d.operation, d.delta, d.base_version, d.created_at,
-               coalesce(@extschema@._pems_check_draft(d.found, d.sync_status, d.created_by, owner, d.pfa_id, d.operation,
+               coalesce(@extschema@._pems_check_draft(d.sync_status, d.created_by, owner, d.pfa_id, d.operation,
                                                       d.base_version, r.id IS NOT NULL),
                         CASE WHEN d.operation = 'UPDATE' THEN @extschema@._pems_check_delta(d.delta, r.data) END) AS problem
-        FROM draft d
-        LEFT JOIN @extschema@.pfa_mirror r ON r.organization_id = organization AND r.pfa_id = d.pfa_id
+        FROM (SELECT l.id, l.pfa_id, l.operation, l.delta, l.base_version, l.created_by, l.created_at,
+                     -- an application that sets sync_status back does not take an item out of the queue
+                     -- (by the modification's index: no other has this condition, and with LIMIT it cannot be a hash of all that waits)
+                     CASE WHEN (SELECT true FROM @extschema@.pfa_write_queue q WHERE q.modification_id = l.id
+                                AND q.status IN ('pending', 'processing', 'conflict', 'failed') LIMIT 1)
+                          THEN 'queued' ELSE l.sync_status END AS sync_status
+              FROM (-- locked in one order, so that two commits of the same drafts queue up instead of deadlocking
+                    SELECT m.id, m.pfa_id, m.operation, m.delta, m.base_version, m.created_by, m.created_at, m.sync_status
+                    FROM @extschema@.pfa_modification m
+                    WHERE m.id = ANY (wanted_ids) AND m.organization_id = organization
+                    ORDER BY m.id FOR NO KEY UPDATE) l
+              -- asked for all drafts: one that another session has just committed is simply none any more
+              WHERE modification_ids IS NOT NULL OR l.sync_status = 'draft'
+              -- not to be flattened: then _pems_check_draft() would be called instead of inlined
+              OFFSET 0) d
+        -- one by one: a plan that was made when there were few records must not read all of the organization's for each draft
+        LEFT JOIN LATERAL (SELECT m.id, m.data FROM @extschema@.pfa_mirror m
+                           WHERE m.organization_id = organization AND m.pfa_id = d.pfa_id LIMIT 1) r ON true
     ), ordered AS (
         SELECT c.*, row_number() OVER (PARTITION BY c.pfa_id ORDER BY c.created_at, c.id) > 1 OR (
                    -- in an order that only the index of the record has
@@ -238,16 +248,19 @@ BEGIN
            (SELECT coalesce(jsonb_agg(jsonb_build_object('modificationId', c.id) || c.problem ORDER BY c.id), '[]')
             FROM checked c WHERE c.problem IS NOT NULL)
     INTO queued_ids, rejections;
+    queued := coalesce(cardinality(queued_ids), 0);
+    IF cardinality(modification_ids) > queued + jsonb_array_length(rejections) THEN
+        rejections := @extschema@._pems_add_missing(rejections, modification_ids, queued_ids);
+    END IF;
 
     IF queued_ids IS NOT NULL THEN
         INSERT INTO @extschema@.pems_sync_job (id, organization_id, kind, requested_by, queued, rejected)
-        VALUES (job, organization, kind, actor, cardinality(queued_ids), jsonb_array_length(rejections));
+        VALUES (job, organization, kind, actor, queued, jsonb_array_length(rejections));
         PERFORM @extschema@._pems_host_mark(queued_ids, array_fill('queued'::text, ARRAY[cardinality(queued_ids)]),
                     array_fill(NULL::integer, ARRAY[cardinality(queued_ids)]), array_fill(NULL::text, ARRAY[cardinality(queued_ids)]));
         PERFORM @extschema@._pems_wake();
         PERFORM @extschema@._pems_warn_if_idle();
     END IF;
-    queued := coalesce(cardinality(queued_ids), 0);
     job_id := CASE WHEN queued > 0 THEN job END;
 END
 $function$;

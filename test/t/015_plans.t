@@ -60,6 +60,26 @@ $t->sql("ALTER TABLE $_ RESET (autovacuum_enabled)") for qw(pfa_write_queue pems
 $t->set(enabled => 'on');
 ok($t->wait_for("SELECT count(*) = ${\EDITS} FROM pfa_modification WHERE sync_status = 'synced' AND delta = '{\"monthlyRate\": 5}'"), 'and they are all synced');
 
+# The same where there were only a few records; no worker, and no autovacuum, in that database.
+{
+    my @small = (db => 'small');
+    $t->make_database('small');
+    $t->sql("INSERT INTO organization VALUES ('o', 'O', 'O'); ALTER TABLE pfa_mirror SET (autovacuum_enabled = off)", @small);
+    my $make = sub {
+        my ($first, $last) = @_;
+        return "INSERT INTO pfa_mirror (organization_id, pfa_id, version, data) SELECT 'o', 'P-' || i, 1, '{}' FROM generate_series($first, $last) i;"
+          . "INSERT INTO pfa_modification (id, organization_id, pfa_id, base_version, delta, created_by) "
+          . "SELECT 'm-' || i, 'o', 'P-' || i, 1, '{\"monthlyRate\": 1}', 'u' FROM generate_series($first, $last) i;";
+    };
+    $t->sql($make->(1, 2) . 'VACUUM (ANALYZE) pfa_mirror', @small);
+    $t->sql('SET client_min_messages = error;' . "SELECT pems_commit('o', '{m-1}');" . $make->(3, 1000)
+          . join('', map { "SELECT pems_commit('o', '{m-$_}');" } 3 .. 102), @small);
+    my $fetched = $t->sql("SELECT idx_tup_fetch FROM pg_stat_user_tables WHERE relname = 'pfa_mirror'", @small);
+    note "$fetched records";
+    cmp_ok($fetched, '<', 1000, 'each commit reads its own record, however few there were before');
+    is($t->sql("SELECT count(*) FROM pfa_write_queue WHERE status = 'pending'", @small), '101', 'and all are queued');
+}
+
 # ---- rows that are done with, but cannot be removed ----
 
 my $entries = sub { return $t->sql("SELECT coalesce(sum(idx_tup_read), 0) FROM pg_stat_user_indexes WHERE relname = 'pfa_write_queue'") };
