@@ -1,7 +1,7 @@
 # 05_held.sh: line 5, a REPEATABLE READ transaction that stays open while the queue churns.
 #
 # Ours and graphile-worker go through the same phases, each on its own:
-#   before    bursts: BURST items at once, drained as fast as it goes; RUNS times
+#   before    bursts: BURST items at once, drained as fast as it goes; BURSTS times
 #   churn     HELD_RATE items a second for CHURN_SECONDS, nobody holding anything
 #   held      a snapshot is opened; HELD_RATE items a second for HOLD_SECONDS
 #   during    bursts, the snapshot still open
@@ -14,18 +14,20 @@
 #   CHURN_SECONDS=60      of churn before
 #   HELD_RATE=800         items a second
 #   BURST=10000           items of a burst
+#   BURSTS=7              bursts of a phase; each takes a few seconds only, and the machine may be slower in one than in another
 # shellcheck shell=bash
 
 HOLD_SECONDS=${HOLD_SECONDS:-600}
 CHURN_SECONDS=${CHURN_SECONDS:-60}
 HELD_RATE=${HELD_RATE:-800}
 BURST=${BURST:-10000}
+BURSTS=${BURSTS:-7}
 # Commits a second while feeding
 FEEDS=8
 
 line_held()
 {
-    local all=$((BURST * (1 + 3 * RUNS) + HELD_RATE * (HOLD_SECONDS + CHURN_SECONDS)))
+    local all=$((BURST * (1 + 3 * BURSTS) + HELD_RATE * (HOLD_SECONDS + CHURN_SECONDS)))
 
     bench_cluster held <<CONFIGURATION
 pems_sync.rate_limit = 0
@@ -116,14 +118,14 @@ held_wait()
     done
 }
 
-# held_bursts PHASE: RUNS bursts, one after another
+# held_bursts PHASE: BURSTS bursts, one after another
 held_bursts()
 {
     local i
     : >"$SCRATCH/held.rates"
 
     held_statistics
-    for ((i = 1; i <= RUNS; i++)); do
+    for ((i = 1; i <= BURSTS; i++)); do
         held_burst >>"$SCRATCH/held.rates"
     done
     held_keep "$1" rate "$(median <"$SCRATCH/held.rates")"
