@@ -200,14 +200,17 @@ BEGIN
         -- the delta is checked here and not inside _pems_check_draft(): so the field catalogue is read once
         SELECT d.id, d.pfa_id, d.operation, d.delta, d.base_version, d.created_at,
                coalesce(@extschema@._pems_check_draft(d.sync_status, d.created_by, owner, d.pfa_id, d.operation,
-                                                      d.base_version, r.id IS NOT NULL),
-                        CASE WHEN d.operation = 'UPDATE' THEN @extschema@._pems_check_delta(d.delta, r.data) END) AS problem
+                                                      d.base_version, d.record IS NOT NULL),
+                        CASE WHEN d.operation = 'UPDATE' THEN @extschema@._pems_check_delta(d.delta, nullif(d.record, 'null')) END) AS problem
         FROM (SELECT l.id, l.pfa_id, l.operation, l.delta, l.base_version, l.created_by, l.created_at,
                      -- an application that sets sync_status back does not take an item out of the queue
                      -- (by the modification's index: no other has this condition, and with LIMIT it cannot be a hash of all that waits)
                      CASE WHEN (SELECT true FROM @extschema@.pfa_write_queue q WHERE q.modification_id = l.id
                                 AND q.status IN ('pending', 'processing', 'conflict', 'failed') LIMIT 1)
-                          THEN 'queued' ELSE l.sync_status END AS sync_status
+                          THEN 'queued' ELSE l.sync_status END AS sync_status,
+                     -- no join: its plan, made when there were few records, would go on to read all of them for each commit
+                     (SELECT coalesce(m.data, 'null') FROM @extschema@.pfa_mirror m
+                      WHERE m.organization_id = organization AND m.pfa_id = l.pfa_id) AS record
               FROM (-- locked in one order, so that two commits of the same drafts queue up instead of deadlocking
                     SELECT m.id, m.pfa_id, m.operation, m.delta, m.base_version, m.created_by, m.created_at, m.sync_status
                     FROM @extschema@.pfa_modification m
@@ -217,9 +220,6 @@ BEGIN
               WHERE modification_ids IS NOT NULL OR l.sync_status = 'draft'
               -- not to be flattened: then _pems_check_draft() would be called instead of inlined
               OFFSET 0) d
-        -- one by one: a plan that was made when there were few records must not read all of the organization's for each draft
-        LEFT JOIN LATERAL (SELECT m.id, m.data FROM @extschema@.pfa_mirror m
-                           WHERE m.organization_id = organization AND m.pfa_id = d.pfa_id LIMIT 1) r ON true
     ), ordered AS (
         SELECT c.*, row_number() OVER (PARTITION BY c.pfa_id ORDER BY c.created_at, c.id) > 1 OR (
                    -- in an order that only the index of the record has

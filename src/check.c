@@ -4,8 +4,8 @@
  *
  * Processes: any backend (pems_check_ask), and the background worker (all else).  They meet in the
  * slots of shared memory (PemsCheckSlot), guarded by PemsShared.lock, which is never held while
- *anybody waits.  A session that goes away frees its slot, or leaves that to the worker if it is at
- *it already.
+ * anybody waits.  A session that goes away frees its slot, or leaves that to the worker if it is at
+ * it already.
  *
  * The worker keeps a Check for each slot; what libcurl hands back as owner is that Check.
  */

@@ -205,6 +205,13 @@ $t->set(rate_limit => 1);
     $t->set(enabled => 'on');
     all_synced('a ready item that a session has locked is passed over', @first);
     is(count_of('queued', $locked), 1, 'it waits');
+    # several sweeps pass over it; none may take it for done
+    for my $round (1 .. 3)
+    {
+        sleep 2;
+        all_synced('others go on', my ($one) = map { $t->commit('RIO', [$_]); $_ } drafts(1));
+    }
+    is(count_of('queued', $locked), 1, 'it still waits');
     $holder->query_safe('ROLLBACK');
     $holder->quit;
     # nobody tells the worker; it looks while it works
