@@ -329,6 +329,12 @@ static const char *const sized_tables[] = {"pfa_write_queue", "pfa_modification"
 										   "pems_mirror_version"};
 
 /*
+ * A table of fewer blocks is small, however much it grows: whatever a plan reads of it costs less
+ * than planning anew, which takes longer than sending an edit.
+ */
+#define SMALL_TABLE_BLOCKS 32
+
+/*
  * Plans are kept for the life of the process, and one that was made while a table was
  * empty may read all of some index later on.  So all plans are made anew when a table has
  * doubled, or shrunk to a quarter, since.
@@ -348,7 +354,7 @@ renew_plans_if_sizes_changed(void)
 
 		if (relation == NULL)
 			continue;
-		blocks = RelationGetNumberOfBlocks(relation);
+		blocks = Max(RelationGetNumberOfBlocks(relation), SMALL_TABLE_BLOCKS);
 		relation_close(relation, NoLock);
 		if (blocks <= planned[i] * 2 && blocks >= planned[i] / 4)
 			continue;

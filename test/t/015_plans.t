@@ -40,6 +40,22 @@ is($reads_of->('pfa_write_queue_waiting'), '0 scans, 0 entries', 'the index for 
 $read = $t->sql("SELECT idx_tup_read FROM pg_stat_user_indexes WHERE indexrelname = 'pfa_write_queue_ready'");
 cmp_ok($read, '<', 20 * EDITS, 'nor was the line, from its beginning with each claim');
 
+# Planning takes longer than sending an edit, so a table that grows from nothing to a few pages is no reason to plan anew.
+my $plans = PemsSync::Test->new('few_edits', settings => { rate_limit => 0 },
+    conf => "shared_preload_libraries = 'pems_sync, pg_stat_statements'\npg_stat_statements.track = top\npg_stat_statements.track_planning = on\n");
+$plans->sql('CREATE EXTENSION pg_stat_statements');
+$plans->add_organization('RIO');
+for my $pfa_id ($plans->load_many('RIO', 'PFA-', 40))
+{
+    $plans->wait_status($plans->commit_edit('RIO', $pfa_id, { monthlyRate => 1 }), 'synced');
+}
+my $made = $plans->sql("SELECT sum(plans) FROM pg_stat_statements WHERE query LIKE '%\\_pems\\_claim(%'");
+note "$made plans";
+cmp_ok($plans->sql("SELECT pg_relation_size('pfa_write_queue') / current_setting('block_size')::integer"), '>', 4, 'forty edits, one by one: the queue has grown from nothing');
+cmp_ok($made, '>', 0, 'the claim was planned');
+cmp_ok($made, '<=', 2, 'and not again with each page');
+$plans->node->stop('fast');
+
 # ---- a session that has planned everything while the queue was empty ----
 
 # Autovacuum would make it plan anew.  The worker sends nothing, so the queue grows with each commit.
