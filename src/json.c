@@ -1,13 +1,14 @@
 /*
  * json.c
- *		A strict JSON parser, comparison of values, and a text builder.
+ *		A JSON parser, strict and lenient, comparison of values, and a text builder.
  *
  * Pure; runs in backends, in the worker and in tests.  Memory comes from
  * malloc only.  A document lives in one arena, a list of blocks that is freed
  * as a whole, so no node is ever freed alone and no error path leaks.
  *
  * The parser recurses once per nesting level and stops at PEMS_JSON_MAX_DEPTH;
- * whatever walks a parsed tree may therefore recurse as well.
+ * whatever walks a parsed tree may therefore recurse as well.  What is deeper is
+ * refused, or, by the lenient parser, skipped without recursion.
  */
 #include "json.h"
 
@@ -21,8 +22,30 @@
 #define SMALLEST_BLOCK ((size_t) 1024)
 #define LARGEST_BLOCK  ((size_t) 256 * 1024)
 
+/* What stands for a character that cannot be kept */
+#define REPLACEMENT 0xFFFD
+
 /* Exponents are cut here, far from overflow even when digits are added to them. */
 #define EXPONENT_LIMIT 100000000000000000LL
+
+/*
+ * What jsonb can hold.  The first two are those of numeric; an exponent is limited by itself, also
+ * where the number is 0.  The size is that of a string, a key, and of all that is in an array or
+ * object.  The last two are what a 64-bit server has memory for while it reads (it doubles its
+ * array of members, and no piece of memory may have 1 GB).
+ */
+#define JSONB_DIGITS   131072
+#define JSONB_DECIMALS 16383
+#define JSONB_EXPONENT (INT_MAX / 2)
+#define JSONB_SIZE     ((size_t) 0x0FFFFFFF)
+#define JSONB_ELEMENTS ((size_t) 16 * 1024 * 1024)
+#define JSONB_MEMBERS  ((size_t) 8 * 1024 * 1024)
+
+/* Bytes that jsonb takes for an array or object, for each child (to align it, too), and for a key.
+ */
+#define JSONB_CONTAINER 4
+#define JSONB_CHILD     7
+#define JSONB_KEY       4
 
 typedef struct Block
 {
@@ -38,10 +61,13 @@ typedef struct Parser
 	const char *end;
 	Block *blocks; /* newest first */
 	size_t depth;
-	const char *error; /* the first thing that went wrong */
+	bool lenient;
+	const char *unstorable; /* why jsonb cannot hold what was read of the current value, or NULL */
+	const char *error;      /* the first thing that went wrong */
 } Parser;
 
 static bool parse_value(Parser *parser, JsonNode *node);
+static const char *unstorable_number(const JsonNode *number);
 
 /* Remember why the text is refused; false, for "return refuse(...)". */
 static bool
@@ -50,6 +76,14 @@ refuse(Parser *parser, const char *error)
 	if (parser->error == NULL)
 		parser->error = error;
 	return false;
+}
+
+/* Remember why jsonb cannot hold the current value, the first reason only. */
+static void
+cannot_store(Parser *parser, const char *reason)
+{
+	if (parser->unstorable == NULL)
+		parser->unstorable = reason;
 }
 
 /* ---------- memory ---------- */
@@ -204,6 +238,37 @@ read_hex4(Parser *parser, const char *stop, unsigned *code)
 	return true;
 }
 
+/* The cursor stands behind the escape of a high surrogate; reads the escape of a low one, if any.
+ */
+static bool
+read_low_surrogate(Parser *parser, const char *stop, unsigned *low)
+{
+	const char *start = parser->cursor;
+
+	if (stop - start < 2 || memcmp(start, "\\u", 2) != 0)
+		return false;
+	parser->cursor += 2;
+	if (!read_hex4(parser, stop, low))
+		return false;
+	if (*low >= 0xDC00 && *low <= 0xDFFF)
+		return true;
+	/* a character of its own, which the lenient parser reads next */
+	parser->cursor = start;
+	return false;
+}
+
+/* A character that no database can hold: an error, or U+FFFD in its place. */
+static bool
+replace_character(Parser *parser, unsigned *code, const char *error, const char *reason)
+{
+	/* The escape behind it may have been broken. */
+	if (!parser->lenient || parser->error)
+		return refuse(parser, error);
+	cannot_store(parser, reason);
+	*code = REPLACEMENT;
+	return true;
+}
+
 /* The cursor stands behind "\u"; reads one code point, which may take a second escape. */
 static bool
 read_code_point(Parser *parser, const char *stop, unsigned *code)
@@ -213,16 +278,13 @@ read_code_point(Parser *parser, const char *stop, unsigned *code)
 	if (!read_hex4(parser, stop, code))
 		return false;
 	if (*code == 0)
-		return refuse(parser, "\\u0000 is not allowed in a string");
+		return replace_character(parser, code, "\\u0000 is not allowed in a string",
+								 "a text has \\u0000 in it, which the database cannot hold");
 	if (*code < 0xD800 || *code > 0xDFFF)
 		return true;
-	if (*code > 0xDBFF || stop - parser->cursor < 2 || memcmp(parser->cursor, "\\u", 2) != 0)
-		return refuse(parser, "surrogate without its partner");
-	parser->cursor += 2;
-	if (!read_hex4(parser, stop, &low))
-		return false;
-	if (low < 0xDC00 || low > 0xDFFF)
-		return refuse(parser, "surrogate without its partner");
+	if (*code > 0xDBFF || !read_low_surrogate(parser, stop, &low))
+		return replace_character(parser, code, "surrogate without its partner",
+								 "a text has half a character in it (a lone surrogate)");
 	*code = 0x10000 + ((*code - 0xD800) << 10) + (low - 0xDC00);
 	return true;
 }
@@ -251,32 +313,74 @@ decode_escape(Parser *parser, const char *stop, char **out)
 	return true;
 }
 
+/* Copy the UTF-8 sequence at the cursor; what is none is an error, or U+FFFD for its first byte. */
+static bool
+copy_sequence(Parser *parser, const char *stop, char **out)
+{
+	size_t length =
+		utf8_sequence((const unsigned char *) parser->cursor, (size_t) (stop - parser->cursor));
+
+	if (length == 0)
+	{
+		if (!parser->lenient)
+			return refuse(parser, "invalid UTF-8 in a string");
+		cannot_store(parser, "a text is not valid UTF-8");
+		*out += write_utf8(*out, REPLACEMENT);
+		parser->cursor++;
+		return true;
+	}
+	memcpy(*out, parser->cursor, length);
+	*out += length;
+	parser->cursor += length;
+	return true;
+}
+
 /* Decode up to stop, the closing quote, into out, which is large enough. */
 static bool
 decode_string(Parser *parser, const char *stop, char **out)
 {
 	while (parser->cursor < stop)
 	{
-		const unsigned char *text = (const unsigned char *) parser->cursor;
-		size_t length;
-
-		if (*text == '\\')
+		if (*parser->cursor == '\\')
 		{
 			parser->cursor++;
 			if (!decode_escape(parser, stop, out))
 				return false;
 			continue;
 		}
-		if (*text < 0x20)
+		if ((unsigned char) *parser->cursor < 0x20)
 			return refuse(parser, "control character in a string");
-		length = utf8_sequence(text, (size_t) (stop - parser->cursor));
-		if (length == 0)
-			return refuse(parser, "invalid UTF-8 in a string");
-		memcpy(*out, text, length);
-		*out += length;
-		parser->cursor += length;
+		if (!copy_sequence(parser, stop, out))
+			return false;
 	}
 	return true;
+}
+
+/* How many bytes before stop are U+FFFD after decoding? */
+static size_t
+count_invalid_bytes(const char *text, const char *stop)
+{
+	size_t count = 0;
+
+	while (text < stop)
+	{
+		size_t length = utf8_sequence((const unsigned char *) text, (size_t) (stop - text));
+
+		if (length == 0)
+			count++;
+		text += length > 0 ? length : 1;
+	}
+	return count;
+}
+
+/* Bytes that the string up to stop may have when it is decoded. */
+static size_t
+decoded_size(const Parser *parser, const char *stop)
+{
+	/* No escape is shorter than what it stands for, but U+FFFD takes three bytes. */
+	size_t size = (size_t) (stop - parser->cursor);
+
+	return parser->lenient ? size + 2 * count_invalid_bytes(parser->cursor, stop) : size;
 }
 
 /* Position of the quote that ends the string that begins at text; NULL: there is none. */
@@ -306,8 +410,7 @@ parse_string(Parser *parser, const char **text, size_t *length)
 
 	if (stop == NULL)
 		return refuse(parser, "string without its closing quote");
-	/* No escape is shorter than what it stands for. */
-	start = allocate(parser, (size_t) (stop - parser->cursor) + 1, 1);
+	start = allocate(parser, decoded_size(parser, stop) + 1, 1);
 	if (start == NULL)
 		return false;
 	out = start;
@@ -316,6 +419,8 @@ parse_string(Parser *parser, const char **text, size_t *length)
 	*out = '\0';
 	*text = start;
 	*length = (size_t) (out - start);
+	if (*length > JSONB_SIZE)
+		cannot_store(parser, "a text is too long for the database");
 	parser->cursor = stop + 1;
 	return true;
 }
@@ -375,6 +480,9 @@ parse_number(Parser *parser, JsonNode *node)
 	memcpy(text, start, node->length);
 	text[node->length] = '\0';
 	node->text = text;
+	/* numeric keeps four digits in two bytes; what is added is more than its header and padding */
+	node->stored = node->length / 2 + 16;
+	cannot_store(parser, unstorable_number(node));
 	return true;
 }
 
@@ -458,6 +566,16 @@ add_child(Parser *parser, JsonNode *parent, JsonNode ***link)
 	return child;
 }
 
+/* Behind the last child. */
+static void
+leave(Parser *parser, JsonNode *node, size_t limit)
+{
+	parser->depth--;
+	node->stored += JSONB_CONTAINER;
+	if (node->count > limit || node->stored > JSONB_SIZE)
+		cannot_store(parser, "an array or object is too large for the database");
+}
+
 static bool
 parse_array(Parser *parser, JsonNode *node)
 {
@@ -475,9 +593,10 @@ parse_array(Parser *parser, JsonNode *node)
 
 			if (child == NULL || !parse_value(parser, child))
 				return false;
+			node->stored += JSONB_CHILD + child->stored;
 		} while (goes_on(parser, ']', &broken));
 	}
-	parser->depth--;
+	leave(parser, node, JSONB_ELEMENTS);
 	return !broken;
 }
 
@@ -555,8 +674,9 @@ index_members(Parser *parser, JsonNode *object)
 	return true;
 }
 
+/* Read the key and go to its value. */
 static bool
-parse_member(Parser *parser, JsonNode *member)
+parse_key(Parser *parser, JsonNode *member)
 {
 	if (parser->cursor == parser->end || *parser->cursor != '"')
 		return refuse(parser, "key of an object is missing");
@@ -566,7 +686,21 @@ parse_member(Parser *parser, JsonNode *member)
 	if (!skip_character(parser, ':'))
 		return refuse(parser, "colon behind a key is missing");
 	skip_blanks(parser);
-	return parse_value(parser, member);
+	return true;
+}
+
+static bool
+parse_member(Parser *parser, JsonNode *member)
+{
+	const char *before = parser->unstorable;
+
+	parser->unstorable = NULL;
+	if (!parse_key(parser, member) || !parse_value(parser, member))
+		return false;
+	member->unstorable = parser->unstorable;
+	if (before)
+		parser->unstorable = before;
+	return true;
 }
 
 static bool
@@ -586,33 +720,24 @@ parse_object(Parser *parser, JsonNode *node)
 
 			if (member == NULL || !parse_member(parser, member))
 				return false;
+			node->stored += JSONB_CHILD + JSONB_KEY + member->key_length + member->stored;
 		} while (goes_on(parser, '}', &broken));
 	}
-	parser->depth--;
+	leave(parser, node, JSONB_MEMBERS);
 	return !broken && index_members(parser, node);
 }
 
-/* Parse the value at the cursor into node, whose key the caller has set. */
 static bool
-parse_value(Parser *parser, JsonNode *node)
+parse_scalar(Parser *parser, JsonNode *node)
 {
-	bool parsed;
-
-	if (parser->cursor == parser->end)
-		return refuse(parser, "unexpected end of the text");
-	node->raw = parser->cursor;
 	switch (*parser->cursor)
 	{
-		case '{':
-			parsed = parse_object(parser, node);
-			break;
-		case '[':
-			parsed = parse_array(parser, node);
-			break;
 		case '"':
 			node->kind = JSON_KIND_STRING;
-			parsed = parse_string(parser, &node->text, &node->length);
-			break;
+			if (!parse_string(parser, &node->text, &node->length))
+				return false;
+			node->stored = node->length;
+			return true;
 		case '-':
 		case '0':
 		case '1':
@@ -624,14 +749,123 @@ parse_value(Parser *parser, JsonNode *node)
 		case '7':
 		case '8':
 		case '9':
-			parsed = parse_number(parser, node);
-			break;
+			return parse_number(parser, node);
 		default:
-			parsed = parse_word(parser, node);
-			break;
+			return parse_word(parser, node);
 	}
+}
+
+/* ---------- values that are nested too deeply ---------- */
+
+/*
+ * Go in: the cursor stands on an opening bracket.  open has the closing brackets that are still to
+ * come.  True when a value is next; false when the container is empty, or the text is broken.
+ */
+static bool
+open_bracket(Parser *parser, JsonBuffer *open, JsonNode *scratch)
+{
+	char closing = *parser->cursor++ == '{' ? '}' : ']';
+
+	pems_json_append(open, &closing, 1);
+	if (open->failed)
+		return refuse(parser, "out of memory");
+	skip_blanks(parser);
+	if (parser->cursor < parser->end && *parser->cursor == closing)
+		return false;
+	return closing == ']' || parse_key(parser, scratch);
+}
+
+/* Behind a value: close what ends here.  True when a further value is next. */
+static bool
+close_brackets(Parser *parser, JsonBuffer *open, JsonNode *scratch)
+{
+	while (open->length > 0)
+	{
+		char closing = open->data[open->length - 1];
+		bool broken;
+
+		if (goes_on(parser, closing, &broken))
+			return closing == ']' || parse_key(parser, scratch);
+		if (broken)
+			return false;
+		open->length--;
+	}
+	return false;
+}
+
+/* Read the values of a container that is nested too deeply, and keep nothing of them. */
+static bool
+skip_values(Parser *parser, JsonBuffer *open)
+{
+	JsonNode scratch = {0};
+	bool more;
+
+	do
+	{
+		if (parser->cursor == parser->end)
+			return refuse(parser, "unexpected end of the text");
+		if (*parser->cursor == '{' || *parser->cursor == '[')
+		{
+			if (open_bracket(parser, open, &scratch))
+			{
+				more = true;
+				continue;
+			}
+		}
+		else if (!parse_scalar(parser, &scratch))
+			return false;
+		more = parser->error == NULL && close_brackets(parser, open, &scratch);
+	} while (more);
+	return parser->error == NULL;
+}
+
+static bool
+skip_container(Parser *parser, JsonNode *node)
+{
+	JsonBuffer open = {0};
+	bool skipped;
+
+	node->kind = *parser->cursor == '{' ? JSON_KIND_OBJECT : JSON_KIND_ARRAY;
+	cannot_store(parser, "a value is nested too deeply");
+	skipped = skip_values(parser, &open);
+	pems_json_buffer_free(&open);
+	return skipped;
+}
+
+/* ---------- whole texts ---------- */
+
+static bool
+parse_kind(Parser *parser, JsonNode *node)
+{
+	bool container = *parser->cursor == '{' || *parser->cursor == '[';
+
+	if (container && parser->lenient && parser->depth == PEMS_JSON_MAX_DEPTH)
+		return skip_container(parser, node);
+	if (*parser->cursor == '{')
+		return parse_object(parser, node);
+	if (*parser->cursor == '[')
+		return parse_array(parser, node);
+	return parse_scalar(parser, node);
+}
+
+/* Parse the value at the cursor into node, whose key the caller has set. */
+static bool
+parse_value(Parser *parser, JsonNode *node)
+{
+	const char *before = parser->unstorable;
+
+	if (parser->cursor == parser->end)
+		return refuse(parser, "unexpected end of the text");
+	node->raw = parser->cursor;
+	parser->unstorable = NULL;
+	if (!parse_kind(parser, node))
+		return false;
 	node->raw_length = (size_t) (parser->cursor - node->raw);
-	return parsed;
+	node->unstorable = parser->unstorable;
+	/* What is around the value cannot be held either. */
+	if (before)
+		parser->unstorable = before;
+	return true;
 }
 
 static bool
@@ -650,10 +884,11 @@ parse_document(Parser *parser, JsonNode **root)
 	return true;
 }
 
-bool
-pems_json_parse(const char *text, size_t length, JsonDocument *document, const char **error)
+static bool
+parse_text(const char *text, size_t length, bool lenient, JsonDocument *document,
+		   const char **error)
 {
-	Parser parser = {0};
+	Parser parser = {.lenient = lenient};
 
 	document->root = NULL;
 	document->arena = NULL;
@@ -672,6 +907,18 @@ pems_json_parse(const char *text, size_t length, JsonDocument *document, const c
 	}
 	document->arena = parser.blocks;
 	return true;
+}
+
+bool
+pems_json_parse(const char *text, size_t length, JsonDocument *document, const char **error)
+{
+	return parse_text(text, length, false, document, error);
+}
+
+bool
+pems_json_parse_lenient(const char *text, size_t length, JsonDocument *document, const char **error)
+{
+	return parse_text(text, length, true, document, error);
 }
 
 void
@@ -847,6 +1094,24 @@ read_decimal(const char *literal, Decimal *decimal)
 	decimal->sign = *literal == '-' ? -1 : 1;
 	if (*p == 'e' || *p == 'E')
 		decimal->magnitude += read_exponent(p + 1);
+}
+
+/* Why numeric, and so jsonb, cannot hold the number, or NULL; as numeric_in() counts. */
+static const char *
+unstorable_number(const JsonNode *number)
+{
+	const char *point = memchr(number->text, '.', number->length);
+	const char *end = number->text + strcspn(number->text, "eE");
+	long long exponent = *end ? read_exponent(end + 1) : 0;
+	long long decimals = (point ? end - point - 1 : 0) - exponent;
+	Decimal decimal;
+
+	read_decimal(number->text, &decimal);
+	if (decimal.magnitude > JSONB_DIGITS || exponent >= JSONB_EXPONENT)
+		return "a number is too large for the database";
+	if (decimals > JSONB_DECIMALS || exponent <= -JSONB_EXPONENT)
+		return "a number has too many decimals for the database";
+	return NULL;
 }
 
 /* The next digit, zeros without end behind the last. */

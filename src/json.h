@@ -44,6 +44,8 @@ typedef struct JsonNode
 	struct JsonNode *next;    /* next sibling */
 	size_t count;             /* array and object: number of children */
 	struct JsonNode **sorted; /* object: children in the order of their keys, for pems_json_get() */
+	const char *unstorable;   /* why jsonb cannot hold the value, what is in it, or key; or NULL */
+	size_t stored;            /* private: bytes that jsonb takes for the value, at most */
 } JsonNode;
 
 typedef struct JsonDocument
@@ -52,7 +54,7 @@ typedef struct JsonDocument
 	void *arena; /* private */
 } JsonDocument;
 
-/* Nesting that a document may have; PostgreSQL's own parser takes about as much. */
+/* Nesting that a document may have; PostgreSQL's own parser takes more. */
 #define PEMS_JSON_MAX_DEPTH 512
 
 /*
@@ -61,10 +63,26 @@ typedef struct JsonDocument
  * memory) return false, leave nothing to free, and point *error, if it is not
  * NULL, to a static sentence.  The source must outlive the document (raw).
  * A duplicate key keeps its last value, as jsonb does; raw still shows both.
- * "\u0000" is an error, because jsonb cannot hold it.
+ * "\u0000" is an error, because jsonb cannot hold it.  A number, text or container
+ * that is too large for jsonb is none: the nodes say so (unstorable).
  */
 extern bool pems_json_parse(const char *text, size_t length, JsonDocument *document,
 							const char **error);
+
+/*
+ * The same for an answer of PEMS, in which what jsonb cannot hold must not make all
+ * the rest unreadable.  It accepts besides, and marks as unstorable:
+ *
+ *	"\u0000", a lone surrogate			decoded as U+FFFD
+ *	invalid UTF-8 in a string			each byte decoded as U+FFFD
+ *	nesting beyond PEMS_JSON_MAX_DEPTH	an array or object without children; raw has all of it
+ *
+ * Where unstorable is NULL the value is the one that pems_json_parse() reads, and jsonb
+ * can hold it.  Where it is not, text, key and children may be other than what PEMS
+ * sent: show them or look for a member in them, but do not compare, store or send them.
+ */
+extern bool pems_json_parse_lenient(const char *text, size_t length, JsonDocument *document,
+									const char **error);
 extern void pems_json_free(JsonDocument *document);
 
 /* Child of an object by key, or NULL (also when object is NULL or no object). */

@@ -1,7 +1,8 @@
 /*
  * json_fuzz.c
  *		libFuzzer target of src/json.c: what parses is written as a text that
- *		parses to an equal value, and so is every value's raw text.
+ *		parses to an equal value, and so is every value's raw text.  The lenient parser
+ *		reads the same, and more; what it does not call unstorable, the strict one reads.
  *
  *	clang -g -O1 -fsanitize=fuzzer,address,undefined test/fuzz/json_fuzz.c src/json.c
  */
@@ -54,6 +55,48 @@ walk(const JsonNode *node)
 	require(count == node->count);
 }
 
+/* A value that jsonb can hold is read by the strict parser; what it cannot hold spoils what is
+ * around it. */
+static void
+check_lenient(const JsonNode *node)
+{
+	const JsonNode *child;
+
+	if (node->unstorable == NULL)
+		require_equal_text(node, node->raw, node->raw_length);
+	for (child = node->first; child; child = child->next)
+	{
+		require(child->unstorable == NULL || node->unstorable != NULL);
+		if (child->unstorable)
+			check_lenient(child);
+	}
+}
+
+static void
+parse_leniently(const uint8_t *data, size_t size, const JsonNode *strict)
+{
+	const char *error = NULL;
+	JsonBuffer written = {0};
+	JsonDocument document;
+	JsonDocument again;
+
+	if (!pems_json_parse_lenient((const char *) data, size, &document, &error))
+	{
+		require(error != NULL && document.root == NULL && strict == NULL);
+		return;
+	}
+	walk(document.root);
+	check_lenient(document.root);
+	require(strict || document.root->unstorable);
+	require(strict == NULL || pems_json_equal(strict, document.root));
+	/* What was replaced is text like any other: the strict parser reads what is written of it. */
+	pems_json_append_node(&written, document.root);
+	require(pems_json_parse(written.data, written.length, &again, NULL));
+	pems_json_free(&again);
+	pems_json_buffer_free(&written);
+	pems_json_free(&document);
+}
+
 int
 LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
@@ -64,9 +107,11 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	if (!pems_json_parse((const char *) data, size, &document, &error))
 	{
 		require(error != NULL && document.root == NULL);
+		parse_leniently(data, size, NULL);
 		return 0;
 	}
 	walk(document.root);
+	parse_leniently(data, size, document.root);
 	pems_json_append_node(&written, document.root);
 	require_equal_text(document.root, written.data, written.length);
 	require_equal_text(document.root, document.root->raw, document.root->raw_length);

@@ -539,6 +539,333 @@ UNIT_TEST(time_is_linear)
 	free(escapes);
 }
 
+/* ---------- what jsonb cannot hold ---------- */
+
+/* Why the document's root cannot be held; "" when it can, "(refused)" when it does not parse. */
+static const char *
+reason(const char *text, bool lenient)
+{
+	size_t length = strlen(text);
+	char *copy = exact_copy(text, length);
+	JsonDocument document;
+	const char *error = NULL;
+	const char *result = "(refused)";
+
+	if (lenient ? pems_json_parse_lenient(copy, length, &document, &error)
+				: pems_json_parse(copy, length, &document, &error))
+	{
+		result = document.root->unstorable ? document.root->unstorable : "";
+		pems_json_free(&document);
+	}
+	else
+		CHECK(error != NULL);
+	free(copy);
+	return result;
+}
+
+/* text read leniently and written again, in a static buffer; "(refused)" when it does not parse. */
+static const char *
+lenient(const char *text)
+{
+	static char result[4096];
+	size_t length = strlen(text);
+	char *copy = exact_copy(text, length);
+	JsonDocument document;
+	JsonBuffer buffer = {0};
+
+	snprintf(result, sizeof(result), "(refused)");
+	if (pems_json_parse_lenient(copy, length, &document, NULL))
+	{
+		pems_json_append_node(&buffer, document.root);
+		snprintf(result, sizeof(result), "%s", buffer.data);
+		pems_json_buffer_free(&buffer);
+		pems_json_free(&document);
+	}
+	free(copy);
+	return result;
+}
+
+#define TOO_LARGE "a number is too large for the database"
+#define DECIMALS  "a number has too many decimals for the database"
+#define BAD_UTF8  "a text is not valid UTF-8"
+#define NUL       "a text has \\u0000 in it, which the database cannot hold"
+#define SURROGATE "a text has half a character in it (a lone surrogate)"
+#define TOO_DEEP  "a value is nested too deeply"
+#define FFFD      "\xef\xbf\xbd"
+
+/* test/sql/json_range.sql asks the server about the same numbers. */
+UNIT_TEST(numbers_beyond_numeric_are_known)
+{
+	static const struct
+	{
+		const char *before;
+		const char *unit;
+		size_t count;
+		const char *after;
+		const char *reason;
+	} cases[] = {
+		{"1e131071", "", 0, "", ""},
+		{"-9.99e131071", "", 0, "", ""},
+		{"0.1e131072", "", 0, "", ""},
+		{"0.001e131074", "", 0, "", ""},
+		{"1", "0", 131071, "", ""},
+		{"9", "9", 131071, ".5", ""},
+		{"1", "0", 131071, "0e-1", ""},
+		{"1e131072", "", 0, "", TOO_LARGE},
+		{"-1E+131072", "", 0, "", TOO_LARGE},
+		{"10e131071", "", 0, "", TOO_LARGE},
+		{"0.1e131073", "", 0, "", TOO_LARGE},
+		{"1", "0", 131072, "", TOO_LARGE},
+		{"1e999999", "", 0, "", TOO_LARGE},
+		{"1e99999999999999999999", "", 0, "", TOO_LARGE},
+		{"1e-16383", "", 0, "", ""},
+		{"0.1e-16382", "", 0, "", ""},
+		{"0.", "0", 16383, "", ""},
+		{"1.", "0", 16383, "", ""},
+		{"1.", "0", 16384, "e1", ""},
+		{"1e-16384", "", 0, "", DECIMALS},
+		{"10e-16384", "", 0, "", DECIMALS},
+		{"1.0e-16383", "", 0, "", DECIMALS},
+		{"0.", "0", 16384, "", DECIMALS},
+		{"1.", "0", 16384, "", DECIMALS},
+		{"0e-16384", "", 0, "", DECIMALS},
+		{"1e-99999999999999999999", "", 0, "", DECIMALS},
+		{"0e999999", "", 0, "", ""},
+		{"0e1073741822", "", 0, "", ""},
+		{"0e1073741823", "", 0, "", TOO_LARGE}, /* PostgreSQL 16 and later hold this one */
+		{"0e1073741824", "", 0, "", TOO_LARGE},
+		{"0e99999999999999999999", "", 0, "", TOO_LARGE},
+		{"-0.0", "", 0, "", ""},
+	};
+	size_t i;
+
+	for (i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)
+	{
+		char *text = repeated(cases[i].before, cases[i].unit, cases[i].count, cases[i].after);
+
+		if (!CHECK_TEXT(reason(text, false), cases[i].reason) ||
+			!CHECK_TEXT(reason(text, true), cases[i].reason))
+			unit_note("%s, %zu times %s, %s", cases[i].before, cases[i].count, cases[i].unit,
+					  cases[i].after);
+		free(text);
+	}
+}
+
+UNIT_TEST(a_reason_goes_up_to_the_root_and_not_beside)
+{
+	const char *text = "{\"data\":{\"a\":[1,{\"b\":1e999999}]},\"version\":3,\"\\ud800\":\"x\","
+					   "\"same\":\"\\u0000\",\"same\":1}";
+	JsonDocument document;
+	const JsonNode *node;
+
+	if (!CHECK(pems_json_parse_lenient(text, strlen(text), &document, NULL)))
+		return;
+	CHECK_TEXT(document.root->unstorable, TOO_LARGE);
+	node = pems_json_get(document.root, "data");
+	CHECK_TEXT(node->unstorable, TOO_LARGE);
+	node = pems_json_get(node, "a");
+	CHECK_TEXT(node->unstorable, TOO_LARGE);
+	CHECK(node->first->unstorable == NULL);
+	CHECK_TEXT(node->first->next->unstorable, TOO_LARGE);
+	CHECK_TEXT(node->first->next->first->text, "1e999999");
+	CHECK(pems_json_get(document.root, "version")->unstorable == NULL);
+	/* a key is part of its node */
+	CHECK_TEXT(pems_json_get(document.root, FFFD)->unstorable, SURROGATE);
+	CHECK(pems_json_get(document.root, "same")->unstorable == NULL);
+	pems_json_free(&document);
+
+	/* jsonb_in() reads the value that a later one replaces, too */
+	CHECK_TEXT(reason("{\"a\":1e999999,\"a\":1}", false), TOO_LARGE);
+	CHECK_TEXT(reason("{\"a\":\"\\u0000\",\"a\":1}", true), NUL);
+	/* the first reason is the one that is told */
+	CHECK_TEXT(reason("[\"\\u0000\",1e999999]", true), NUL);
+}
+
+UNIT_TEST(characters_that_jsonb_cannot_hold_are_replaced)
+{
+	CHECK_TEXT(lenient("\"a\\u0000b\""), "\"a" FFFD "b\"");
+	CHECK_TEXT(lenient("\"\\ud800\""), "\"" FFFD "\"");
+	CHECK_TEXT(lenient("\"\\ud800x\""), "\"" FFFD "x\"");
+	CHECK_TEXT(lenient("\"\\ud800\\n\""), "\"" FFFD "\\n\"");
+	CHECK_TEXT(lenient("\"\\ud800\\u0041\""), "\"" FFFD "A\"");
+	CHECK_TEXT(lenient("\"\\ud800\\ud83d\\ude00\""), "\"" FFFD "\xf0\x9f\x98\x80\"");
+	CHECK_TEXT(lenient("\"\\ud800\\u0000\""), "\"" FFFD FFFD "\"");
+	CHECK_TEXT(lenient("\"\\udc00\\ud800\""), "\"" FFFD FFFD "\"");
+	CHECK_TEXT(lenient("\"\x80\xff\xc3\""), "\"" FFFD FFFD FFFD "\"");
+	CHECK_TEXT(lenient("\"\xed\xa0\x80\""), "\"" FFFD FFFD FFFD "\"");
+	CHECK_TEXT(lenient("\"\xf0\x9f\x98"
+					   "A\xc3\xa9\""),
+			   "\"" FFFD FFFD FFFD "A\xc3\xa9\"");
+	CHECK_TEXT(lenient("{\"\\u0000\":1,\"\xff\":2}"), "{\"" FFFD "\":2}");
+	CHECK_TEXT(reason("\"\\u0000\"", true), NUL);
+	CHECK_TEXT(reason("\"\\udfff\"", true), SURROGATE);
+	CHECK_TEXT(reason("{\"\xff\":1}", true), BAD_UTF8);
+	/* what stands for itself can be held */
+	CHECK_TEXT(reason("\"" FFFD "\\ufffd\\uD83D\\uDE00\\\\u0000\"", true), "");
+}
+
+UNIT_TEST(broken_texts_are_refused_by_the_lenient_parser_too)
+{
+	static const char *const texts[] = {"",
+										"{",
+										"[1,]",
+										"{\"a\":1,}",
+										"\"\\ud800\\u\"",
+										"\"\\ud800\\u12\"",
+										"\"\\u00\"",
+										"\"\\x41\"",
+										"\"\n\"",
+										"\"a",
+										"\"\\u0000",
+										"1e",
+										"\xff",
+										"[\xff]",
+										"[1] \xff",
+										"[01]",
+										"\"\\\xff\"",
+										"{\"a\" 1e999999}",
+										"1e999999x",
+										"[1e9999e]",
+										"{1:\"\"}}",
+										"nul",
+										"\"\\ud800\\u12g4\""};
+	size_t i;
+
+	for (i = 0; i < sizeof(texts) / sizeof(texts[0]); i++)
+	{
+		if (!CHECK_TEXT(reason(texts[i], true), "(refused)"))
+			unit_note("accepted: %s", texts[i]);
+	}
+}
+
+/* Levels of nesting around inner, without what closes them. */
+static char *
+nested(size_t levels, const char *inner, const char *closing)
+{
+	char *opened = repeated("", "[", levels, inner);
+	char *whole = repeated(opened, closing, levels, "");
+
+	free(opened);
+	return whole;
+}
+
+UNIT_TEST(what_is_nested_too_deeply_is_skipped)
+{
+	static const char *const inner[] = {
+		"",
+		"{}",
+		"[]",
+		"1,\"\\\"]}\",{ \"a\" : [ ] , \"b\\u0000\" : {\"c\":[null,true]} }",
+		"{\"a\":{\"b\":{}}},[[[]]]",
+	};
+	static const char *const broken[] = {"1 2", "[", "{", "]",   "{\"a\"}",   "{\"a\":1,}", "{1:2}",
+										 "[1,", ",", "'", "[1}", "[[],,[]]}", "\"",         "01"};
+	size_t i;
+
+	for (i = 0; i < sizeof(inner) / sizeof(inner[0]); i++)
+	{
+		char *text = nested(PEMS_JSON_MAX_DEPTH + 1, inner[i], "]");
+		JsonDocument document;
+		const JsonNode *node;
+		int level = 0;
+
+		CHECK_TEXT(reason(text, false), "(refused)");
+		if (!CHECK(pems_json_parse_lenient(text, strlen(text), &document, NULL)))
+			unit_note("refused: %s", inner[i]);
+		else
+		{
+			CHECK_TEXT(document.root->unstorable, TOO_DEEP);
+			for (node = document.root; node->first; node = node->first)
+				level++;
+			CHECK_INT(level, PEMS_JSON_MAX_DEPTH);
+			CHECK(node->kind == JSON_KIND_ARRAY && node->count == 0 && node->unstorable);
+			CHECK_INT(node->raw_length, strlen(inner[i]) + 2);
+			CHECK(node->raw == text + PEMS_JSON_MAX_DEPTH);
+			pems_json_free(&document);
+		}
+		free(text);
+	}
+	for (i = 0; i < sizeof(broken) / sizeof(broken[0]); i++)
+	{
+		char *text = nested(PEMS_JSON_MAX_DEPTH + 1, broken[i], "]");
+
+		if (!CHECK_TEXT(reason(text, true), "(refused)"))
+			unit_note("accepted: %s", broken[i]);
+		free(text);
+	}
+}
+
+UNIT_TEST(only_what_is_too_deep_is_skipped)
+{
+	char *whole = nested(PEMS_JSON_MAX_DEPTH, "\"\"", "]");
+	char *object = nested(PEMS_JSON_MAX_DEPTH, "{\"a\":1}", "]");
+	char *both = repeated("{\"success\":true,\"deep\":", object, 1, ",\"newVersion\":4}");
+	char *million = nested(1000000, "", "]");
+	char *open = repeated("", "[{\"a\":", 500000, "");
+	JsonDocument document;
+
+	CHECK_TEXT(reason(whole, true), "");
+	CHECK_TEXT(reason(object, true), TOO_DEEP);
+	CHECK_TEXT(reason(million, true), TOO_DEEP);
+	CHECK_TEXT(reason(open, true), "(refused)");
+	if (CHECK(pems_json_parse_lenient(both, strlen(both), &document, NULL)))
+	{
+		CHECK(pems_json_get(document.root, "success")->boolean);
+		CHECK_TEXT(pems_json_get(document.root, "newVersion")->text, "4");
+		CHECK(pems_json_get(document.root, "newVersion")->unstorable == NULL);
+		pems_json_free(&document);
+	}
+	free(whole);
+	free(object);
+	free(both);
+	free(million);
+	free(open);
+}
+
+/* One byte more than jsonb holds, in a string, and in two strings of an array. */
+UNIT_TEST(what_is_too_large_for_jsonb_is_known)
+{
+	size_t most = 0x0FFFFFFF;
+	char *text = malloc(most + 3);
+	JsonDocument document;
+
+	memset(text, 'a', most + 3);
+	text[0] = text[most + 2] = '"';
+	if (CHECK(pems_json_parse(text, most + 3, &document, NULL)))
+	{
+		CHECK_TEXT(document.root->unstorable, "a text is too long for the database");
+		pems_json_free(&document);
+	}
+	text[0] = '[';
+	text[1] = text[most / 2] = text[most / 2 + 2] = text[most + 1] = '"';
+	text[most / 2 + 1] = ',';
+	text[most + 2] = ']';
+	if (CHECK(pems_json_parse_lenient(text, most + 3, &document, NULL)))
+	{
+		CHECK(document.root->first->unstorable == NULL);
+		CHECK_TEXT(document.root->unstorable, "an array or object is too large for the database");
+		pems_json_free(&document);
+	}
+	free(text);
+}
+
+UNIT_TEST(the_lenient_parser_is_linear)
+{
+	char *deep = nested(300000, "1,{\"a\":[{\"b\":\"x\"}]}", "]");
+	char *bytes = repeated("[\"", "\xff\\u0000\\ud800", 300000, "\"]");
+	char *numbers = repeated("[1", ",1e999999999999", 100000, "]");
+	clock_t start = clock();
+
+	CHECK_TEXT(reason(deep, true), TOO_DEEP);
+	CHECK_TEXT(reason(bytes, true), BAD_UTF8);
+	CHECK_TEXT(reason(numbers, true), TOO_LARGE);
+	if (!CHECK(seconds_since(start) < 5.0))
+		unit_note("took %.1f s", seconds_since(start));
+	free(deep);
+	free(bytes);
+	free(numbers);
+}
+
 /* ---------- random documents ---------- */
 
 static void
@@ -613,6 +940,25 @@ UNIT_TEST(what_was_written_reads_as_the_same_value)
 	}
 }
 
+/* What the lenient parser owes the strict one. */
+static void
+compare_parsers(const char *text, size_t length)
+{
+	JsonDocument strict;
+	JsonDocument lenient;
+	bool strictly = pems_json_parse(text, length, &strict, NULL);
+	bool leniently = pems_json_parse_lenient(text, length, &lenient, NULL);
+
+	if (strictly && CHECK(leniently))
+		CHECK(pems_json_equal(strict.root, lenient.root));
+	if (leniently && lenient.root->unstorable == NULL)
+		CHECK(strictly);
+	if (strictly)
+		pems_json_free(&strict);
+	if (leniently)
+		pems_json_free(&lenient);
+}
+
 /* Whatever bytes change, the parser neither crashes nor reads outside. */
 UNIT_TEST(damaged_texts_do_no_harm)
 {
@@ -629,6 +975,7 @@ UNIT_TEST(damaged_texts_do_no_harm)
 		while (hits-- > 0)
 			copy[unit_random_below((unsigned) source.length)] = (char) unit_random();
 		parses_bytes(copy, source.length);
+		compare_parsers(copy, source.length);
 		free(copy);
 		pems_json_buffer_free(&source);
 	}
