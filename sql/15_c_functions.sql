@@ -15,6 +15,10 @@ CREATE FUNCTION @extschema@._pems_cluster() RETURNS text
 AS 'MODULE_PATHNAME', 'pems_api_cluster' LANGUAGE C STABLE PARALLEL SAFE;
 COMMENT ON FUNCTION @extschema@._pems_cluster() IS 'Internal: system identifier of the cluster and oid of the database, to notice a restored copy';
 
+CREATE FUNCTION @extschema@._pems_database_id() RETURNS bigint
+AS 'MODULE_PATHNAME', 'pems_api_database_id' LANGUAGE C STABLE PARALLEL SAFE;
+COMMENT ON FUNCTION @extschema@._pems_database_id() IS 'Internal: the same as a number: each item carries that of the database that queued it';
+
 CREATE FUNCTION @extschema@._pems_wake(configuration boolean DEFAULT false) RETURNS void
 AS 'MODULE_PATHNAME', 'pems_api_wake' LANGUAGE C VOLATILE STRICT;
 COMMENT ON FUNCTION @extschema@._pems_wake(boolean) IS 'Internal: wakes the worker of this database when the transaction commits; configuration: it reads credentials, pauses and the catalogue again';
@@ -38,6 +42,10 @@ COMMENT ON FUNCTION @extschema@._pems_check_delta(jsonb, jsonb) IS 'Internal: NU
 CREATE FUNCTION @extschema@._pems_apply_delta(record jsonb, delta jsonb) RETURNS jsonb
 AS 'MODULE_PATHNAME', 'pems_api_apply_delta' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
 COMMENT ON FUNCTION @extschema@._pems_apply_delta(jsonb, jsonb) IS 'Internal: record with delta on top; objects merge field by field, everything else replaces';
+
+CREATE FUNCTION @extschema@._pems_has_object(delta jsonb) RETURNS boolean
+AS 'MODULE_PATHNAME', 'pems_api_has_object' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
+COMMENT ON FUNCTION @extschema@._pems_has_object(jsonb) IS 'Internal: is one of the values of the delta an object?  Objects are sent whole';
 
 CREATE FUNCTION @extschema@._pems_restore_delta(record jsonb, old_record jsonb) RETURNS jsonb
 AS 'MODULE_PATHNAME', 'pems_api_restore_delta' LANGUAGE C STABLE STRICT;

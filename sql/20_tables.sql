@@ -10,6 +10,9 @@ COMMENT ON SEQUENCE @extschema@.pems_commit_order IS 'Order in which modificatio
 CREATE SEQUENCE @extschema@.pems_audit_order AS bigint;
 COMMENT ON SEQUENCE @extschema@.pems_audit_order IS 'Tells audit rows of the same microsecond apart';
 
+CREATE SEQUENCE @extschema@.pems_state_order AS bigint;
+COMMENT ON SEQUENCE @extschema@.pems_state_order IS 'Order in which states of records came into the version history';
+
 CREATE SEQUENCE @extschema@.pems_claim_order AS bigint;
 COMMENT ON SEQUENCE @extschema@.pems_claim_order IS 'Fencing tokens: each claim of the worker takes the next';
 
@@ -41,14 +44,19 @@ CREATE TABLE @extschema@.pfa_write_queue (
     operation       text NOT NULL CHECK (operation IN ('UPDATE', 'DELETE')),
     payload         jsonb NOT NULL,
     base_version    integer NOT NULL,
+    base_at         timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
+    created_by      text,
+    change_reason   text,
+    queued_in       bigint NOT NULL DEFAULT @extschema@._pems_database_id(),
     status          text NOT NULL DEFAULT 'pending'
                     CHECK (status IN ('pending', 'processing', 'completed', 'failed', 'conflict', 'cancelled')),
-    waits_for       text CHECK (waits_for IN ('turn', 'time')),
+    waits_for       text CHECK (waits_for IN ('turn', 'time', 'resume')),
     priority        integer NOT NULL DEFAULT 0 CHECK (priority IN (-10, 0, 10)),
     scheduled_at    timestamptz NOT NULL DEFAULT pg_catalog.now(),
-    next_request    text NOT NULL DEFAULT 'write' CHECK (next_request IN ('write', 'read', 'refresh')),
+    next_request    text NOT NULL DEFAULT 'write' CHECK (next_request IN ('write', 'read', 'confirm', 'refresh')),
     outcome_unknown boolean NOT NULL DEFAULT false,
     sent_version    integer,
+    known_version   integer,
     retry_count     integer NOT NULL DEFAULT 0,
     max_retries     integer NOT NULL DEFAULT 3,
     rounds          integer NOT NULL DEFAULT 0,
@@ -74,16 +82,21 @@ COMMENT ON COLUMN @extschema@.pfa_write_queue.organization_id IS 'Organization o
 COMMENT ON COLUMN @extschema@.pfa_write_queue.operation IS 'UPDATE (PUT) or DELETE';
 COMMENT ON COLUMN @extschema@.pfa_write_queue.payload IS 'The delta being sent, as it was when it was committed';
 COMMENT ON COLUMN @extschema@.pfa_write_queue.base_version IS 'PEMS version of the record that the user saw';
+COMMENT ON COLUMN @extschema@.pfa_write_queue.base_at IS 'When the user saw it: of several states of that version, the one that was current then is the base';
+COMMENT ON COLUMN @extschema@.pfa_write_queue.created_by IS 'Author of the modification, as it was when it was committed; modifiedBy of the request';
+COMMENT ON COLUMN @extschema@.pfa_write_queue.change_reason IS 'Why, as it was when it was committed; changeReason or reason of the request';
+COMMENT ON COLUMN @extschema@.pfa_write_queue.queued_in IS 'Database that queued the item. One that another database queued (a dump that was loaded into this one) is not sent before pems_resume()';
 COMMENT ON COLUMN @extschema@.pfa_write_queue.status IS 'pending, processing (claimed by the worker), completed, failed (dead letter), conflict, cancelled';
-COMMENT ON COLUMN @extschema@.pfa_write_queue.waits_for IS 'Of a pending item: NULL = ready; turn = held by an earlier item of the record; time = until scheduled_at';
+COMMENT ON COLUMN @extschema@.pfa_write_queue.waits_for IS 'Of a pending item: NULL = ready; turn = held by an earlier item of the record; time = until scheduled_at; resume = queued by another database, until pems_resume()';
 COMMENT ON COLUMN @extschema@.pfa_write_queue.priority IS 'Higher goes first (10 high, 0 normal, -10 low); never past an earlier item of the same record';
 COMMENT ON COLUMN @extschema@.pfa_write_queue.scheduled_at IS 'Not before this time';
-COMMENT ON COLUMN @extschema@.pfa_write_queue.next_request IS 'write; read = look at PEMS before deciding again; refresh = written, the mirror is still to be read';
+COMMENT ON COLUMN @extschema@.pfa_write_queue.next_request IS 'write; read = look at PEMS before deciding again; confirm = a read found the record gone, a second one decides; refresh = written, the mirror is still to be read';
 COMMENT ON COLUMN @extschema@.pfa_write_queue.outcome_unknown IS 'A write was sent and nobody knows whether PEMS applied it';
 COMMENT ON COLUMN @extschema@.pfa_write_queue.sent_version IS 'Version that the last write was based on; while outcome_unknown, the first one whose answer was lost';
+COMMENT ON COLUMN @extschema@.pfa_write_queue.known_version IS 'Version that PEMS named when it answered the last write (newVersion, currentVersion): a read that shows an older one comes from a replica that lags';
 COMMENT ON COLUMN @extschema@.pfa_write_queue.retry_count IS 'Retries used up';
 COMMENT ON COLUMN @extschema@.pfa_write_queue.max_retries IS 'Retries allowed (pems_sync.max_retries when it was queued)';
-COMMENT ON COLUMN @extschema@.pfa_write_queue.rounds IS 'Times that PEMS answered with a version conflict since the last backoff';
+COMMENT ON COLUMN @extschema@.pfa_write_queue.rounds IS 'Times that PEMS was looked at again (version conflict, 404 of a write, a read that was too old) since the last backoff';
 COMMENT ON COLUMN @extschema@.pfa_write_queue.attempt IS 'Claims of the item that were not given back; each makes at most one HTTP request, a read or a write. Second half of X-Request-Id';
 COMMENT ON COLUMN @extschema@.pfa_write_queue.claim_token IS 'Fencing token of the last claim, the same for all items that it took: an outcome with another token is not recorded';
 COMMENT ON COLUMN @extschema@.pfa_write_queue.last_attempt_at IS 'When the last request was about to start';
@@ -119,6 +132,9 @@ CREATE INDEX pfa_write_queue_stopped ON @extschema@.pfa_write_queue (organizatio
 CREATE INDEX pfa_write_queue_modification ON @extschema@.pfa_write_queue (modification_id);
 -- Newest items of an organization (status with items; foreign key)
 CREATE INDEX pfa_write_queue_organization ON @extschema@.pfa_write_queue (organization_id, commit_seq);
+
+-- Which items were queued by another database? (resume, health)  Nearly always empty.
+CREATE INDEX pfa_write_queue_foreign ON @extschema@.pfa_write_queue (organization_id) WHERE in_line AND waits_for = 'resume';
 
 CREATE TABLE @extschema@.pems_claim (
     claim_token bigint PRIMARY KEY,
@@ -157,7 +173,8 @@ CREATE TABLE @extschema@.pfa_sync_conflict (
     resolved_by          text,
     resolved_at          timestamptz,
     created_at           timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
-    previous_conflict_id text
+    previous_conflict_id text,
+    seen_at              timestamptz
 );
 COMMENT ON TABLE @extschema@.pfa_sync_conflict IS 'Conflicts: fields that a user and somebody in PEMS both changed, with all three sides as they were';
 COMMENT ON COLUMN @extschema@.pfa_sync_conflict.id IS 'Conflict id, time-ordered UUID';
@@ -179,6 +196,7 @@ COMMENT ON COLUMN @extschema@.pfa_sync_conflict.resolved_by IS 'Who resolved it'
 COMMENT ON COLUMN @extschema@.pfa_sync_conflict.resolved_at IS 'When';
 COMMENT ON COLUMN @extschema@.pfa_sync_conflict.created_at IS 'When it was detected';
 COMMENT ON COLUMN @extschema@.pfa_sync_conflict.previous_conflict_id IS 'The conflict whose resolution met this one';
+COMMENT ON COLUMN @extschema@.pfa_sync_conflict.seen_at IS 'When pems_data was current: a resolution builds on that state of pems_version';
 CREATE UNIQUE INDEX pfa_sync_conflict_open ON @extschema@.pfa_sync_conflict (item_id) WHERE status = 'unresolved';
 CREATE INDEX pfa_sync_conflict_organization ON @extschema@.pfa_sync_conflict (organization_id, id);
 CREATE INDEX pfa_sync_conflict_modification ON @extschema@.pfa_sync_conflict (modification_id);
@@ -193,9 +211,10 @@ CREATE TABLE @extschema@.pems_mirror_version (
     changed_by      text,
     change_reason   text,
     recorded_at     timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
-    PRIMARY KEY (organization_id, pfa_id, version)
+    state_seq       bigint NOT NULL DEFAULT pg_catalog.nextval('@extschema@.pems_state_order'),
+    PRIMARY KEY (organization_id, pfa_id, version, state_seq)
 );
-COMMENT ON TABLE @extschema@.pems_mirror_version IS 'Version history: every state that the mirror ever had. The base of each modification is found here.';
+COMMENT ON TABLE @extschema@.pems_mirror_version IS 'Version history: every state that the mirror ever had; a version whose data changed has several. The base of each modification is found here.';
 COMMENT ON COLUMN @extschema@.pems_mirror_version.organization_id IS 'Organization of the record';
 COMMENT ON COLUMN @extschema@.pems_mirror_version.pfa_id IS 'PFA record';
 COMMENT ON COLUMN @extschema@.pems_mirror_version.version IS 'PEMS version';
@@ -205,6 +224,7 @@ COMMENT ON COLUMN @extschema@.pems_mirror_version.modification_id IS 'The modifi
 COMMENT ON COLUMN @extschema@.pems_mirror_version.changed_by IS 'Who changed it, as far as known';
 COMMENT ON COLUMN @extschema@.pems_mirror_version.change_reason IS 'Why, as the modification says';
 COMMENT ON COLUMN @extschema@.pems_mirror_version.recorded_at IS 'When this database learned of it';
+COMMENT ON COLUMN @extschema@.pems_mirror_version.state_seq IS 'Order in which the states came';
 
 -- No index and no primary key on the parent: pg_restore would collide with the indexes that
 -- ATTACH PARTITION makes.  Monthly partitions carry their own.

@@ -4,25 +4,56 @@
  */
 
 /*
+ * _pems_base_seq(organization_id, pfa_id, version, at): which state of that version a user saw who looked at that time:
+ * the newest that had come by then; where all came later (the first snapshot, say), the first.
+ *
+ * Returns: its state_seq; NULL: the history has no state of that version.
+ * Tables: pems_mirror_version.
+ */
+CREATE FUNCTION @extschema@._pems_base_seq(organization_id text, pfa_id text, version integer, at timestamptz) RETURNS bigint
+-- a session plans this once, maybe while the table is empty
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp SET enable_seqscan = off AS $function$
+BEGIN
+    RETURN coalesce(
+        (SELECT v.state_seq FROM @extschema@.pems_mirror_version v
+         WHERE v.organization_id = $1 AND v.pfa_id = $2 AND v.version = $3 AND v.recorded_at <= $4
+         ORDER BY v.state_seq DESC LIMIT 1),
+        (SELECT v.state_seq FROM @extschema@.pems_mirror_version v
+         WHERE v.organization_id = $1 AND v.pfa_id = $2 AND v.version = $3
+         ORDER BY v.state_seq LIMIT 1));
+END
+$function$;
+COMMENT ON FUNCTION @extschema@._pems_base_seq(text, text, integer, timestamptz) IS 'Internal: which state of a version was current at a time';
+
+/*
+ * _pems_is_newest_state(organization_id, pfa_id, version, data): is that what the history has last of that version?
+ */
+CREATE FUNCTION @extschema@._pems_is_newest_state(organization_id text, pfa_id text, version integer, data jsonb) RETURNS boolean
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp SET enable_seqscan = off AS $function$
+BEGIN
+    RETURN coalesce((SELECT v.data = $4 FROM @extschema@.pems_mirror_version v
+                     WHERE v.organization_id = $1 AND v.pfa_id = $2 AND v.version = $3
+                     ORDER BY v.state_seq DESC LIMIT 1), false);
+END
+$function$;
+COMMENT ON FUNCTION @extschema@._pems_is_newest_state(text, text, integer, jsonb) IS 'Internal: is that what the history has last of that version?';
+
+/*
  * _pems_record_versions(): statement trigger on pfa_mirror, after insert and after update.
- * Adds each new state to the history.  The worker puts its own rows there first, with
- * their modification; for those the conflict clause finds nothing left to do.
+ * Adds each state that is not the newest of its version yet.  No state is ever replaced: an edit may have been drafted on
+ * it.  The worker puts its own states there first, with their modification; of those there is nothing left to do.
+ *
+ * Tables: pems_mirror_version.
  */
 CREATE FUNCTION @extschema@._pems_record_versions() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $function$
 BEGIN
     PERFORM @extschema@._pems_attached();
-    INSERT INTO @extschema@.pems_mirror_version AS v (organization_id, pfa_id, version, data, source, changed_by)
+    INSERT INTO @extschema@.pems_mirror_version (organization_id, pfa_id, version, data, source, changed_by)
     SELECT n.organization_id, n.pfa_id, n.version, n.data, 'external', @extschema@._pems_caller()
     FROM new_rows n
     WHERE n.organization_id IS NOT NULL AND n.pfa_id IS NOT NULL AND n.version IS NOT NULL AND n.data IS NOT NULL
-      -- looked for first, because ON CONFLICT locks the row that it finds, which is a write
-      AND NOT EXISTS (SELECT FROM @extschema@.pems_mirror_version h
-                      WHERE h.organization_id = n.organization_id AND h.pfa_id = n.pfa_id AND h.version = n.version AND h.data = n.data)
-    ON CONFLICT (organization_id, pfa_id, version) DO UPDATE
-        SET data = excluded.data, source = excluded.source, changed_by = excluded.changed_by,
-            modification_id = NULL, change_reason = NULL, recorded_at = clock_timestamp()
-        WHERE v.data <> excluded.data;
+      AND NOT @extschema@._pems_is_newest_state(n.organization_id, n.pfa_id, n.version, n.data);
     RETURN NULL;
 END
 $function$;

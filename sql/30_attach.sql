@@ -292,7 +292,7 @@ BEGIN
     SELECT m.organization_id, m.pfa_id, m.version, m.data, 'external', @extschema@._pems_caller()
     FROM @extschema@.pfa_mirror m
     WHERE m.organization_id IS NOT NULL AND m.pfa_id IS NOT NULL AND m.version IS NOT NULL AND m.data IS NOT NULL
-    ON CONFLICT (organization_id, pfa_id, version) DO NOTHING;
+      AND NOT @extschema@._pems_is_newest_state(m.organization_id, m.pfa_id, m.version, m.data);
     GET DIAGNOSTICS snapshot = ROW_COUNT;
 
     INSERT INTO @extschema@.pems_control AS c (cluster) VALUES (@extschema@._pems_cluster())

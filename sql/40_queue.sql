@@ -28,6 +28,7 @@ CREATE TYPE @extschema@._pems_outcome AS (
     rounds          integer,
     seen_version    integer,
     pems_version    integer,
+    known_version   integer,
     mirror_data     jsonb,
     mirror_patch    jsonb,
     mirror_deleted  boolean,
@@ -44,7 +45,7 @@ CREATE TYPE @extschema@._pems_outcome AS (
     response        jsonb,
     pause           boolean
 );
-COMMENT ON TYPE @extschema@._pems_outcome IS 'Internal: what became of one claimed item. From item_id to was_unknown: the item and its modification when it was claimed (step: next_request, was_unknown: outcome_unknown); verdict: its new status; delay_ms: NULL = at once; pems_version with mirror_data (a record read), mirror_patch (the changes that a write made) or mirror_deleted: what the mirror becomes; seen_version: the mirror''s version when the item was claimed';
+COMMENT ON TYPE @extschema@._pems_outcome IS 'Internal: what became of one claimed item. From item_id to was_unknown: the item and its modification when it was claimed (step: next_request, was_unknown: outcome_unknown); verdict: its new status; delay_ms: NULL = at once; pems_version with mirror_data (a record read), mirror_patch (the changes that a write made) or mirror_deleted: what the mirror becomes; seen_version: the mirror''s version when the item was claimed; known_version: the version that PEMS named in its answer to a write';
 
 /*
  * _pems_standing(): may the worker send anything from this database?
@@ -206,8 +207,11 @@ COMMENT ON FUNCTION @extschema@._pems_first_ready(text[], timestamptz[], bigint[
  * sent_version stays that of the first write whose answer was lost, until it is known what became
  * of it: a worker that dies in between must leave the doubt behind.
  *
- * base_data, own_data and mirror_data are there only when the mirror is not at the version
- * that the user saw: the common case carries no records around.
+ * base_is_mirror: the mirror is in the state that the user saw: at its version, and with the data that it had then.  Only
+ * otherwise base_data and own_data are there, and mirror_data where it is needed besides (objects are sent whole, and a
+ * refresh looks whether the write was made): the common case carries no records around.
+ *
+ * An item that another database queued (a dump that was loaded into this one) is not claimed: it waits for pems_resume().
  */
 CREATE FUNCTION @extschema@._pems_claim(
     organization_ids text[], slots integer[], after_at timestamptz[] DEFAULT NULL, after_seq bigint[] DEFAULT NULL)
@@ -216,11 +220,13 @@ RETURNS TABLE (
     attempt integer, retry_count integer, max_retries integer, rounds integer, outcome_unknown boolean,
     previous_version integer, payload jsonb, base_version integer, mirror_version integer, mirror_deleted boolean,
     created_by text, change_reason text, base_data jsonb, own_data jsonb, mirror_data jsonb,
-    modification_id text, job_id text, priority integer, scheduled_at timestamptz, commit_seq bigint)
+    modification_id text, job_id text, priority integer, scheduled_at timestamptz, commit_seq bigint,
+    known_version integer, base_is_mirror boolean)
 LANGUAGE plpgsql VOLATILE ROWS 100 SET search_path = pg_catalog, pg_temp AS $function$
 #variable_conflict use_column
 DECLARE
-    token CONSTANT bigint := nextval('@extschema@.pems_claim_order');
+    token         CONSTANT bigint := nextval('@extschema@.pems_claim_order');
+    this_database CONSTANT bigint := @extschema@._pems_database_id();
 BEGIN
     RETURN QUERY
     WITH granted AS (
@@ -229,19 +235,22 @@ BEGIN
     ), head AS MATERIALIZED (
         SELECT c.*, g.turn FROM granted g CROSS JOIN LATERAL (
             SELECT line.* FROM (
-                SELECT * FROM (SELECT q.ctid AS place, q.id, q.organization_id, q.pfa_id, q.commit_seq, q.priority, q.scheduled_at, q.sent_version
+                SELECT * FROM (SELECT q.ctid AS place, q.id, q.organization_id, q.pfa_id, q.commit_seq, q.priority, q.scheduled_at, q.sent_version,
+                                      q.base_version, q.base_at, q.queued_in
                                FROM @extschema@.pfa_write_queue q
                                WHERE q.organization_id = g.id AND q.in_line AND q.waits_for IS NULL AND q.priority = 10
                                  AND (q.scheduled_at, q.commit_seq) > (coalesce(after_at[3 * g.turn - 2], '-infinity'), coalesce(after_seq[3 * g.turn - 2], 0)) AND q.status = 'pending'
                                ORDER BY q.scheduled_at, q.commit_seq LIMIT g.slots FOR NO KEY UPDATE SKIP LOCKED) high
                 UNION ALL
-                SELECT * FROM (SELECT q.ctid AS place, q.id, q.organization_id, q.pfa_id, q.commit_seq, q.priority, q.scheduled_at, q.sent_version
+                SELECT * FROM (SELECT q.ctid AS place, q.id, q.organization_id, q.pfa_id, q.commit_seq, q.priority, q.scheduled_at, q.sent_version,
+                                      q.base_version, q.base_at, q.queued_in
                                FROM @extschema@.pfa_write_queue q
                                WHERE q.organization_id = g.id AND q.in_line AND q.waits_for IS NULL AND q.priority = 0
                                  AND (q.scheduled_at, q.commit_seq) > (coalesce(after_at[3 * g.turn - 1], '-infinity'), coalesce(after_seq[3 * g.turn - 1], 0)) AND q.status = 'pending'
                                ORDER BY q.scheduled_at, q.commit_seq LIMIT g.slots FOR NO KEY UPDATE SKIP LOCKED) normal
                 UNION ALL
-                SELECT * FROM (SELECT q.ctid AS place, q.id, q.organization_id, q.pfa_id, q.commit_seq, q.priority, q.scheduled_at, q.sent_version
+                SELECT * FROM (SELECT q.ctid AS place, q.id, q.organization_id, q.pfa_id, q.commit_seq, q.priority, q.scheduled_at, q.sent_version,
+                                      q.base_version, q.base_at, q.queued_in
                                FROM @extschema@.pfa_write_queue q
                                WHERE q.organization_id = g.id AND q.in_line AND q.waits_for IS NULL AND q.priority = -10
                                  AND (q.scheduled_at, q.commit_seq) > (coalesce(after_at[3 * g.turn], '-infinity'), coalesce(after_seq[3 * g.turn], 0)) AND q.status = 'pending'
@@ -254,45 +263,55 @@ BEGIN
                          AND e.id <> h.id AND (e.commit_seq < h.commit_seq OR e.status = 'processing'))
                OR EXISTS (SELECT FROM @extschema@.pfa_write_queue e
                           WHERE e.organization_id = h.organization_id AND e.pfa_id = h.pfa_id AND e.unfinished AND e.held
-                            AND e.commit_seq < h.commit_seq) AS blocked
+                            AND e.commit_seq < h.commit_seq) AS blocked,
+               h.queued_in <> this_database AS is_foreign
         FROM head h
     ), sent_back AS (
         -- they used up slots: the worker must not believe that there is no more
-        UPDATE @extschema@.pfa_write_queue q SET waits_for = 'turn'
-        FROM judged j WHERE q.id = j.id AND j.blocked
+        UPDATE @extschema@.pfa_write_queue q SET waits_for = CASE WHEN j.is_foreign THEN 'resume' ELSE 'turn' END
+        FROM judged j WHERE q.id = j.id AND (j.blocked OR j.is_foreign)
         RETURNING @extschema@._pems_announce(q.organization_id, q.scheduled_at)
     ), taken AS (
         -- by place, which cannot change while we hold the lock; a row that was changed just before we locked it is
         -- not seen here, and its change was announced
         UPDATE @extschema@.pfa_write_queue q
         SET status = 'processing', claim_token = token, attempt = q.attempt + 1, last_attempt_at = clock_timestamp(),
-            sent_version = CASE WHEN q.next_request = 'write' AND NOT q.outcome_unknown THEN j.version ELSE q.sent_version END
-        FROM (SELECT h.place, h.rank, h.turn, h.sent_version AS previous_version, m.version, m.deleted_at, m.data
+            sent_version = CASE WHEN q.next_request = 'write' AND NOT q.outcome_unknown THEN j.version ELSE q.sent_version END,
+            known_version = CASE WHEN q.next_request <> 'write' THEN q.known_version END
+        FROM (SELECT h.place, h.rank, h.turn, h.sent_version AS previous_version, m.version, m.deleted_at, m.data,
+                     m.version = h.base_version AND (
+                         newest.recorded_at IS NULL OR newest.recorded_at <= h.base_at OR newest.state_seq = @extschema@._pems_base_seq(
+                             h.organization_id, h.pfa_id, h.base_version, h.base_at)) AS base_is_mirror
               FROM judged h
               LEFT JOIN @extschema@.pfa_mirror m ON m.organization_id = h.organization_id AND m.pfa_id = h.pfa_id
-              WHERE NOT h.blocked) j
+              LEFT JOIN LATERAL (
+                  SELECT v.state_seq, v.recorded_at FROM @extschema@.pems_mirror_version v
+                  WHERE v.organization_id = h.organization_id AND v.pfa_id = h.pfa_id AND v.version = h.base_version
+                  ORDER BY v.state_seq DESC LIMIT 1) newest ON true
+              WHERE NOT h.blocked AND NOT h.is_foreign) j
         WHERE q.ctid = j.place
         RETURNING q.id, q.organization_id, q.pfa_id, q.operation, q.next_request, q.attempt, q.retry_count, q.max_retries,
-                  q.rounds, q.outcome_unknown, q.payload, q.base_version, q.modification_id, q.job_id, q.priority,
-                  q.scheduled_at, q.commit_seq, j.turn, j.rank, j.previous_version, j.version AS mirror_version,
+                  q.rounds, q.outcome_unknown, q.payload, q.base_version, q.base_at, q.created_by, q.change_reason,
+                  q.modification_id, q.job_id, q.priority, q.scheduled_at, q.commit_seq, q.known_version,
+                  j.turn, j.rank, j.previous_version, j.version AS mirror_version, j.base_is_mirror,
                   j.deleted_at IS NOT NULL AS mirror_deleted,
-                  CASE WHEN j.version <> q.base_version THEN j.data END AS mirror_data
+                  CASE WHEN NOT j.base_is_mirror OR q.next_request = 'refresh' OR @extschema@._pems_has_object(q.payload)
+                       THEN j.data END AS mirror_data
     ), noted AS (
         INSERT INTO @extschema@.pems_claim (claim_token, item_ids) SELECT token, array_agg(t.id) FROM taken t HAVING count(*) > 0
     )
     SELECT t.id, token, t.organization_id, t.pfa_id, t.operation, t.next_request, t.attempt, t.retry_count,
            t.max_retries, t.rounds, t.outcome_unknown, t.previous_version, t.payload, t.base_version, t.mirror_version,
-           t.mirror_deleted, m.created_by, m.change_reason, b.data,
+           t.mirror_deleted, t.created_by, t.change_reason, b.data,
            CASE WHEN b.data IS NOT NULL THEN
-               @extschema@._pems_own_changes(t.organization_id, t.pfa_id, t.base_version, t.modification_id, m.created_by,
+               @extschema@._pems_own_changes(t.organization_id, t.pfa_id, t.base_version, b.state_seq, t.modification_id, t.created_by,
                    @extschema@._pems_disputed_keys(t.payload, b.data, t.mirror_data)) END,
-           t.mirror_data, t.modification_id, t.job_id, t.priority, t.scheduled_at, t.commit_seq
+           t.mirror_data, t.modification_id, t.job_id, t.priority, t.scheduled_at, t.commit_seq, t.known_version, t.base_is_mirror
     FROM taken t
-    LEFT JOIN @extschema@.pfa_modification m ON m.id = t.modification_id
     LEFT JOIN LATERAL (
-        SELECT v.data FROM @extschema@.pems_mirror_version v
-        WHERE t.mirror_version <> t.base_version
-          AND v.organization_id = t.organization_id AND v.pfa_id = t.pfa_id AND v.version = t.base_version) b ON true
+        SELECT v.data, v.state_seq FROM @extschema@.pems_mirror_version v
+        WHERE NOT t.base_is_mirror AND v.organization_id = t.organization_id AND v.pfa_id = t.pfa_id AND v.version = t.base_version
+          AND v.state_seq = @extschema@._pems_base_seq(t.organization_id, t.pfa_id, t.base_version, t.base_at)) b ON true
     ORDER BY t.rank, t.turn;
 END
 $function$;
@@ -312,16 +331,17 @@ $function$;
 COMMENT ON FUNCTION @extschema@._pems_disputed_keys(jsonb, jsonb, jsonb) IS 'Internal: fields of an edit that differ on all three sides; for a DELETE all fields';
 
 /*
- * _pems_own_changes(organization_id, pfa_id, base_version, modification_id, author, keys): those of these fields
- * that nobody but the author has changed last since that version, by an earlier modification, with the value that
- * it wrote.  In a three-way decision they count as base: a user's own earlier edit is no conflict with the same
+ * _pems_own_changes(organization_id, pfa_id, base_version, base_seq, modification_id, author, keys): those of these fields
+ * that nobody but the author has changed last since that state of that version, by an earlier modification, with the value
+ * that it wrote.  In a three-way decision they count as base: a user's own earlier edit is no conflict with the same
  * user's later one.
  *
- * Goes back from the newest version until it has found who changed each of the fields: of ten thousand edits of
+ * Goes back from the newest state until it has found who changed each of the fields: of ten thousand edits of
  * one record the last must not read all the others.
  */
 CREATE FUNCTION @extschema@._pems_own_changes(
-    organization_id text, pfa_id text, base_version integer, modification_id text, author text, keys text[]) RETURNS jsonb
+    organization_id text, pfa_id text, base_version integer, base_seq bigint, modification_id text, author text, keys text[])
+RETURNS jsonb
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $function$
 DECLARE
     own     jsonb := '{}';
@@ -337,12 +357,12 @@ BEGIN
         FROM @extschema@.pems_mirror_version v
         LEFT JOIN LATERAL (
             SELECT p.data FROM @extschema@.pems_mirror_version p
-            WHERE p.organization_id = $1 AND p.pfa_id = $2 AND p.version < v.version
-            ORDER BY p.version DESC LIMIT 1) b ON true
-        LEFT JOIN @extschema@.pfa_modification m ON m.id = v.modification_id AND m.created_by = $5 AND m.id <> $4
-        LEFT JOIN @extschema@.pfa_write_queue q ON q.modification_id = m.id AND q.operation = 'UPDATE'
-        WHERE v.organization_id = $1 AND v.pfa_id = $2 AND v.version > $3
-        ORDER BY v.version DESC
+            WHERE p.organization_id = $1 AND p.pfa_id = $2 AND (p.version, p.state_seq) < (v.version, v.state_seq)
+            ORDER BY p.version DESC, p.state_seq DESC LIMIT 1) b ON true
+        LEFT JOIN @extschema@.pfa_write_queue q ON q.modification_id = v.modification_id AND q.modification_id <> $5
+             AND q.created_by = $6 AND q.operation = 'UPDATE'
+        WHERE v.organization_id = $1 AND v.pfa_id = $2 AND (v.version, v.state_seq) > ($3, $4)
+        ORDER BY v.version DESC, v.state_seq DESC
     LOOP
         changed := ARRAY(SELECT k FROM unnest(open) k WHERE step.before -> k IS DISTINCT FROM step.data -> k);
         own := own || (SELECT coalesce(jsonb_object_agg(k, step.written -> k), '{}') FROM unnest(changed) k
@@ -355,7 +375,7 @@ BEGIN
     RETURN own;
 END
 $function$;
-COMMENT ON FUNCTION @extschema@._pems_own_changes(text, text, integer, text, text, text[]) IS 'Internal: which of these fields the author''s own earlier modifications changed last, with their values';
+COMMENT ON FUNCTION @extschema@._pems_own_changes(text, text, integer, bigint, text, text, text[]) IS 'Internal: which of these fields the author''s own earlier modifications changed last, with their values';
 
 /*
  * _pems_adopt_items(item_ids): takes up those of these items that are in processing.  Nobody knows
@@ -528,17 +548,13 @@ BEGIN
           AND (o.mirror_patch IS NOT NULL OR o.mirror_data IS NOT NULL OR o.mirror_deleted)
           AND (m.version IS NOT DISTINCT FROM o.seen_version OR (m.version < o.pems_version AND o.mirror_patch IS NULL))
     ), history AS (
-        INSERT INTO @extschema@.pems_mirror_version AS v
+        INSERT INTO @extschema@.pems_mirror_version
             (organization_id, pfa_id, version, data, source, modification_id, changed_by, change_reason)
         SELECT n.organization_id, n.pfa_id, n.version, n.data, CASE WHEN n.ours THEN 'write' ELSE 'pems' END,
                CASE WHEN n.ours THEN n.modification_id END, CASE WHEN n.ours THEN n.created_by END,
                CASE WHEN n.ours THEN n.change_reason END
         FROM next n
-        WHERE n.data IS NOT NULL
-        ON CONFLICT (organization_id, pfa_id, version) DO UPDATE
-            SET data = excluded.data, source = excluded.source, modification_id = excluded.modification_id,
-                changed_by = excluded.changed_by, change_reason = excluded.change_reason, recorded_at = clock_timestamp()
-            WHERE v.data <> excluded.data
+        WHERE n.data IS NOT NULL AND NOT @extschema@._pems_is_newest_state(n.organization_id, n.pfa_id, n.version, n.data)
     )
     SELECT array_agg(n.organization_id), array_agg(n.pfa_id), array_agg(n.version), array_agg(n.data), array_agg(n.deleted)
     INTO organization_ids, pfa_ids, versions, records, deleted
@@ -553,6 +569,7 @@ BEGIN
     FROM unnest(outcomes) o JOIN @extschema@.pfa_write_queue q ON q.id = o.item_id
     WHERE o.event_type = 'SYNCED_WITHOUT_REQUEST' AND o.was_unknown
       AND v.organization_id = o.organization_id AND v.pfa_id = o.pfa_id AND v.version = o.pems_version
+      AND v.state_seq = @extschema@._pems_base_seq(o.organization_id, o.pfa_id, o.pems_version, 'infinity')
       AND v.version = q.sent_version + 1 AND v.modification_id IS NULL;
 END
 $function$;
@@ -577,7 +594,7 @@ BEGIN
             retry_count = o.retry_count, rounds = o.rounds, error_code = o.error_code, last_error = o.error,
             -- a claim that was given back made no request
             attempt = q.attempt - CASE WHEN o.verdict = 'pending' AND o.event_type IS NULL THEN 1 ELSE 0 END,
-            sent_version = CASE WHEN o.next_request = 'refresh' THEN coalesce(o.pems_version, q.sent_version) ELSE q.sent_version END,
+            known_version = coalesce(o.known_version, q.known_version),
             completed_at = CASE WHEN o.verdict IN ('completed', 'failed') THEN clock_timestamp() END
         FROM unnest(outcomes) o
         WHERE q.id = o.item_id AND q.claim_token = o.claim_token AND q.status = 'processing'
@@ -605,20 +622,23 @@ BEGIN
     WITH found AS (
         INSERT INTO @extschema@.pfa_sync_conflict
             (pfa_id, organization_id, modification_id, item_id, local_version, pems_version, base_data, local_data,
-             pems_data, conflict_fields, kind, previous_conflict_id)
+             pems_data, conflict_fields, kind, previous_conflict_id, seen_at)
         SELECT q.pfa_id, q.organization_id, q.modification_id, q.id, q.base_version, coalesce(d.version, m.version), b.data, q.payload,
                CASE WHEN o.conflict_kind <> 'deleted_in_pems' THEN coalesce(d.data, m.data) END,
                coalesce(o.conflict_fields, '[]'), o.conflict_kind,
                (SELECT max(p.id) FROM @extschema@.pfa_sync_conflict p
-                WHERE p.modification_id = q.modification_id AND p.item_id = q.id)
+                WHERE p.modification_id = q.modification_id AND p.item_id = q.id),
+               q.last_attempt_at
         FROM unnest(outcomes) o JOIN @extschema@.pfa_write_queue q ON q.id = o.item_id
         LEFT JOIN @extschema@.pfa_mirror m ON m.organization_id = q.organization_id AND m.pfa_id = q.pfa_id
         LEFT JOIN @extschema@.pems_mirror_version b
              ON b.organization_id = q.organization_id AND b.pfa_id = q.pfa_id AND b.version = q.base_version
-        -- the version that was decided on, and that the user will have seen; the mirror may have moved on since
+            AND b.state_seq = @extschema@._pems_base_seq(q.organization_id, q.pfa_id, q.base_version, q.base_at)
+        -- the state that was decided on, and that the user will have seen; the mirror may have moved on since
         LEFT JOIN @extschema@.pems_mirror_version d
              ON d.organization_id = q.organization_id AND d.pfa_id = q.pfa_id
             AND d.version = coalesce(o.pems_version, o.seen_version)
+            AND d.state_seq = @extschema@._pems_base_seq(q.organization_id, q.pfa_id, d.version, q.last_attempt_at)
         WHERE o.verdict = 'conflict'
         RETURNING id, item_id
     )

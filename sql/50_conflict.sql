@@ -172,7 +172,7 @@ COMMENT ON FUNCTION @extschema@._pems_conflict_fields(@extschema@.pfa_sync_confl
  *   mergedData, resolvedBy, resolvedAt, createdAt, previousConflictId}.  fields: [{field, base, local,
  *   pems, conflicting}], a missing value as null; errors: for kind validation the rules that the edit would break.
  * Errors: P0002 no such conflict (or of another organization); 55000 not attached.
- * Tables: pfa_sync_conflict, pfa_write_queue, pfa_modification, pems_field.
+ * Tables: pfa_sync_conflict, pfa_write_queue, pems_field.
  */
 CREATE FUNCTION @extschema@.pems_conflict(conflict_id text, organization_id text DEFAULT NULL) RETURNS jsonb
 LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $function$
@@ -181,10 +181,8 @@ DECLARE
     origin record;
     broken jsonb;
 BEGIN
-    SELECT q.operation, m.created_by, m.change_reason INTO origin
-    FROM (SELECT) one
-    LEFT JOIN @extschema@.pfa_write_queue q ON q.id = c.item_id
-    LEFT JOIN @extschema@.pfa_modification m ON m.id = c.modification_id;
+    SELECT q.operation, q.created_by, q.change_reason INTO origin
+    FROM (SELECT) one LEFT JOIN @extschema@.pfa_write_queue q ON q.id = c.item_id;
     IF c.kind = 'validation' THEN
         broken := @extschema@._pems_check_delta(c.local_data, c.pems_data) -> 'errors';
     END IF;
@@ -347,7 +345,7 @@ BEGIN
         SET status = 'pending', waits_for = 'turn', completed_at = NULL, retry_count = 0,
             -- PEMS may still be at a write whose answer was lost
             scheduled_at = greatest(clock_timestamp(), CASE WHEN q.outcome_unknown THEN q.last_attempt_at + interval '2 seconds' END),
-            rounds = 0, error_code = NULL, last_error = NULL, job_id = coalesce(_pems_requeue.job_id, q.job_id),
+            rounds = 0, known_version = NULL, error_code = NULL, last_error = NULL, job_id = coalesce(_pems_requeue.job_id, q.job_id),
             next_request = CASE q.next_request WHEN 'refresh' THEN 'refresh' ELSE _pems_requeue.next_request END
         WHERE q.id = ANY (item_ids)
         RETURNING q.modification_id, q.organization_id, q.pfa_id
@@ -424,7 +422,8 @@ BEGIN
         END IF;
         -- What became of an earlier write is settled: the user saw what PEMS had after it.
         UPDATE @extschema@.pfa_write_queue q
-        SET base_version = coalesce(conflict.pems_version, q.base_version), payload = delta, outcome_unknown = false, sent_version = NULL
+        SET base_version = coalesce(conflict.pems_version, q.base_version),
+            base_at = coalesce(conflict.seen_at, conflict.created_at), payload = delta, outcome_unknown = false, sent_version = NULL
         WHERE q.id = item.id;
         PERFORM @extschema@._pems_requeue(ARRAY[item.id], 'write', NULL);
     END IF;

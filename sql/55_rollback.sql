@@ -27,7 +27,8 @@ BEGIN
                   HINT = 'Restore it in PEMS first.';
     END IF;
     SELECT v.data INTO old_data FROM @extschema@.pems_mirror_version v
-    WHERE v.organization_id = organization AND v.pfa_id = $2 AND v.version = $3;
+    WHERE v.organization_id = organization AND v.pfa_id = $2 AND v.version = $3
+    ORDER BY v.state_seq DESC LIMIT 1;
     IF NOT FOUND THEN
         RAISE EXCEPTION 'PFA record "%" has no version %', $2, coalesce($3::text, 'NULL')
             USING ERRCODE = 'no_data_found', HINT = 'See table pems_mirror_version for those that are kept.';

@@ -198,11 +198,11 @@ BEGIN
     END IF;
     WITH checked AS MATERIALIZED (
         -- the delta is checked here and not inside _pems_check_draft(): so the field catalogue is read once
-        SELECT d.id, d.pfa_id, d.operation, d.delta, d.base_version, d.created_at,
+        SELECT d.id, d.pfa_id, d.operation, d.delta, d.base_version, d.created_by, d.change_reason, d.created_at,
                coalesce(@extschema@._pems_check_draft(d.sync_status, d.created_by, owner, d.pfa_id, d.operation,
                                                       d.base_version, d.record IS NOT NULL),
                         CASE WHEN d.operation = 'UPDATE' THEN @extschema@._pems_check_delta(d.delta, nullif(d.record, 'null')) END) AS problem
-        FROM (SELECT l.id, l.pfa_id, l.operation, l.delta, l.base_version, l.created_by, l.created_at,
+        FROM (SELECT l.id, l.pfa_id, l.operation, l.delta, l.base_version, l.created_by, l.change_reason, l.created_at,
                      -- an application that sets sync_status back does not take an item out of the queue
                      -- (by the modification's index: no other has this condition, and with LIMIT it cannot be a hash of all that waits)
                      CASE WHEN (SELECT true FROM @extschema@.pfa_write_queue q WHERE q.modification_id = l.id
@@ -212,7 +212,8 @@ BEGIN
                      (SELECT coalesce(m.data, 'null') FROM @extschema@.pfa_mirror m
                       WHERE m.organization_id = organization AND m.pfa_id = l.pfa_id) AS record
               FROM (-- locked in one order, so that two commits of the same drafts queue up instead of deadlocking
-                    SELECT m.id, m.pfa_id, m.operation, m.delta, m.base_version, m.created_by, m.created_at, m.sync_status
+                    SELECT m.id, m.pfa_id, m.operation, m.delta, m.base_version, m.created_by, m.change_reason, m.created_at,
+                           m.sync_status
                     FROM @extschema@.pfa_modification m
                     WHERE m.id = ANY (wanted_ids) AND m.organization_id = organization
                     ORDER BY m.id FOR NO KEY UPDATE) l
@@ -230,10 +231,11 @@ BEGIN
         ORDER BY c.created_at, c.id
     ), queued AS (
         INSERT INTO @extschema@.pfa_write_queue
-            (commit_seq, modification_id, pfa_id, organization_id, operation, payload, base_version, priority,
-             waits_for, max_retries, job_id)
+            (commit_seq, modification_id, pfa_id, organization_id, operation, payload, base_version, base_at, created_by,
+             change_reason, priority, waits_for, max_retries, job_id)
         SELECT nextval('@extschema@.pems_commit_order'), o.id, o.pfa_id, organization, o.operation,
-               CASE WHEN o.operation = 'UPDATE' THEN o.delta ELSE '{}' END, o.base_version, rank,
+               CASE WHEN o.operation = 'UPDATE' THEN o.delta ELSE '{}' END, o.base_version,
+               coalesce(o.created_at, clock_timestamp()), o.created_by, o.change_reason, rank,
                CASE WHEN o.held THEN 'turn' END, retries, job
         FROM ordered o
         RETURNING id, modification_id, pfa_id, waits_for
@@ -692,11 +694,40 @@ $function$;
 COMMENT ON FUNCTION @extschema@.pems_set_credential(text, text, bytea, text, text) IS 'Stores a sealed credential; called by the program pems-credential. Errors: P0002 unknown organization, 22023 api_url not allowed.';
 
 /*
+ * _pems_take_over(target): items that another database queued (this one is a copy, or a dump was loaded into it) are ours from
+ * now on, and go on.
+ *
+ * Parameters: target: the organization; *: all.
+ * Returns: how many.
+ * Tables: pfa_write_queue, pems_recheck.
+ */
+CREATE FUNCTION @extschema@._pems_take_over(target text) RETURNS bigint
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp SET enable_seqscan = off AS $function$
+DECLARE
+    this_database CONSTANT bigint := @extschema@._pems_database_id();
+    taken         bigint;
+BEGIN
+    WITH changed AS (
+        UPDATE @extschema@.pfa_write_queue q
+        SET queued_in = this_database, waits_for = CASE q.waits_for WHEN 'resume' THEN 'turn' ELSE q.waits_for END
+        WHERE q.unfinished AND target IN (q.organization_id, '*') AND q.queued_in <> this_database
+        RETURNING q.organization_id, q.pfa_id
+    ), recheck AS (
+        INSERT INTO @extschema@.pems_recheck (organization_id, pfa_id) SELECT DISTINCT c.organization_id, c.pfa_id FROM changed c
+    )
+    SELECT count(*) INTO taken FROM changed;
+    RETURN taken;
+END
+$function$;
+COMMENT ON FUNCTION @extschema@._pems_take_over(text) IS 'Internal: items that another database queued are ours from now on';
+
+/*
  * pems_pause(organization_id, reason, paused_by), pems_resume(organization_id, resumed_by)
  *
  * Stop and start sending, for one organization or (NULL) all.  Requests in flight finish.  Resume also
  * lifts a pause that came from a refused credential; resume of all runs pems_attach() first where that has something to
- * do, which is how a restored copy is put to work.  (Not always, because it locks the application's tables.)
+ * do, which is how a restored copy is put to work.  (Not always, because it locks the application's tables.)  Items that
+ * another database queued, which are not sent before, become ours.
  *
  * Returns: {success, paused}
  * Errors: P0002 unknown organization; 55000 from pems_attach().
@@ -726,12 +757,17 @@ CREATE FUNCTION @extschema@.pems_resume(organization_id text DEFAULT NULL, resum
 RETURNS jsonb
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $function$
 DECLARE
-    target CONSTANT text := CASE WHEN organization_id IS NULL THEN '*' ELSE @extschema@._pems_organization(organization_id) END;
-    actor  CONSTANT text := coalesce(resumed_by, @extschema@._pems_caller());
+    target  CONSTANT text := CASE WHEN organization_id IS NULL THEN '*' ELSE @extschema@._pems_organization(organization_id) END;
+    actor   CONSTANT text := coalesce(resumed_by, @extschema@._pems_caller());
+    -- looked at before pems_attach() makes it an original
+    is_copy CONSTANT boolean := @extschema@._pems_standing() = 'copy';
 BEGIN
     IF target = '*' AND (@extschema@._pems_standing() <> 'ok' OR NOT @extschema@._pems_host_intact()
                          OR EXISTS (SELECT FROM @extschema@._pems_host_missing())) THEN
         PERFORM @extschema@.pems_attach();
+    END IF;
+    IF is_copy OR EXISTS (SELECT FROM @extschema@.pfa_write_queue q WHERE q.in_line AND q.waits_for = 'resume') THEN
+        PERFORM @extschema@._pems_take_over(target);
     END IF;
     DELETE FROM @extschema@.pems_pause p WHERE target IN (p.organization_id, '*');
     INSERT INTO @extschema@.pems_audit_log (event_type, organization_id, actor)

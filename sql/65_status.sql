@@ -221,8 +221,10 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $function$
     ), mirror AS (
         SELECT r.pfa_id, coalesce(v.recorded_at, r.last_synced_at) AS at, v.modification_id
         FROM wanted w JOIN @extschema@.pfa_mirror r ON r.organization_id = organization AND r.pfa_id = w.id
-        LEFT JOIN @extschema@.pems_mirror_version v
-             ON v.organization_id = r.organization_id AND v.pfa_id = r.pfa_id AND v.version = r.version
+        LEFT JOIN LATERAL (
+            SELECT h.recorded_at, h.modification_id FROM @extschema@.pems_mirror_version h
+            WHERE h.organization_id = r.organization_id AND h.pfa_id = r.pfa_id AND h.version = r.version
+            ORDER BY h.state_seq DESC LIMIT 1) v ON true
     )
     SELECT h.pfa_id, CASE h.status WHEN 'processing' THEN 'syncing' WHEN 'pending' THEN 'queued' ELSE h.status END,
            CASE h.status WHEN 'processing' THEN h.last_attempt_at WHEN 'conflict' THEN c.created_at

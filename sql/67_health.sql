@@ -124,6 +124,31 @@ $function$;
 COMMENT ON FUNCTION @extschema@._pems_lock_problems() IS 'Internal: who keeps everybody from writing one of the tables';
 
 /*
+ * _pems_edit_problems(): what many edits tell together, a sentence each: writes that PEMS does not know although it shows
+ * the records, and items that another database queued.  Looks at a thousand of each kind at most.
+ */
+CREATE FUNCTION @extschema@._pems_edit_problems() RETURNS SETOF text
+LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp AS $function$
+    SELECT format('PEMS answers 404 to writes of records that it shows when they are read (%s): a route or a right for writing may '
+                  'be missing there. When it is mended, run SELECT pems_retry().', string_agg(DISTINCT u.pfa_id, ', '))
+    FROM (SELECT e.pfa_id FROM (
+              (SELECT q.pfa_id, q.error_code, q.last_error FROM @extschema@.pfa_write_queue q
+               WHERE q.stopped AND q.status = 'failed' LIMIT 1000)
+              UNION ALL
+              (SELECT q.pfa_id, q.error_code, q.last_error FROM @extschema@.pfa_write_queue q
+               WHERE q.in_line AND q.waits_for = 'time' LIMIT 1000)) e
+          WHERE e.error_code = 'NOT_FOUND' AND starts_with(e.last_error, 'PEMS answers 404 to this write') LIMIT 5) u
+    HAVING count(*) > 0
+    UNION ALL
+    SELECT CASE count(*) WHEN 1 THEN '1 edit was' WHEN 1000 THEN '1000 edits or more were' ELSE count(*) || ' edits were' END
+           || ' queued by another database (a dump was loaded into this one), and nothing of that is sent. If this database is to '
+              'send it, run SELECT pems_resume(); otherwise discard it with pems_discard().'
+    FROM (SELECT FROM @extschema@.pfa_write_queue q WHERE q.in_line AND q.waits_for = 'resume' LIMIT 1000) f
+    HAVING count(*) > 0
+$function$;
+COMMENT ON FUNCTION @extschema@._pems_edit_problems() IS 'Internal: what many edits tell together, a sentence each';
+
+/*
  * _pems_problems(failed, conflicts, oldest_seconds): all that an operator should know, each a sentence, the worst first; level: down or degraded.
  */
 CREATE FUNCTION @extschema@._pems_problems(failed bigint, conflicts bigint, oldest_seconds double precision)
@@ -156,6 +181,7 @@ BEGIN
     RETURN QUERY SELECT 'degraded', format('PEMS at %s does not answer (%s faults in a row)', e.endpoint, e.faults) || coalesce(': ' || e.last_error, '.')
                  FROM @extschema@._pems_endpoint_states() e WHERE e.breaker <> 'closed' ORDER BY e.endpoint;
     RETURN QUERY SELECT 'degraded', format('%s dead letters; see the view pems_dead_letters.', failed) WHERE failed > 0;
+    RETURN QUERY SELECT 'degraded', e FROM @extschema@._pems_edit_problems() e;
     RETURN QUERY SELECT 'degraded', format('%s conflicts wait for a user; see the view pems_open_conflicts.', conflicts) WHERE conflicts > 0;
     RETURN QUERY SELECT 'degraded', format('The oldest edit has been waiting for %s seconds.', floor(oldest_seconds)::bigint) WHERE oldest_seconds > 300;
     RETURN QUERY SELECT 'degraded', 'The audit log has no partition for this month: its rows go to pems_audit_log_default, which pems_purge() never drops.'

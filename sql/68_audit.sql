@@ -86,7 +86,7 @@ COMMENT ON FUNCTION @extschema@._pems_drop_audit_partitions() IS 'Internal: drop
 CREATE FUNCTION @extschema@._pems_purge_versions(before timestamptz, most integer) RETURNS bigint
 LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp AS $function$
     WITH old AS (
-        SELECT v.organization_id, v.pfa_id, v.version FROM @extschema@.pems_mirror_version v
+        SELECT v.organization_id, v.pfa_id, v.version, v.state_seq FROM @extschema@.pems_mirror_version v
         WHERE v.recorded_at < before
           AND NOT EXISTS (SELECT FROM @extschema@.pfa_mirror m
                           WHERE m.organization_id = v.organization_id AND m.pfa_id = v.pfa_id AND m.version <= v.version)
@@ -99,7 +99,8 @@ LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp AS $function$
         LIMIT most
     ), gone AS (
         DELETE FROM @extschema@.pems_mirror_version v USING old o
-        WHERE v.organization_id = o.organization_id AND v.pfa_id = o.pfa_id AND v.version = o.version RETURNING 1
+        WHERE v.organization_id = o.organization_id AND v.pfa_id = o.pfa_id AND v.version = o.version
+          AND v.state_seq = o.state_seq RETURNING 1
     )
     SELECT count(*) FROM gone
 $function$;
@@ -159,10 +160,10 @@ BEGIN
           -- what made a version that an edit on an older one will be compared with tells whose change that was
           AND NOT EXISTS (SELECT FROM @extschema@.pfa_write_queue u
                           WHERE u.organization_id = q.organization_id AND u.pfa_id = q.pfa_id AND u.unfinished
-                            AND least(u.base_version, u.sent_version) <= q.sent_version)
+                            AND least(u.base_version, u.sent_version) <= greatest(q.sent_version, q.known_version))
           AND NOT EXISTS (SELECT FROM @extschema@.pfa_modification d
                           WHERE d.organization_id = q.organization_id AND d.sync_status = 'draft' AND d.pfa_id = q.pfa_id
-                            AND d.base_version <= q.sent_version)
+                            AND d.base_version <= greatest(q.sent_version, q.known_version))
         LIMIT max_rows FOR UPDATE SKIP LOCKED
     ), gone AS (
         DELETE FROM @extschema@.pfa_write_queue q USING old o WHERE q.id = o.id RETURNING q.id

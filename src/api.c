@@ -11,6 +11,7 @@
 
 #include "access/xlog.h"
 #include "commands/dbcommands.h"
+#include "common/hashfn.h"
 #include "executor/spi.h"
 #include "fmgr.h"
 #include "funcapi.h"
@@ -41,12 +42,14 @@
 PG_FUNCTION_INFO_V1(pems_api_uuid);
 PG_FUNCTION_INFO_V1(pems_api_caller);
 PG_FUNCTION_INFO_V1(pems_api_cluster);
+PG_FUNCTION_INFO_V1(pems_api_database_id);
 PG_FUNCTION_INFO_V1(pems_api_wake);
 PG_FUNCTION_INFO_V1(pems_api_announce);
 PG_FUNCTION_INFO_V1(pems_api_setting);
 PG_FUNCTION_INFO_V1(pems_api_forget_catalogue);
 PG_FUNCTION_INFO_V1(pems_api_check_delta);
 PG_FUNCTION_INFO_V1(pems_api_apply_delta);
+PG_FUNCTION_INFO_V1(pems_api_has_object);
 PG_FUNCTION_INFO_V1(pems_api_restore_delta);
 PG_FUNCTION_INFO_V1(pems_api_valid_pfa_id);
 PG_FUNCTION_INFO_V1(pems_api_check_api_url);
@@ -111,6 +114,16 @@ pems_api_cluster(PG_FUNCTION_ARGS)
 {
 	PG_RETURN_TEXT_P(
 		cstring_to_text(psprintf(UINT64_FORMAT ":%u", GetSystemIdentifier(), MyDatabaseId)));
+}
+
+/*
+ * pems_api_database_id()
+ *		System identifier and oid in 64 bits.
+ */
+Datum
+pems_api_database_id(PG_FUNCTION_ARGS)
+{
+	PG_RETURN_INT64((int64) hash_combine64(GetSystemIdentifier(), MyDatabaseId));
 }
 
 /*
@@ -403,6 +416,17 @@ pems_api_apply_delta(PG_FUNCTION_ARGS)
 	if (problem)
 		refuse_value(problem);
 	PG_RETURN_DATUM(take_jsonb(&buffer));
+}
+
+/*
+ * pems_api_has_object(delta)
+ */
+Datum
+pems_api_has_object(PG_FUNCTION_ARGS)
+{
+	Jsonb *delta = PG_GETARG_JSONB_P(0);
+
+	PG_RETURN_BOOL(JB_ROOT_IS_OBJECT(delta) && has_nested_object(delta));
 }
 
 /*

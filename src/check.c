@@ -343,12 +343,13 @@ bool
 pems_check_finish(void *owner, const PemsAnswer *answer, int64 now)
 {
 	Check *check = owner;
+	PemsAsked asked = {.call = PEMS_CALL_HEALTH};
 	PemsOutcome outcome;
 	bool healthy;
 
 	if (check < checks || check >= checks + PEMS_MAX_CHECKS)
 		return false;
-	pems_protocol_judge(PEMS_CALL_HEALTH, NULL, answer, (int64) time(NULL), &outcome);
+	pems_protocol_judge(&asked, answer, (int64) time(NULL), &outcome);
 	pems_delivery_tell_endpoint(check->endpoint, check->ticket, answer, &outcome, now);
 	healthy = outcome.class == PEMS_OUTCOME_RECORD;
 	finish(check, healthy, answer->status == 0 ? -1 : answer->latency_us,

@@ -22,6 +22,11 @@
 #include "shmem.h"
 #include "transition.h"
 
+/* pems_health() looks for it: _pems_edit_problems() in sql/67_health.sql. */
+#define PEMS_WRITE_NOT_FOUND                                                                       \
+	"PEMS answers 404 to this write, although it shows the record when it is read: a route or a "  \
+	"right for writing may be missing."
+
 /* What the audit log keeps of an answer that is no JSON. */
 #define RESPONSE_TEXT_LIMIT 2000
 
@@ -41,6 +46,7 @@ begin_result(PemsDelivery *delivery, PemsVerdictStatus status)
 	memset(result, 0, sizeof(*result));
 	result->item = &delivery->item;
 	result->pems_version = PEMS_NO_VERSION;
+	result->known_version = PEMS_NO_VERSION;
 	result->transition.status = status;
 	result->transition.next = delivery->item.step;
 	result->transition.retry_count = delivery->item.retry_count;
@@ -147,7 +153,7 @@ parse(const char *text, JsonDocument *document)
 	return text == NULL || pems_json_parse(text, strlen(text), document, NULL);
 }
 
-/* The mirror is not at the version that the user saw: compare all three sides. */
+/* The mirror is not as the user saw it: compare all three sides. */
 static PemsPlan
 compare(PemsDelivery *delivery, const PemsCatalogue *catalogue)
 {
@@ -159,7 +165,7 @@ compare(PemsDelivery *delivery, const PemsCatalogue *catalogue)
 
 	parsed = parse(item->base_data, &base) && parsed;
 	parsed = parse(item->own_data, &own) && parsed;
-	parsed = parse(item->mirror_deleted ? NULL : item->mirror_data, &remote) && parsed;
+	parsed = parse(item->mirror_data, &remote) && parsed;
 	if (parsed)
 	{
 		PemsMergeInput input = {.catalogue = catalogue,
@@ -174,6 +180,7 @@ compare(PemsDelivery *delivery, const PemsCatalogue *catalogue)
 								.sent_version = item->previous_version};
 
 		pems_merge_decide(&input, &decision);
+		delivery->writes_object = pems_merge_has_object(delta.root);
 	}
 	plan = follow(delivery, &decision);
 	if (parsed)
@@ -185,6 +192,46 @@ compare(PemsDelivery *delivery, const PemsCatalogue *catalogue)
 	return plan;
 }
 
+/*
+ * The mirror is as the user saw it: the edit goes out as it is.  But objects are sent whole: a PEMS
+ * that puts an object in the place of another would lose the members that the edit does not name.
+ */
+static PemsPlan
+send_as_drafted(PemsDelivery *delivery)
+{
+	const PemsItem *item = &delivery->item;
+	JsonDocument delta, record;
+	JsonBuffer changes = {0};
+	PemsPlan plan = PEMS_PLAN_RECORD;
+	bool parsed;
+
+	if (item->is_delete || item->mirror_data == NULL)
+		return plan_write(delivery, item->is_delete ? NULL : item->payload, item->mirror_version);
+	parsed = parse(item->payload, &delta);
+	parsed = parse(item->mirror_data, &record) && parsed;
+	if (parsed)
+		pems_merge_complete(delta.root, record.root, &changes);
+	if (!parsed || changes.failed)
+		postpone(delivery);
+	else
+	{
+		delivery->writes_object = true;
+		plan = plan_write(delivery, changes.data, item->mirror_version);
+	}
+	pems_json_buffer_free(&changes);
+	pems_json_free(&delta);
+	pems_json_free(&record);
+	return plan;
+}
+
+/* PEMS is asked what it has. */
+static PemsPlan
+look_first(PemsDelivery *delivery)
+{
+	delivery->step = PEMS_STEP_READ;
+	return PEMS_PLAN_SEND;
+}
+
 PemsPlan
 pems_delivery_decide(PemsDelivery *delivery, const PemsCatalogue *catalogue)
 {
@@ -193,14 +240,11 @@ pems_delivery_decide(PemsDelivery *delivery, const PemsCatalogue *catalogue)
 	delivery->step = item->step;
 	if (item->step != PEMS_STEP_WRITE)
 		return PEMS_PLAN_SEND;
-	if (item->mirror_version == PEMS_NO_VERSION)
-	{
-		/* the application deleted the mirror: PEMS is asked what it has */
-		delivery->step = PEMS_STEP_READ;
-		return PEMS_PLAN_SEND;
-	}
-	if (item->mirror_version == item->base_version && !item->mirror_deleted)
-		return plan_write(delivery, item->is_delete ? NULL : item->payload, item->base_version);
+	/* the application deleted the mirror; or the record was deleted, and may be back */
+	if (item->mirror_version == PEMS_NO_VERSION || item->mirror_deleted)
+		return look_first(delivery);
+	if (item->base_is_mirror)
+		return send_as_drafted(delivery);
 	return compare(delivery, catalogue);
 }
 
@@ -279,7 +323,10 @@ pems_delivery_start(PemsDelivery *delivery, PemsClient *client, int64 now)
 
 /* --- judge --- */
 
-/* The answer as JSON for the audit log: itself, or its text inside an object. */
+/*
+ * The answer as JSON for the audit log: itself, or, where it is none or the database could not hold
+ * it, its text inside an object.
+ */
 static char *
 response_json(PemsDelivery *delivery, const PemsAnswer *answer)
 {
@@ -291,8 +338,11 @@ response_json(PemsDelivery *delivery, const PemsAnswer *answer)
 		return NULL;
 	if (pems_json_parse(answer->body, answer->body_length, &document, NULL))
 	{
+		bool storable = document.root->unstorable == NULL;
+
 		pems_json_free(&document);
-		return keep(delivery, answer->body);
+		if (storable)
+			return keep(delivery, answer->body);
 	}
 	pems_json_append_text(&buffer, "{\"text\":\"");
 	for (size_t i = 0; i < Min(answer->body_length, RESPONSE_TEXT_LIMIT); i++)
@@ -342,26 +392,84 @@ pems_delivery_tell_endpoint(PemsEndpoint *endpoint, uint64 ticket, const PemsAns
 	else if (answer->status == 0)
 		ended = PEMS_LIMITER_ABANDONED;
 	pems_limiter_end(limiter, ticket, ended, now);
-	if (outcome->class == PEMS_OUTCOME_THROTTLED)
+	/* a 503 with Retry-After speaks of the endpoint, as a 429 does */
+	if (outcome->class == PEMS_OUTCOME_THROTTLED ||
+		(outcome->endpoint_fault && outcome->retry_after_ms > 0))
 		pems_limiter_throttle(limiter, now + outcome->retry_after_ms * 1000);
 	remember_error(endpoint, outcome);
 }
 
+/*
+ * The version that a read must show at least: what the mirror has, or what PEMS named when it
+ * answered the last write.  Where PEMS itself says that it has an older version than the write
+ * built on, it was restored from a backup, and the mirror is what is wrong.
+ */
+static int64
+least_version(const PemsItem *item)
+{
+	if (item->known_version != PEMS_NO_VERSION && item->known_version < item->previous_version)
+		return item->known_version;
+	return Max(item->known_version, item->mirror_version);
+}
+
+static PemsAsked
+asked_of(const PemsDelivery *delivery)
+{
+	return (PemsAsked){.call = call_of(delivery),
+					   .pfa_id = delivery->item.pfa_id,
+					   .version = delivery->step == PEMS_STEP_WRITE
+									  ? delivery->version
+									  : least_version(&delivery->item)};
+}
+
+/*
+ * The record at the version that our write is said to have made: is a field of ours what it was
+ * before?  Then PEMS has accepted the write and not made it.  (Later versions tell nothing:
+ * somebody else may have put it back.)
+ */
+static bool
+write_was_ignored(const PemsDelivery *delivery, const PemsCatalogue *catalogue,
+				  const PemsOutcome *outcome)
+{
+	const PemsItem *item = &delivery->item;
+	JsonDocument delta, before, after;
+	bool ignored = false;
+	bool parsed;
+
+	if (delivery->step != PEMS_STEP_REFRESH || outcome->class != PEMS_OUTCOME_RECORD ||
+		item->is_delete || item->mirror_data == NULL || outcome->version != item->known_version ||
+		item->mirror_version >= item->known_version)
+		return false;
+	parsed = parse(item->payload, &delta);
+	parsed = parse(item->mirror_data, &before) && parsed;
+	parsed = parse(outcome->data, &after) && parsed;
+	if (parsed)
+		ignored = pems_merge_was_ignored(catalogue, delta.root, before.root, after.root);
+	pems_json_free(&delta);
+	pems_json_free(&before);
+	pems_json_free(&after);
+	return ignored;
+}
+
 static void
-move_on(PemsDelivery *delivery, const PemsOutcome *outcome, bool breaker_open)
+move_on(PemsDelivery *delivery, const PemsCatalogue *catalogue, const PemsOutcome *outcome,
+		bool breaker_open)
 {
 	const PemsItem *item = &delivery->item;
 	PemsTransitionInput input = {
 		.step = delivery->step,
 		.is_delete = item->is_delete,
 		.record_known = item->mirror_version != PEMS_NO_VERSION,
+		.record_deleted = item->mirror_deleted,
+		.write_ignored = write_was_ignored(delivery, catalogue, outcome),
 		.outcome_unknown = item->outcome_unknown,
 		.retry_count = item->retry_count,
 		.max_retries = item->max_retries,
 		.rounds = item->rounds,
 		.sent_version = delivery->version,
 		.breaker_open = breaker_open,
-		.refresh_always = pems_refresh_after_write == PEMS_REFRESH_ALWAYS,
+		.refresh_always =
+			pems_refresh_after_write == PEMS_REFRESH_ALWAYS || delivery->writes_object,
 		.retry_delay_ms = pems_retry_delay,
 		.jitter = pems_random_fraction(),
 	};
@@ -388,18 +496,64 @@ delta_fields(PemsDelivery *delivery)
 	return json;
 }
 
+/* The versions that the answer tells of. */
+static void
+describe_versions(PemsDelivery *delivery, const PemsOutcome *outcome)
+{
+	const PemsItem *item = &delivery->item;
+	PemsResult *result = &delivery->result;
+
+	if (outcome->class == PEMS_OUTCOME_DONE)
+		result->pems_version = result->known_version = outcome->new_version;
+	else if (outcome->class == PEMS_OUTCOME_RECORD)
+		result->pems_version = outcome->version;
+	else if (result->transition.status == PEMS_ITEM_COMPLETED ||
+			 result->transition.mirror_is_deleted)
+		result->pems_version =
+			Max(Max(item->mirror_version, item->previous_version), item->known_version);
+	if (outcome->class == PEMS_OUTCOME_VERSION && outcome->current_version > 0)
+		result->known_version = outcome->current_version;
+}
+
+/* What the answer alone does not tell. */
+static void
+describe_error(PemsDelivery *delivery, const PemsOutcome *outcome)
+{
+	PemsResult *result = &delivery->result;
+	const PemsTransition *t = &result->transition;
+
+	/* that a record to be deleted is gone already is no error */
+	if (outcome->class == PEMS_OUTCOME_GONE && t->status == PEMS_ITEM_COMPLETED)
+		return;
+	result->error_code = outcome->error_code;
+	result->error = keep(delivery, outcome->error);
+	if (outcome->class == PEMS_OUTCOME_GONE && delivery->step == PEMS_STEP_WRITE &&
+		t->rounds != delivery->item.rounds + 1)
+		result->error = PEMS_WRITE_NOT_FOUND;
+	if (outcome->class != PEMS_OUTCOME_RECORD || t->status != PEMS_ITEM_FAILED)
+		return;
+	if (delivery->step != PEMS_STEP_REFRESH)
+	{
+		result->error_code = "NO_MIRROR";
+		result->error =
+			"The record was read again and again, and each time its mirror was deleted.";
+	}
+	else
+	{
+		result->error_code = "NOT_APPLIED";
+		result->error = "PEMS accepted the write and did not make it: the record that it shows "
+						"afterwards has a field as it was before.";
+	}
+}
+
 static void
 describe(PemsDelivery *delivery, const PemsAnswer *answer, const PemsOutcome *outcome)
 {
 	PemsResult *result = &delivery->result;
 	PemsTransition *t = &result->transition;
 
-	if (outcome->class == PEMS_OUTCOME_DONE)
-		result->pems_version = outcome->new_version;
-	else if (outcome->class == PEMS_OUTCOME_RECORD)
-		result->pems_version = outcome->version;
-	else if (t->status == PEMS_ITEM_COMPLETED || t->mirror_is_deleted)
-		result->pems_version = Max(delivery->item.mirror_version, delivery->item.previous_version);
+	describe_versions(delivery, outcome);
+	describe_error(delivery, outcome);
 	if (t->mirror_is_record)
 		result->mirror_data = keep(delivery, outcome->data);
 	if (t->mirror_adds_changes)
@@ -408,12 +562,6 @@ describe(PemsDelivery *delivery, const PemsAnswer *answer, const PemsOutcome *ou
 	{
 		result->conflict_kind = pems_merge_kind_name(PEMS_CONFLICT_DELETED_IN_PEMS);
 		result->conflict_fields = delta_fields(delivery);
-	}
-	if (outcome->class != PEMS_OUTCOME_GONE || t->status != PEMS_ITEM_COMPLETED)
-	{
-		/* that a record to be deleted is gone already is no error */
-		result->error_code = outcome->error_code;
-		result->error = keep(delivery, outcome->error);
 	}
 	result->event_type = delivery->step == PEMS_STEP_WRITE ? "WRITE_ATTEMPT" : "READ_ATTEMPT";
 	result->http_method = pems_protocol_method(call_of(delivery));
@@ -425,16 +573,17 @@ describe(PemsDelivery *delivery, const PemsAnswer *answer, const PemsOutcome *ou
 }
 
 void
-pems_delivery_finish(PemsDelivery *delivery, PemsAnswer *answer, int64 now)
+pems_delivery_finish(PemsDelivery *delivery, const PemsCatalogue *catalogue, PemsAnswer *answer,
+					 int64 now)
 {
 	PemsLimiter *limiter = delivery->endpoint->limiter;
 	bool breaker_open = pems_limiter_breaker(limiter, now) != PEMS_BREAKER_CLOSED;
+	PemsAsked asked = asked_of(delivery);
 	PemsOutcome outcome;
 
-	pems_protocol_judge(call_of(delivery), delivery->item.pfa_id, answer, wall_clock_seconds(),
-						&outcome);
+	pems_protocol_judge(&asked, answer, wall_clock_seconds(), &outcome);
 	pems_delivery_tell_endpoint(delivery->endpoint, delivery->ticket, answer, &outcome, now);
-	move_on(delivery, &outcome, breaker_open);
+	move_on(delivery, catalogue, &outcome, breaker_open);
 	describe(delivery, answer, &outcome);
 	pems_protocol_free_outcome(&outcome);
 }

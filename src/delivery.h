@@ -19,9 +19,10 @@ typedef struct PemsDelivery
 	PemsItem item;
 	PemsOrganization *organization;
 	PemsEndpoint *endpoint; /* that it was claimed for; the organization may move to another one */
-	PemsStep step; /* what the request is for; the item's, or READ where there is no mirror */
-	char *changes; /* JSON that the write sends; NULL: none */
-	int64 version; /* version that the write is based on */
+	PemsStep step;      /* what the request is for; the item's, or READ where there is no mirror */
+	char *changes;      /* JSON that the write sends; NULL: none */
+	int64 version;      /* version that the write is based on */
+	bool writes_object; /* what PEMS makes of an object is for it to say: the record is read then */
 	char *path;
 	char *body;
 	uint64 ticket;    /* from the endpoint's limiter */
@@ -45,7 +46,8 @@ extern bool pems_delivery_start(PemsDelivery *delivery, PemsClient *client, int6
 extern void pems_delivery_withdraw(PemsDelivery *delivery);
 /* Its answer is there: judge it, fill in the result; tells limiter and breaker.  Frees nothing of
  * answer. */
-extern void pems_delivery_finish(PemsDelivery *delivery, PemsAnswer *answer, int64 now);
+extern void pems_delivery_finish(PemsDelivery *delivery, const PemsCatalogue *catalogue,
+								 PemsAnswer *answer, int64 now);
 /* What a judged answer, of an item or of a health check, says of the endpoint: limiter, breaker,
  * last error. */
 extern void pems_delivery_tell_endpoint(PemsEndpoint *endpoint, uint64 ticket,

@@ -512,7 +512,7 @@ collect(void)
 			pems_protocol_free_answer(&answer);
 			continue;
 		}
-		pems_delivery_finish(&parcel->delivery, &answer, now);
+		pems_delivery_finish(&parcel->delivery, &catalogue, &answer, now);
 		pems_protocol_free_answer(&answer);
 		parcel->delivery.endpoint->finished++;
 		if (parcel->delivery.result.transition.pause_organization)

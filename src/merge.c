@@ -238,6 +238,29 @@ decide_value(Merge *merge, const PemsField *field, const JsonNode *delta, const 
 		add_current_path(merge);
 }
 
+/* What was appended since then is what is to send of an object: the whole object takes its place.
+ */
+static void
+complete_object(Merge *merge, size_t begin, const JsonNode *remote)
+{
+	JsonDocument members;
+	char *text;
+
+	if (merge->changes.failed)
+		return;
+	text = strdup(merge->changes.data + begin);
+	if (text == NULL || !pems_json_parse(text, strlen(text), &members, NULL))
+	{
+		merge->failed = true;
+		free(text);
+		return;
+	}
+	cut_back(&merge->changes, begin);
+	pems_merge_apply(remote, members.root, &merge->changes);
+	pems_json_free(&members);
+	free(text);
+}
+
 /* Decide on the members of an object in the delta, and append the object of those to send. */
 static void
 decide_members(Merge *merge, const JsonNode *delta, const JsonNode *base, const JsonNode *remote)
@@ -251,6 +274,7 @@ decide_members(Merge *merge, const JsonNode *delta, const JsonNode *base, const 
 	for (member = delta->first; member; member = member->next)
 	{
 		size_t before = merge->changes.length;
+		const JsonNode *theirs = pems_json_get(remote, member->key);
 		size_t outside = enter(merge, member);
 		size_t behind_key;
 
@@ -260,9 +284,11 @@ decide_members(Merge *merge, const JsonNode *delta, const JsonNode *base, const 
 		pems_json_append_text(&merge->changes, ":");
 		behind_key = merge->changes.length;
 		decide_value(merge, field_of(merge, member, top), member, pems_json_get(base, member->key),
-					 pems_json_get(remote, member->key));
+					 theirs);
 		if (merge->changes.length == behind_key)
 			cut_back(&merge->changes, before);
+		else if (top && is_object(member) && is_object(theirs))
+			complete_object(merge, behind_key, theirs);
 		leave(merge, outside);
 	}
 	pems_json_append_text(&merge->changes, "}");
@@ -476,4 +502,56 @@ pems_merge_free(PemsDecision *decision)
 	text_list_free(&decision->fields, &decision->field_count);
 	text_list_free(&decision->errors, &decision->error_count);
 	memset(decision, 0, sizeof(*decision));
+}
+
+/* ---------- objects are sent whole ---------- */
+
+void
+pems_merge_complete(const JsonNode *delta, const JsonNode *record, JsonBuffer *changes)
+{
+	const char *comma = "";
+
+	pems_json_append_text(changes, "{");
+	for (const JsonNode *member = delta->first; member; member = member->next)
+	{
+		const JsonNode *theirs = pems_json_get(record, member->key);
+
+		pems_json_append_text(changes, comma);
+		pems_json_append_string(changes, member->key, member->key_length);
+		pems_json_append_text(changes, ":");
+		if (is_object(member) && is_object(theirs))
+			pems_merge_apply(theirs, member, changes);
+		else
+			pems_json_append_node(changes, member);
+		comma = ",";
+	}
+	pems_json_append_text(changes, "}");
+}
+
+bool
+pems_merge_has_object(const JsonNode *delta)
+{
+	for (const JsonNode *member = is_object(delta) ? delta->first : NULL; member;
+		 member = member->next)
+		if (is_object(member))
+			return true;
+	return false;
+}
+
+/* ---------- what became of a write ---------- */
+
+bool
+pems_merge_was_ignored(const PemsCatalogue *catalogue, const JsonNode *delta,
+					   const JsonNode *before, const JsonNode *after)
+{
+	for (const JsonNode *ours = is_object(delta) ? delta->first : NULL; ours; ours = ours->next)
+	{
+		const PemsField *field = pems_field_find(catalogue, ours->key);
+		const JsonNode *now = pems_json_get(after, ours->key);
+
+		if (!holds(field, ours, now) &&
+			pems_field_equal(field, pems_json_get(before, ours->key), now))
+			return true;
+	}
+	return false;
 }

@@ -6,9 +6,10 @@
  *
  * An object in the delta changes the members that it names and no others: where
  * delta, base and remote all hold an object, the decision is made member by
- * member, paths are dotted (custom.costCentre), and changes keeps the nested
- * shape with what is still to send.  Fields at the top are compared by their
- * type, everything below as plain JSON.  Arrays are one value.
+ * member, and paths are dotted (custom.costCentre).  What is sent is the whole
+ * object all the same: remote's, with what is still to send on top, which is right
+ * whether PEMS merges objects or puts one in the place of the other.  Fields at the top are
+ *compared by their type, everything below as plain JSON.  Arrays are one value.
  */
 #ifndef PEMS_MERGE_H
 #define PEMS_MERGE_H
@@ -103,5 +104,22 @@ extern void pems_merge_apply(const JsonNode *record, const JsonNode *changes, Js
  */
 extern void pems_merge_restore(const PemsCatalogue *catalogue, const JsonNode *record,
 							   const JsonNode *old_record, JsonBuffer *delta);
+
+/*
+ * Append the delta with each of its objects laid over the record's object of that name: what is
+ * sent where there is nothing to compare.  A PEMS that puts an object in the place of another would
+ * lose the members that the delta does not name.
+ */
+extern void pems_merge_complete(const JsonNode *delta, const JsonNode *record, JsonBuffer *changes);
+/* Is one of the delta's values an object? */
+extern bool pems_merge_has_object(const JsonNode *delta);
+
+/*
+ * Has PEMS ignored a write that it accepted?  before and after: the record as it was, and as PEMS
+ * shows it at the version that the write is said to have made.  True when a field of the delta has
+ * not become ours and is what it was.  (A field that moved elsewhere was rounded or trimmed.)
+ */
+extern bool pems_merge_was_ignored(const PemsCatalogue *catalogue, const JsonNode *delta,
+								   const JsonNode *before, const JsonNode *after);
 
 #endif /* PEMS_MERGE_H */

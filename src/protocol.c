@@ -341,8 +341,7 @@ sentence_add_clean(Sentence *sentence, const char *text, size_t length, size_t l
 
 typedef struct Judge
 {
-	PemsCall call;
-	const char *pfa_id;
+	const PemsAsked *asked;
 	const PemsAnswer *answer;
 	int64_t now;
 	const JsonNode *body;    /* the body's JSON value, or NULL */
@@ -358,6 +357,19 @@ body_text(const Judge *judge, const char *key)
 	const JsonNode *node = pems_json_get(judge->body, key);
 
 	return node != NULL && node->kind == JSON_KIND_STRING && node->length > 0 ? node : NULL;
+}
+
+/* An integral number from `minimum` to what a version column holds. */
+static bool
+body_version(const Judge *judge, const char *key, int64_t minimum, int64_t *version)
+{
+	long long number;
+
+	if (!pems_json_integer(pems_json_get(judge->body, key), &number) || number < minimum ||
+		number > VERSION_MAXIMUM)
+		return false;
+	*version = number;
+	return true;
 }
 
 static const char *
@@ -449,8 +461,9 @@ decide(Judge *judge, PemsOutcomeClass class, const char *error_code)
 
 	outcome->class = class;
 	outcome->error_code = error_code;
-	outcome->unknown = class == PEMS_OUTCOME_UNKNOWN ||
-					   (class == PEMS_OUTCOME_TRANSIENT && is_write(judge->call) && maybe_sent);
+	outcome->unknown =
+		class == PEMS_OUTCOME_UNKNOWN ||
+		(class == PEMS_OUTCOME_TRANSIENT && is_write(judge->asked->call) && maybe_sent);
 	if (error_code != NULL)
 		outcome->error = strdup(judge->sentence.text);
 }
@@ -478,7 +491,7 @@ decide_bad_response(Judge *judge, const char *what)
 		sentence_add(&judge->sentence, " (%s); it begins: ", judge->parse_error);
 		sentence_add_clean(&judge->sentence, answer->body, answer->body_length, SNIPPET_MAXIMUM);
 	}
-	decide(judge, is_write(judge->call) ? PEMS_OUTCOME_UNKNOWN : PEMS_OUTCOME_TRANSIENT,
+	decide(judge, is_write(judge->asked->call) ? PEMS_OUTCOME_UNKNOWN : PEMS_OUTCOME_TRANSIENT,
 		   "BAD_RESPONSE");
 }
 
@@ -516,6 +529,14 @@ judge_forbidden(Judge *judge)
 		decide(judge, PEMS_OUTCOME_REJECTED, "FORBIDDEN");
 }
 
+/* PEMS has another version than the write builds on; it may say which. */
+static void
+decide_version(Judge *judge)
+{
+	(void) body_version(judge, "currentVersion", 1, &judge->outcome->current_version);
+	decide(judge, PEMS_OUTCOME_VERSION, "VERSION_CONFLICT");
+}
+
 /*
  * A 409 that says something else than VERSION_CONFLICT is PEMS's own trouble.
  * One that says nothing is taken for what a 409 of this protocol is: a sign to look.
@@ -525,22 +546,23 @@ judge_conflict(Judge *judge)
 {
 	const JsonNode *error = body_text(judge, "error");
 
-	if (!is_write(judge->call))
+	if (!is_write(judge->asked->call))
 		decide(judge, PEMS_OUTCOME_TRANSIENT, "CONFLICT");
 	else if (error == NULL || strcasecmp(error->text, "VERSION_CONFLICT") == 0)
-		decide(judge, PEMS_OUTCOME_VERSION, "VERSION_CONFLICT");
+		decide_version(judge);
 	else
 		decide(judge, PEMS_OUTCOME_TRANSIENT, "CONFLICT");
 }
 
+/* A 429 always asks to wait; other answers do so with a Retry-After only. */
 static void
-judge_throttled(Judge *judge)
+heed_retry_after(Judge *judge, bool always)
 {
 	const PemsAnswer *answer = judge->answer;
 
-	judge->outcome->retry_after_ms =
-		pems_retry_after_ms(answer->retry_after, answer->date, judge->now);
-	decide(judge, PEMS_OUTCOME_THROTTLED, "RATE_LIMITED");
+	if (always || answer->retry_after != NULL)
+		judge->outcome->retry_after_ms =
+			pems_retry_after_ms(answer->retry_after, answer->date, judge->now);
 }
 
 /* status: the answer's, or the one that stands for the `error` of a success:false. */
@@ -556,23 +578,29 @@ judge_failure(Judge *judge, int status)
 			judge_forbidden(judge);
 			return;
 		case 404:
+		case 410:
 			decide(judge,
-				   judge->call == PEMS_CALL_HEALTH ? PEMS_OUTCOME_REJECTED : PEMS_OUTCOME_GONE,
+				   judge->asked->call == PEMS_CALL_HEALTH ? PEMS_OUTCOME_REJECTED
+														  : PEMS_OUTCOME_GONE,
 				   "NOT_FOUND");
 			return;
 		case 409:
 			judge_conflict(judge);
 			return;
 		case 412:
-			decide(judge, is_write(judge->call) ? PEMS_OUTCOME_VERSION : PEMS_OUTCOME_REJECTED,
-				   is_write(judge->call) ? "VERSION_CONFLICT" : "INVALID_REQUEST");
+			if (is_write(judge->asked->call))
+				decide_version(judge);
+			else
+				decide(judge, PEMS_OUTCOME_REJECTED, "INVALID_REQUEST");
 			return;
 		case 429:
-			judge_throttled(judge);
+			heed_retry_after(judge, true);
+			decide(judge, PEMS_OUTCOME_THROTTLED, "RATE_LIMITED");
 			return;
 		case 502:
 		case 503:
 		case 504:
+			heed_retry_after(judge, false);
 			decide_fault(judge, "UNAVAILABLE");
 			return;
 		default:
@@ -583,8 +611,11 @@ judge_failure(Judge *judge, int status)
 	else if (status >= 400 && status < 500)
 		decide(judge, PEMS_OUTCOME_REJECTED, "INVALID_REQUEST");
 	else
+	{
 		/* RFC 9110, 15: a status outside of 100 to 599 counts as a server error. */
+		heed_retry_after(judge, false);
 		decide(judge, PEMS_OUTCOME_TRANSIENT, "SERVER_ERROR");
+	}
 }
 
 /* ---------- judging: 2xx ---------- */
@@ -645,26 +676,14 @@ judge_unsuccessful(Judge *judge)
 		decide(judge, PEMS_OUTCOME_REJECTED, "INVALID_REQUEST");
 }
 
-/* An integral number from `minimum` to what a version column holds. */
-static bool
-body_version(const Judge *judge, const char *key, int64_t minimum, int64_t *version)
-{
-	long long number;
-
-	if (!pems_json_integer(pems_json_get(judge->body, key), &number) || number < minimum ||
-		number > VERSION_MAXIMUM)
-		return false;
-	*version = number;
-	return true;
-}
-
 static bool
 is_about_our_record(const Judge *judge)
 {
 	const JsonNode *pfa_id = body_text(judge, "pfaId");
 
-	return pfa_id != NULL && judge->pfa_id != NULL && pfa_id->length == strlen(judge->pfa_id) &&
-		   memcmp(pfa_id->text, judge->pfa_id, pfa_id->length) == 0;
+	return pfa_id != NULL && judge->asked->pfa_id != NULL &&
+		   pfa_id->length == strlen(judge->asked->pfa_id) &&
+		   memcmp(pfa_id->text, judge->asked->pfa_id, pfa_id->length) == 0;
 }
 
 static char *
@@ -675,43 +694,87 @@ copy_updated_at(const Judge *judge)
 	return node != NULL && node->length <= UPDATED_AT_MAXIMUM ? strdup(node->text) : NULL;
 }
 
+/* PEMS accepts the write, and says in the same breath that it has made no new version of it. */
+static void
+decide_not_applied(Judge *judge, int64_t new_version)
+{
+	say_status(judge);
+	sentence_add(&judge->sentence,
+				 ", but its newVersion %" PRId64 " is not above version %" PRId64
+				 ", which the write builds on: PEMS does not seem to have made the change",
+				 new_version, judge->asked->version);
+	decide(judge, PEMS_OUTCOME_UNKNOWN, "NOT_APPLIED");
+}
+
 static void
 judge_written(Judge *judge)
 {
-	if (!body_version(judge, "newVersion", 1, &judge->outcome->new_version))
+	int64_t new_version;
+
+	if (!body_version(judge, "newVersion", 0, &new_version))
+		decide_bad_response(judge, "without a newVersion that is an integer");
+	else if (new_version <= judge->asked->version)
+		decide_not_applied(judge, new_version);
+	else
 	{
-		decide_bad_response(judge, "without a newVersion that is a positive integer");
+		judge->outcome->new_version = new_version;
+		judge->outcome->updated_at = copy_updated_at(judge);
+		decide(judge, PEMS_OUTCOME_DONE, NULL);
+	}
+}
+
+/* A replica that lags, or a PEMS that was restored from a backup. */
+static void
+decide_stale(Judge *judge, int64_t version)
+{
+	sentence_add(&judge->sentence,
+				 "PEMS shows version %" PRId64
+				 " of the record, but is known to have version %" PRId64
+				 " or a later one: a replica that lags, or a PEMS that was restored",
+				 version, judge->asked->version);
+	decide(judge, PEMS_OUTCOME_STALE, "STALE_READ");
+}
+
+/* The record itself is what a read is for: one that cannot be kept helps nobody. */
+static void
+decide_unstorable(Judge *judge, const char *why)
+{
+	say_status(judge);
+	sentence_add(&judge->sentence, ", but the record cannot be stored: %s", why);
+	decide(judge, PEMS_OUTCOME_REJECTED, "BAD_RESPONSE");
+}
+
+static void
+keep_record(Judge *judge, const JsonNode *data, int64_t version)
+{
+	judge->outcome->data = strndup(data->raw, data->raw_length);
+	if (judge->outcome->data == NULL)
+	{
+		sentence_add(&judge->sentence, "out of memory while reading PEMS's answer");
+		decide(judge, PEMS_OUTCOME_TRANSIENT, "INTERNAL_ERROR");
 		return;
 	}
+	judge->outcome->version = version;
 	judge->outcome->updated_at = copy_updated_at(judge);
-	decide(judge, PEMS_OUTCOME_DONE, NULL);
+	decide(judge, PEMS_OUTCOME_RECORD, NULL);
 }
 
 static void
 judge_record(Judge *judge)
 {
 	const JsonNode *data = pems_json_get(judge->body, "data");
+	int64_t version;
 
 	if (data == NULL || data->kind != JSON_KIND_OBJECT)
-	{
 		decide_bad_response(judge, "without data that is an object");
-		return;
-	}
-	if (!body_version(judge, "version", 0, &judge->outcome->version))
-	{
+	else if (!body_version(judge, "version", 0, &version))
 		decide_bad_response(judge, "without a version that is an integer");
-		return;
-	}
-	judge->outcome->data = strndup(data->raw, data->raw_length);
-	if (judge->outcome->data == NULL)
-	{
-		judge->outcome->version = 0;
-		sentence_add(&judge->sentence, "out of memory while reading PEMS's answer");
-		decide(judge, PEMS_OUTCOME_TRANSIENT, "INTERNAL_ERROR");
-		return;
-	}
-	judge->outcome->updated_at = copy_updated_at(judge);
-	decide(judge, PEMS_OUTCOME_RECORD, NULL);
+	else if (version < judge->asked->version)
+		decide_stale(judge, version);
+	else if (data->unstorable != NULL)
+		decide_unstorable(judge, data->unstorable);
+	else
+		keep_record(judge, data, version);
 }
 
 static void
@@ -722,7 +785,7 @@ judge_success(Judge *judge)
 
 	if (told && !success->boolean)
 		judge_unsuccessful(judge);
-	else if (judge->call == PEMS_CALL_HEALTH)
+	else if (judge->asked->call == PEMS_CALL_HEALTH)
 		decide(judge, PEMS_OUTCOME_RECORD, NULL); /* the status is the answer */
 	else if (judge->answer->body_length == 0)
 		decide_bad_response(judge, "with an empty body");
@@ -734,7 +797,7 @@ judge_success(Judge *judge)
 		decide_bad_response(judge, "without success:true");
 	else if (!is_about_our_record(judge))
 		decide_bad_response(judge, "about another record than the one asked for");
-	else if (judge->call == PEMS_CALL_READ)
+	else if (judge->asked->call == PEMS_CALL_READ)
 		judge_record(judge);
 	else
 		judge_written(judge);
@@ -746,11 +809,12 @@ judge_status(Judge *judge)
 {
 	int status = judge->answer->status;
 
-	if (status == 202 && judge->call != PEMS_CALL_HEALTH)
+	if (status == 202 && judge->asked->call != PEMS_CALL_HEALTH)
 	{
 		say_status(judge);
 		sentence_add(&judge->sentence, ": it will be done later, or not at all");
-		decide(judge, is_write(judge->call) ? PEMS_OUTCOME_UNKNOWN : PEMS_OUTCOME_TRANSIENT,
+		heed_retry_after(judge, false);
+		decide(judge, is_write(judge->asked->call) ? PEMS_OUTCOME_UNKNOWN : PEMS_OUTCOME_TRANSIENT,
 			   "ACCEPTED");
 	}
 	else if (status >= 200 && status < 300)
@@ -829,7 +893,7 @@ judge_transport(Judge *judge)
 			say_transport(judge, "PEMS's answer is larger than allowed and was cut off");
 			decide(judge, PEMS_OUTCOME_REJECTED, "RESPONSE_TOO_LARGE");
 			/* Final, yet a human or a later retry should know that it may have been applied. */
-			judge->outcome->unknown = is_write(judge->call);
+			judge->outcome->unknown = is_write(judge->asked->call);
 			break;
 		case PEMS_TRANSPORT_FORBIDDEN_ADDRESS:
 			say_transport(judge, "PEMS's address is one that must not be called");
@@ -884,18 +948,18 @@ parse_body(Judge *judge, JsonDocument *document)
 		body += 3;
 		length -= 3;
 	}
-	if (!pems_json_parse(body, length, document, &judge->parse_error))
+	/* what the database could not hold is no reason not to understand the rest */
+	if (!pems_json_parse_lenient(body, length, document, &judge->parse_error))
 		return false;
 	judge->body = document->root;
 	return true;
 }
 
 void
-pems_protocol_judge(PemsCall call, const char *pfa_id, const PemsAnswer *answer, int64_t now,
+pems_protocol_judge(const PemsAsked *asked, const PemsAnswer *answer, int64_t now,
 					PemsOutcome *outcome)
 {
-	Judge judge = {
-		.call = call, .pfa_id = pfa_id, .answer = answer, .now = now, .outcome = outcome};
+	Judge judge = {.asked = asked, .answer = answer, .now = now, .outcome = outcome};
 	JsonDocument document;
 	bool parsed;
 
@@ -943,6 +1007,8 @@ pems_protocol_class_name(PemsOutcomeClass class)
 			return "done";
 		case PEMS_OUTCOME_RECORD:
 			return "record";
+		case PEMS_OUTCOME_STALE:
+			return "stale";
 		case PEMS_OUTCOME_GONE:
 			return "gone";
 		case PEMS_OUTCOME_REJECTED:

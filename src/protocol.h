@@ -84,7 +84,8 @@ typedef enum PemsOutcomeClass
 {
 	PEMS_OUTCOME_DONE,       /* write: applied, new_version is set */
 	PEMS_OUTCOME_RECORD,     /* read: version, data are set; health: alive */
-	PEMS_OUTCOME_GONE,       /* 404 */
+	PEMS_OUTCOME_STALE,      /* read: an older version than is known: a replica that lags */
+	PEMS_OUTCOME_GONE,       /* 404, 410 */
 	PEMS_OUTCOME_REJECTED,   /* final: a dead letter */
 	PEMS_OUTCOME_CREDENTIAL, /* the organization is to be paused */
 	PEMS_OUTCOME_VERSION,    /* 409 VERSION_CONFLICT, 412: read, then decide */
@@ -97,31 +98,40 @@ typedef enum PemsOutcomeClass
 typedef struct PemsOutcome
 {
 	PemsOutcomeClass class;
-	bool unknown;           /* the write may have been applied: a read comes before the next write;
-							 * also of a REJECTED answer that was too large */
-	bool endpoint_fault;    /* counts for the breaker */
-	int64_t new_version;    /* DONE */
-	int64_t version;        /* RECORD */
-	char *data;             /* RECORD: the record's JSON object, malloc'ed */
-	char *updated_at;       /* DONE, RECORD: as PEMS wrote it, or NULL; malloc'ed */
-	int64_t retry_after_ms; /* THROTTLED */
+	bool unknown;            /* the write may have been applied: a read comes before the next write;
+							  * also of a REJECTED answer that was too large */
+	bool endpoint_fault;     /* counts for the breaker */
+	int64_t new_version;     /* DONE */
+	int64_t current_version; /* VERSION: what PEMS says that it has; 0: it does not say */
+	int64_t version;         /* RECORD */
+	char *data;              /* RECORD: the record's JSON object, malloc'ed */
+	char *updated_at;        /* DONE, RECORD: as PEMS wrote it, or NULL; malloc'ed */
+	int64_t retry_after_ms;  /* THROTTLED, TRANSIENT, UNKNOWN: what PEMS asks to wait; 0: nothing */
 	const char
 		*error_code; /* static word, NULL when nothing is wrong: INVALID_REQUEST, UNAUTHORIZED,
 					  * FORBIDDEN, NOT_FOUND, VERSION_CONFLICT, RATE_LIMITED, SERVER_ERROR,
 					  * UNAVAILABLE, TIMEOUT, NETWORK_ERROR, TLS_ERROR, BAD_RESPONSE, REDIRECT,
 					  * RESPONSE_TOO_LARGE, ACCEPTED (202), CONFLICT (409 with another
-					  * error), FORBIDDEN_ADDRESS, CANCELLED, INTERNAL_ERROR */
+					  * error), NOT_APPLIED (a newVersion that is not above the version sent),
+					  * STALE_READ, FORBIDDEN_ADDRESS, CANCELLED, INTERNAL_ERROR */
 	char *error; /* a sentence that an administrator understands, or NULL; malloc'ed, at most ~1000
 					bytes, valid UTF-8, no control characters */
 } PemsOutcome;
 
+/* What the request was. */
+typedef struct PemsAsked
+{
+	PemsCall call;
+	const char *pfa_id; /* NULL for health; an answer about another record is BAD_RESPONSE */
+	int64_t version;    /* write: the one that it builds on; read: what PEMS must show at least */
+} PemsAsked;
+
 /*
- * Judge an answer by the table of docs/PROTOCOL.md.  pfa_id: the record asked
- * for (an answer about another one is BAD_RESPONSE, unknown after a write); NULL
- * for health.  now: seconds since 1970, for Retry-After without a Date.
+ * Judge an answer by the table of docs/PROTOCOL.md.  now: seconds since 1970, for Retry-After
+ * without a Date.
  */
-extern void pems_protocol_judge(PemsCall call, const char *pfa_id, const PemsAnswer *answer,
-								int64_t now, PemsOutcome *outcome);
+extern void pems_protocol_judge(const PemsAsked *asked, const PemsAnswer *answer, int64_t now,
+								PemsOutcome *outcome);
 extern void pems_protocol_free_outcome(PemsOutcome *outcome);
 extern void pems_protocol_free_answer(PemsAnswer *answer);
 extern const char *pems_protocol_class_name(PemsOutcomeClass class);

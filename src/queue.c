@@ -583,8 +583,8 @@ pems_queue_note_credentials(const PemsCredentialNote *notes, int count)
 typedef struct OutcomeRow
 {
 	int next;
-	Datum values[34];
-	bool nulls[34];
+	Datum values[35];
+	bool nulls[35];
 } OutcomeRow;
 
 static void
@@ -650,6 +650,7 @@ add_mirror(OutcomeRow *row, const PemsResult *result)
 
 	add_integer(row, item->mirror_version, item->mirror_version == PEMS_NO_VERSION);
 	add_integer(row, result->pems_version, result->pems_version == PEMS_NO_VERSION);
+	add_integer(row, result->known_version, result->known_version == PEMS_NO_VERSION);
 	add_json(row, result->mirror_data);
 	add_json(row, result->mirror_patch);
 	add_datum(row, BoolGetDatum(result->transition.mirror_is_deleted), false);
@@ -802,6 +803,8 @@ read_item(MemoryContext context, const Row *row, PemsItem *item)
 	item->line = line_of((int) integer_of(row, 24, 0));
 	item->place.scheduled_at = integer_of(row, 25, 0);
 	item->place.commit_seq = integer_of(row, 26, 0);
+	item->known_version = integer_of(row, 27, PEMS_NO_VERSION);
+	item->base_is_mirror = boolean_of(row, 28);
 }
 
 /* Two arrays of what the places consist of. */

@@ -84,16 +84,17 @@ typedef struct PemsItem
 	int rounds;
 	bool outcome_unknown;
 	int64 previous_version; /* version that the item's last write was based on */
+	int64 known_version;    /* version that PEMS named when it answered that write, or none */
 	char *payload;          /* JSON */
 	int64 base_version;
 	int64 mirror_version; /* PEMS_NO_VERSION: no mirror */
 	bool mirror_deleted;
+	bool base_is_mirror; /* the mirror is as the user saw it */
 	char *created_by;
 	char *change_reason;
-	char *base_data; /* JSON, or NULL; these three only when mirror_version differs from
-						base_version */
+	char *base_data; /* JSON, or NULL; this and the next only when the mirror is not as he saw it */
 	char *own_data;
-	char *mirror_data;
+	char *mirror_data; /* the same, and where it is needed besides */
 } PemsItem;
 
 /* What became of it.  Texts may be NULL. */
@@ -102,6 +103,7 @@ typedef struct PemsResult
 	const PemsItem *item;
 	PemsTransition transition;
 	int64 pems_version;       /* PEMS_NO_VERSION: not known */
+	int64 known_version;      /* that PEMS named in its answer to a write; PEMS_NO_VERSION: none */
 	const char *mirror_data;  /* JSON: the record that was read */
 	const char *mirror_patch; /* JSON: the changes that PEMS applied */
 	const char *conflict_kind;

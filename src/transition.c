@@ -13,6 +13,7 @@
 static const char *const step_names[] = {
 	[PEMS_STEP_WRITE] = "write",
 	[PEMS_STEP_READ] = "read",
+	[PEMS_STEP_CONFIRM] = "confirm",
 	[PEMS_STEP_REFRESH] = "refresh",
 };
 
@@ -32,10 +33,9 @@ pems_transition_step_name(PemsStep step)
 PemsStep
 pems_transition_step(const char *name)
 {
-	if (strcmp(name, step_names[PEMS_STEP_READ]) == 0)
-		return PEMS_STEP_READ;
-	if (strcmp(name, step_names[PEMS_STEP_REFRESH]) == 0)
-		return PEMS_STEP_REFRESH;
+	for (int step = PEMS_STEP_WRITE; step <= PEMS_STEP_REFRESH; step++)
+		if (strcmp(name, step_names[step]) == 0)
+			return (PemsStep) step;
 	return PEMS_STEP_WRITE;
 }
 
@@ -103,6 +103,30 @@ try_later(const PemsTransitionInput *input, const PemsOutcome *outcome, PemsTran
 	}
 	if (t->outcome_unknown)
 		t->delay_ms = at_least(t->delay_ms, PEMS_TRANSITION_SETTLE_MS);
+	t->delay_ms = at_least(t->delay_ms, outcome->retry_after_ms);
+}
+
+/*
+ * PEMS is to be looked at once more, with this request, not earlier than that.  Each round costs a
+ * little more time than the one before, and the last one a retry: no answer can keep an item busy
+ * for ever.
+ */
+static void
+look_again(const PemsTransitionInput *input, const PemsOutcome *outcome, PemsStep next,
+		   int64_t delay_ms, PemsTransition *t)
+{
+	t->next = next;
+	t->rounds = input->rounds + 1;
+	if (t->rounds >= PEMS_TRANSITION_MAX_ROUNDS)
+	{
+		t->rounds = 0;
+		try_later(input, outcome, t);
+		t->delay_ms = at_least(t->delay_ms, delay_ms);
+		return;
+	}
+	if (t->rounds > 1)
+		t->delay_ms = PEMS_TRANSITION_ROUND_MS << (t->rounds - 2);
+	t->delay_ms = at_least(t->delay_ms, delay_ms);
 }
 
 static void
@@ -126,41 +150,73 @@ after_done(const PemsTransitionInput *input, const PemsOutcome *outcome, PemsTra
 }
 
 static void
-after_record(const PemsTransitionInput *input, PemsTransition *t)
+after_record(const PemsTransitionInput *input, const PemsOutcome *outcome, PemsTransition *t)
 {
 	t->mirror_is_record = true;
-	if (input->step == PEMS_STEP_REFRESH)
-		t->status = PEMS_ITEM_COMPLETED;
-	else
+	if (input->step != PEMS_STEP_REFRESH)
+	{
 		t->next = PEMS_STEP_WRITE;
+		/* an application that deletes the mirror again and again makes us read again and again */
+		if (!input->record_known)
+			look_again(input, outcome, PEMS_STEP_WRITE, 0, t);
+	}
+	else if (input->write_ignored)
+	{
+		t->status = PEMS_ITEM_FAILED;
+		t->next = PEMS_STEP_READ;
+	}
+	else
+		t->status = PEMS_ITEM_COMPLETED;
 }
 
 static void
-after_gone(const PemsTransitionInput *input, PemsTransition *t)
+after_stale(const PemsTransitionInput *input, const PemsOutcome *outcome, PemsTransition *t)
 {
-	if (input->step == PEMS_STEP_WRITE)
-	{
-		t->next = PEMS_STEP_READ; /* a 404 is confirmed by a read */
-		return;
-	}
+	look_again(input, outcome, input->step, PEMS_TRANSITION_SETTLE_MS, t);
+}
+
+/* The record is gone: two reads say so, or one and the mirror. */
+static void
+confirm_gone(const PemsTransitionInput *input, PemsTransition *t)
+{
 	t->outcome_unknown = false;
 	t->mirror_is_deleted = input->record_known;
-	if (input->is_delete || input->step == PEMS_STEP_REFRESH)
+	if (input->is_delete)
 		t->status = PEMS_ITEM_COMPLETED;
 	else
 		t->status = input->record_known ? PEMS_ITEM_CONFLICT : PEMS_ITEM_FAILED;
 }
 
+/*
+ * After our own write PEMS has the record, whatever a read says: the mirror is not marked.  A
+ * record that cannot be read for long stays as it is in the mirror until the next edit of it is
+ * due.
+ */
 static void
-after_version_conflict(const PemsTransitionInput *input, const PemsOutcome *outcome,
-					   PemsTransition *t)
+after_refresh_found_nothing(const PemsTransitionInput *input, PemsTransition *t)
 {
-	t->next = PEMS_STEP_READ;
 	t->rounds = input->rounds + 1;
+	t->delay_ms = PEMS_TRANSITION_CONFIRM_MS;
 	if (t->rounds < PEMS_TRANSITION_MAX_ROUNDS)
 		return;
-	t->rounds = 0;
-	try_later(input, outcome, t);
+	t->status = PEMS_ITEM_COMPLETED;
+	t->delay_ms = 0;
+}
+
+static void
+after_gone(const PemsTransitionInput *input, const PemsOutcome *outcome, PemsTransition *t)
+{
+	if (input->step == PEMS_STEP_WRITE)
+		look_again(input, outcome, PEMS_STEP_READ, 0, t); /* a 404 is confirmed by reads */
+	else if (input->step == PEMS_STEP_REFRESH)
+		after_refresh_found_nothing(input, t);
+	else if (input->step == PEMS_STEP_CONFIRM || input->record_deleted)
+		confirm_gone(input, t);
+	else
+	{
+		t->next = PEMS_STEP_CONFIRM;
+		t->delay_ms = PEMS_TRANSITION_CONFIRM_MS;
+	}
 }
 
 /*
@@ -186,10 +242,13 @@ pems_transition_after(const PemsTransitionInput *input, const PemsOutcome *outco
 			after_done(input, outcome, t);
 			break;
 		case PEMS_OUTCOME_RECORD:
-			after_record(input, t);
+			after_record(input, outcome, t);
+			break;
+		case PEMS_OUTCOME_STALE:
+			after_stale(input, outcome, t);
 			break;
 		case PEMS_OUTCOME_GONE:
-			after_gone(input, t);
+			after_gone(input, outcome, t);
 			break;
 		case PEMS_OUTCOME_REJECTED:
 			remember_unknown(input, outcome, t);
@@ -199,7 +258,7 @@ pems_transition_after(const PemsTransitionInput *input, const PemsOutcome *outco
 			t->pause_organization = true;
 			break;
 		case PEMS_OUTCOME_VERSION:
-			after_version_conflict(input, outcome, t);
+			look_again(input, outcome, PEMS_STEP_READ, 0, t);
 			break;
 		case PEMS_OUTCOME_THROTTLED:
 			break; /* the endpoint waits, not the item */

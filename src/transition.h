@@ -14,10 +14,16 @@
 
 #include "protocol.h"
 
-/* After this many version conflicts in a row an item backs off like after a transient failure. */
+/*
+ * How often PEMS is looked at again, whatever the reason, before the item backs off like after a
+ * transient failure; and the waits before the third look, the fourth and so on: doubled each time.
+ */
 #define PEMS_TRANSITION_MAX_ROUNDS 5
+#define PEMS_TRANSITION_ROUND_MS   250
 /* PEMS may still be committing a write whose answer was lost. */
 #define PEMS_TRANSITION_SETTLE_MS 2000
+/* A record that a read did not find is looked for again that much later: a replica may lag. */
+#define PEMS_TRANSITION_CONFIRM_MS 3000
 
 /* A record that was written is read again at least this often; later items of the record wait. */
 #define PEMS_TRANSITION_REFRESH_MS 60000
@@ -25,9 +31,10 @@
 /* What a request was for. */
 typedef enum PemsStep
 {
-	PEMS_STEP_WRITE,  /* PUT or DELETE */
-	PEMS_STEP_READ,   /* look at PEMS, then decide again */
-	PEMS_STEP_REFRESH /* the write is done, the mirror is still to be read */
+	PEMS_STEP_WRITE,   /* PUT or DELETE */
+	PEMS_STEP_READ,    /* look at PEMS, then decide again */
+	PEMS_STEP_CONFIRM, /* the same; a read has found the record gone, and this one decides */
+	PEMS_STEP_REFRESH  /* the write is done, the mirror is still to be read */
 } PemsStep;
 
 typedef enum PemsVerdictStatus
@@ -44,13 +51,15 @@ typedef struct PemsTransitionInput
 	PemsStep step;
 	bool is_delete;       /* the item's operation is DELETE */
 	bool record_known;    /* the mirror has the record */
+	bool record_deleted;  /* ... and says that it is deleted */
+	bool write_ignored;   /* a refresh shows that PEMS accepted the write and did not make it */
 	bool outcome_unknown; /* from an earlier write of the item */
 	int retry_count;
 	int max_retries;
 	int rounds;
 	int64_t sent_version; /* version that this write was based on */
 	bool breaker_open;    /* when the answer came: no retry is lost then */
-	bool refresh_always;
+	bool refresh_always;  /* read the record after the write, whatever its answer says */
 	int64_t retry_delay_ms;
 	double jitter; /* 0.0 to 1.0 */
 } PemsTransitionInput;
@@ -71,7 +80,8 @@ typedef struct PemsTransition
 
 extern void pems_transition_after(const PemsTransitionInput *input, const PemsOutcome *outcome,
 								  PemsTransition *transition);
-extern const char *pems_transition_step_name(PemsStep step); /* "write", "read", "refresh" */
+extern const char *
+pems_transition_step_name(PemsStep step); /* "write", "read", "confirm", "refresh" */
 extern PemsStep pems_transition_step(const char *name);
 extern const char *pems_transition_status_name(PemsVerdictStatus status);
 

@@ -104,7 +104,7 @@ check_outcome(PemsCall call, const PemsAnswer *answer, const PemsOutcome *outcom
 		check_record(outcome);
 	else
 		promise(outcome->data == NULL);
-	if (outcome->class == PEMS_OUTCOME_THROTTLED)
+	if (outcome->class == PEMS_OUTCOME_THROTTLED || outcome->retry_after_ms != 0)
 		promise(outcome->retry_after_ms >= PEMS_RETRY_AFTER_MINIMUM_MS &&
 				outcome->retry_after_ms <= PEMS_RETRY_AFTER_MAXIMUM_MS);
 	if (outcome->error != NULL)
@@ -117,6 +117,8 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	PemsAnswer answer = {0};
 	PemsOutcome outcome;
 	PemsCall call;
+	PemsAsked asked;
+	int64_t version;
 	const char *retry_after;
 	const char *date;
 	const char *detail;
@@ -127,6 +129,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	answer.transport = (PemsTransport) (data[1] % (PEMS_TRANSPORT_INTERNAL + 1));
 	answer.status = (data[2] % 10) * 100 + data[3] % 32;
 	answer.maybe_sent = (data[4] & 1) != 0;
+	version = data[5] % 8;
 	data += 8;
 	size -= 8;
 	retry_after = take_text(&data, &size);
@@ -137,8 +140,9 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	answer.date = copy(date);
 	take_body(&answer, data, size);
 
-	pems_protocol_judge(call, call == PEMS_CALL_HEALTH ? NULL : "PFA-1", &answer, 784111777,
-						&outcome);
+	asked = (PemsAsked){
+		.call = call, .pfa_id = call == PEMS_CALL_HEALTH ? NULL : "PFA-1", .version = version};
+	pems_protocol_judge(&asked, &answer, 784111777, &outcome);
 	check_outcome(call, &answer, &outcome);
 	pems_protocol_free_outcome(&outcome);
 	pems_protocol_free_answer(&answer);

@@ -84,7 +84,7 @@ SELECT is(words_of('pems_field', 'type'), '{text,number,integer,boolean,date,tim
 -- Keys.
 SELECT col_is_pk('pfa_write_queue', 'id');
 SELECT col_is_pk('pfa_sync_conflict', 'id');
-SELECT col_is_pk('pems_mirror_version', ARRAY['organization_id', 'pfa_id', 'version']);
+SELECT col_is_pk('pems_mirror_version', ARRAY['organization_id', 'pfa_id', 'version', 'state_seq']);
 SELECT col_is_pk('pems_sync_job', 'id');
 SELECT col_is_pk('pems_credential', 'organization_id');
 SELECT col_is_pk('pems_field', 'name');

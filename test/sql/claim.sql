@@ -122,11 +122,11 @@ DELETE FROM pfa_write_queue WHERE modification_id = 'o3';
 -- of own changes the fields that are asked for and no others; which are those that differ on all three sides, or, for a DELETE, all
 UPDATE pfa_write_queue SET payload = payload || '{"contract": "C-1"}' WHERE modification_id = 'o1';
 UPDATE pems_mirror_version SET data = data || '{"contract": "C-1"}' WHERE pfa_id = 'PFA-5' AND version IN (2, 3);
-SELECT keys, _pems_own_changes('org-rio', 'PFA-5', 1, 'o3', 'alice', keys) AS own
+SELECT keys, _pems_own_changes('org-rio', 'PFA-5', 1, _pems_base_seq('org-rio', 'PFA-5', 1, 'infinity'), 'o3', 'alice', keys) AS own
 FROM (VALUES (ARRAY['model']), (ARRAY['model', 'contract', 'dor']), (ARRAY['dor']), (NULL)) AS v (keys);
 -- what PEMS had already when the edit came was somebody else's
 UPDATE pems_mirror_version SET data = data || '{"model": "mine"}' WHERE pfa_id = 'PFA-5' AND version = 1;
-SELECT _pems_own_changes('org-rio', 'PFA-5', 1, 'o3', 'alice', ARRAY['model', 'contract']);
+SELECT _pems_own_changes('org-rio', 'PFA-5', 1, _pems_base_seq('org-rio', 'PFA-5', 1, 'infinity'), 'o3', 'alice', ARRAY['model', 'contract']);
 SELECT _pems_disputed_keys('{"a": 1, "b": 1, "c": 1, "d": null}', '{"a": 2, "b": 2, "c": 3, "d": 1}', '{"a": 2, "b": 3, "c": 1, "e": 1}');
 SELECT _pems_disputed_keys('{}', '{"a": 2, "b": 2}', '{"a": 2, "e": 1}');
 -- the base is missing from the history; the mirror is deleted; there is no mirror any more

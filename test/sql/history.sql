@@ -38,7 +38,7 @@ SELECT count(*), count(*) FILTER (WHERE source = 'pems' AND changed_by = 'reader
 -- the same data in other words is no change
 UPDATE pfa_mirror SET data = '{"dor" : "PROJECT"}' WHERE id = '1';
 SELECT source FROM pems_mirror_version WHERE pfa_id = 'PFA-1' AND version = 12;
--- other data under the same version: the history tells what the mirror has
+-- other data under the same version: the history has both states
 UPDATE pfa_mirror SET data = '{"dor": "BEO", "model": "x"}' WHERE id = '1';
 SELECT data, source, modification_id, change_reason FROM regress.history WHERE pfa_id = 'PFA-1' AND version = 12;
 

@@ -164,7 +164,7 @@ ANALYZE check_state, check_touch;
 /* ---------- the database as tables ---------- */
 
 CREATE TEMP TABLE check_item AS
-SELECT q.*, o.code, m.sync_status, m.pems_version AS modification_version, m.created_by
+SELECT q.*, o.code, m.sync_status, m.pems_version AS modification_version
 FROM pfa_write_queue q
 LEFT JOIN organization o ON o.id = q.organization_id
 LEFT JOIN pfa_modification m ON m.id = q.modification_id;
@@ -371,6 +371,9 @@ UNION ALL
 SELECT 'I2', format('request %s sends %s, which its item does not', r.request_id, array_to_string(l.path, '.'))
 FROM check_request r JOIN check_sent s ON s.log = r.log AND s.seq = r.seq CROSS JOIN LATERAL pg_temp.leaves(r.changes) l
 WHERE r.call = 'update' AND s.edit IS NOT NULL AND s.payload #> l.path IS DISTINCT FROM l.value
+  -- objects are sent whole: members that the edit does not name have the value that PEMS has
+  AND NOT (cardinality(l.path) > 1 AND EXISTS (SELECT FROM check_state p WHERE p.code = r.code AND p.pfa_id = r.pfa_id
+                                               AND p.version = r.version AND p.data #> l.path = l.value))
 UNION ALL
 SELECT 'I2', format('request %s was sent in the name of %s, not of %s', r.request_id, coalesce(r.modified_by, 'nobody'), i.created_by)
 FROM check_request r JOIN check_item i ON i.id = r.item_id
@@ -614,12 +617,20 @@ SELECT 'quiet', format('item %s of %s/%s is still %s (%s)', i.id, i.code, i.pfa_
 FROM check_item i, check_option o
 WHERE o.quiet AND (i.status = 'processing' OR (i.status = 'pending' AND i.waits_for IS DISTINCT FROM 'turn'));
 
+-- Writes that were made, and whose record PEMS did not show any more: the mirror stays behind until the next edit is due.
+CREATE TEMP TABLE check_unread AS
+SELECT w.item_id FROM check_audit w
+WHERE w.event_type = 'WRITE_ATTEMPT' AND w.http_status = 200 AND w.error_code IS NULL
+  AND (SELECT l.http_status = 404 AND l.http_method = 'GET' FROM check_audit l
+       WHERE l.item_id = w.item_id AND l.http_method IS NOT NULL ORDER BY l.attempt DESC LIMIT 1);
+
 -- The last time that we and PEMS agreed: our write, or a read that was answered.
 CREATE TEMP TABLE check_contact AS
 SELECT r.code, r.pfa_id, max(r.seq) AS seq
 FROM check_request r
 JOIN check_audit a ON a.item_id = r.item_id AND a.attempt = r.attempt AND a.http_method IS NOT NULL
-WHERE a.error_code IS NULL AND r.status = 200 OR r.status = 404 AND r.call = 'read' AND a.http_status = 404
+WHERE (a.error_code IS NULL AND r.status = 200 OR r.status = 404 AND r.call = 'read' AND a.http_status = 404)
+  AND r.item_id NOT IN (SELECT u.item_id FROM check_unread u)
 GROUP BY r.code, r.pfa_id;
 
 CREATE TEMP TABLE check_expected AS

@@ -35,6 +35,8 @@ sub like_after
     return qr/$text/;
 }
 
+my %items;    # by modification, in the end
+
 # name => { fault(s); org; status, code, retries, attempts, changes: what is expected; edit: more for the edit;
 #           before: called with PFA id before the commit; within: SQL in the transaction of the commit;
 #           after: called at the end }
@@ -52,11 +54,11 @@ my @cases = (
     # what the versions in between were, nobody will ever tell
     'a gap, and the record is deleted before it can be read' =>
       { fault => [ { newVersionBump => 3, call => 'update', count => 1 }, { status => 500, call => 'read', count => 3 } ], meddle => 1,
-        status => 'synced', attempts => qr/^PUT 200(?:, GET 500 SERVER_ERROR){3}, GET 404(?: NOT_FOUND)?$/, changes => 1,
+        status => 'synced', attempts => qr/^PUT 200(?:, GET 500 SERVER_ERROR){3}(?:, GET 404(?: NOT_FOUND)?){5}$/, changes => 1,
         after => sub {
             my ($case) = @_;
             my $mirror = $t->mirror('MAIN', $case->{pfa_id});
-            ok(defined $mirror->{deleted_at}, "$case->{name}: the mirror knows");
+            ok(!defined $mirror->{deleted_at}, "$case->{name}: the mirror is not marked, as PEMS said that it has our write");
             is($mirror->{version}, 1, "$case->{name}: and shows the version whose data it has");
             is($t->sql("SELECT string_agg(version::text, ' ' ORDER BY version) FROM pems_mirror_version WHERE pfa_id = '$case->{pfa_id}'"), '1',
                 "$case->{name}: the history claims nothing");
@@ -65,9 +67,25 @@ my @cases = (
         before => sub { $t->fake->edit({ organizationCode => "R&D #1/\x{dc}", pfaId => $_[0], changes => { description => 'x' } }) },
         attempts => qr/^PUT 409 VERSION_CONFLICT, GET 200, PUT 200$/, changes => 1 },
 
+    # ---- accepted, and not made ----
+    'newVersion is the version sent, and nothing is done' => { fault => { body => { success => JSON::PP::true, newVersion => 1 }, ownId => 1, status => 200, count => 1000, call => 'update' },
+        status => 'failed', code => 'NOT_APPLIED', retries => 2, attempts => qr/^PUT 200 NOT_APPLIED(?:, GET 200, PUT 200 NOT_APPLIED){2}$/, changes => 0,
+        after => sub { is($t->mirror('MAIN', $_[0]{pfa_id})->{data}{monthlyRate}, 5500, "$_[0]{name}: the mirror does not claim it") } },
+    'newVersion is lower than the version sent' => { fault => { body => { success => JSON::PP::true, newVersion => 0 }, ownId => 1, status => 200, count => 1000, call => 'update' },
+        status => 'failed', code => 'NOT_APPLIED', retries => 2, attempts => qr/^PUT 200 NOT_APPLIED(?:, GET 200, PUT 200 NOT_APPLIED){2}$/, changes => 0 },
+    'newVersion is the version sent, once' => { fault => { body => { success => JSON::PP::true, newVersion => 1 }, ownId => 1, status => 200, call => 'update' },
+        status => 'synced', retries => 1, attempts => qr/^PUT 200 NOT_APPLIED, GET 200, PUT 200$/, changes => 1 },
+    'newVersion is the version sent, but it is done' => { fault => { body => { success => JSON::PP::true, newVersion => 1 }, ownId => 1, status => 200, apply => JSON::PP::true, call => 'update' },
+        status => 'synced', retries => 1, attempts => qr/^PUT 200 NOT_APPLIED, GET 200$/, changes => 1 },
+    'a delete whose newVersion is the version sent' => { fault => { body => { success => JSON::PP::true, newVersion => 1 }, ownId => 1, status => 200, call => 'delete', count => 1000 },
+        edit => { operation => 'DELETE' }, status => 'failed', code => 'NOT_APPLIED', retries => 2,
+        attempts => qr/^DELETE 200 NOT_APPLIED(?:, GET 200, DELETE 200 NOT_APPLIED){2}$/, changes => 0 },
+    'a value that the database cannot hold, in a key that nobody needs' => { fault => { apply => JSON::PP::true, status => 200, call => 'update', ownId => 1,
+        body => '{"success": true, "pfaId": "OURS", "newVersion": 2, "more": [1e999999, "\\u0000", "\\ud800"]}' }, status => 'synced', retries => 0, attempts => qr/^PUT 200$/, changes => 1 },
+
     # ---- rejected ----
     (map { ("status $_" => { fault => { status => $_ }, status => 'failed', code => 'INVALID_REQUEST', retries => 0,
-        attempts => qr/^PUT $_ INVALID_REQUEST$/, changes => 0 }) } 400, 405, 410, 422),
+        attempts => qr/^PUT $_ INVALID_REQUEST$/, changes => 0 }) } 400, 405, 422),
     '403 on one record' => { fault => { status => 403 }, status => 'failed', code => 'FORBIDDEN', retries => 0,
         attempts => qr/^PUT 403 FORBIDDEN$/, changes => 0 },
     'success:false' => { fault => { successFalse => JSON::PP::true }, status => 'failed', code => 'INVALID_REQUEST', retries => 0,
@@ -122,25 +140,40 @@ my @cases = (
 
     # ---- gone ----
     'update of a deleted record' => { before => \&deleted, status => 'conflict', code => 'NOT_FOUND', retries => 0,
-        attempts => qr/^PUT 404 NOT_FOUND, GET 404 NOT_FOUND$/, changes => 0,
+        attempts => qr/^PUT 404 NOT_FOUND, GET 404 NOT_FOUND, GET 404 NOT_FOUND$/, changes => 0,
         after => sub {
             my ($case) = @_;
             is($t->conflict($case->{id})->{kind}, 'deleted_in_pems', "$case->{name}: the kind of conflict");
             ok(defined $t->mirror('MAIN', $case->{pfa_id})->{deleted_at}, "$case->{name}: the mirror knows");
         } },
     'delete of a deleted record' => { edit => { operation => 'DELETE' }, before => \&deleted, status => 'synced', retries => 0,
-        attempts => qr/^DELETE 404 NOT_FOUND, GET 404(?: NOT_FOUND)?$/, changes => 0 },
+        attempts => qr/^DELETE 404 NOT_FOUND, GET 404 NOT_FOUND, GET 404(?: NOT_FOUND)?$/, changes => 0 },
+    'a 410 that is not confirmed' => { fault => { status => 410, call => 'update' }, status => 'synced', retries => 0,
+        attempts => qr/^PUT 410 NOT_FOUND, GET 200, PUT 200$/, changes => 1 },
+    # a replica that lags does not know a record for a moment
+    'a read that finds nothing, once' => { fault => [ { status => 500, call => 'update', count => 1 }, { status => 404, call => 'read', count => 1 } ],
+        status => 'synced', retries => 1, attempts => qr/^PUT 500 SERVER_ERROR, GET 404 NOT_FOUND, GET 200, PUT 200$/, changes => 1,
+        after => sub { ok(!defined $t->mirror('MAIN', $_[0]{pfa_id})->{deleted_at}, "$_[0]{name}: the record is alive") } },
+    'a read that answers 410, once' => { fault => [ { status => 500, call => 'update', count => 1 }, { status => 410, call => 'read', count => 1 } ],
+        status => 'synced', retries => 1, attempts => qr/^PUT 500 SERVER_ERROR, GET 410 NOT_FOUND, GET 200, PUT 200$/, changes => 1 },
+    'a refresh that finds nothing, once' => { fault => [ { newVersionBump => 3, call => 'update', count => 1 }, { status => 404, call => 'read', count => 1 } ],
+        status => 'synced', retries => 0, attempts => qr/^PUT 200, GET 404 NOT_FOUND, GET 200$/, changes => 1,
+        after => sub { ok(!defined $t->mirror('MAIN', $_[0]{pfa_id})->{deleted_at}, "$_[0]{name}: the record is alive") } },
+    # a route or a right for writing is missing: no loop, and a sentence
+    '404 of every write, and the record is there' => { fault => { status => 404, call => 'update', count => 1000 }, status => 'failed', code => 'NOT_FOUND',
+        retries => 2, attempts => qr/^(?:PUT 404 NOT_FOUND, GET 200, ){14}PUT 404 NOT_FOUND$/, changes => 0,
+        after => sub { like($items{ $_[0]{id} }{last_error}, qr/404 to this write, although it shows the record/, "$_[0]{name}: says what that means") } },
     'a 404 that is not confirmed' => { fault => { status => 404, call => 'update' }, status => 'synced', retries => 0,
         attempts => qr/^PUT 404 NOT_FOUND, GET 200, PUT 200$/, changes => 1 },
     'a record that was never known' => { before => \&deleted, within => q{DELETE FROM pfa_mirror WHERE organization_id = 'org-main' AND pfa_id = '%s'},
-        status => 'failed', code => 'NOT_FOUND', retries => 0, attempts => qr/^GET 404 NOT_FOUND$/, changes => 0 },
+        status => 'failed', code => 'NOT_FOUND', retries => 0, attempts => qr/^GET 404 NOT_FOUND, GET 404 NOT_FOUND$/, changes => 0 },
 
     # ---- transient ----
     '500' => { fault => { status => 500 }, status => 'synced', retries => 1, attempts => like_after($sent_again, 'PUT 500 SERVER_ERROR'), changes => 1 },
     '500, but applied' => { fault => { status => 500, apply => JSON::PP::true }, status => 'synced', retries => 1,
         attempts => like_after($found_applied, 'PUT 500 SERVER_ERROR'), changes => 1 },
     '500 of a delete, but applied' => { fault => { status => 500, apply => JSON::PP::true }, edit => { operation => 'DELETE' }, status => 'synced',
-        retries => 1, attempts => qr/^DELETE 500 SERVER_ERROR, GET 404(?: NOT_FOUND)?$/, changes => 1 },
+        retries => 1, attempts => qr/^DELETE 500 SERVER_ERROR, GET 404 NOT_FOUND, GET 404(?: NOT_FOUND)?$/, changes => 1 },
     (map { ("$_" => { org => 'STATUS', fault => { status => $_ }, status => 'synced', retries => 1,
         attempts => like_after($sent_again, "PUT $_ UNAVAILABLE"), changes => 1 }) } 502, 503, 504),
     'success:false SERVICE_UNAVAILABLE' => { org => 'STATUS', fault => { successFalse => 'SERVICE_UNAVAILABLE' }, status => 'synced',
@@ -185,7 +218,7 @@ my @cases = (
     'lost, then ours is put back to what it was' => { fault => { emptyBody => JSON::PP::true }, meddle => { monthlyRate => 5500 },
         status => 'conflict', code => 'CONFLICT', retries => 1, attempts => like_after($found_applied, 'PUT 200 BAD_RESPONSE'), changes => 1 },
     'lost, then the record is deleted' => { fault => { emptyBody => JSON::PP::true }, meddle => 'delete', status => 'conflict',
-        code => 'NOT_FOUND', retries => 1, attempts => qr/^PUT 200 BAD_RESPONSE, GET 404 NOT_FOUND$/, changes => 1 },
+        code => 'NOT_FOUND', retries => 1, attempts => qr/^PUT 200 BAD_RESPONSE, GET 404 NOT_FOUND, GET 404 NOT_FOUND$/, changes => 1 },
     'a read that fails, too' => { fault => [ { emptyBody => JSON::PP::true, call => 'update', count => 1 }, { status => 500, call => 'read', count => 1 } ],
         status => 'synced', retries => 2, attempts => qr/^PUT 200 BAD_RESPONSE, GET 500 SERVER_ERROR, GET 200$/, changes => 1 },
 );
@@ -217,6 +250,10 @@ for my $case (@list)
 {
     my $faults = $case->{fault} // [];
     $faults = [ { count => 1, %$faults } ] if ref $faults ne 'ARRAY';
+    for my $fault (grep { delete $_->{ownId} } @$faults)
+    {
+        ref $fault->{body} ? $fault->{body}{pfaId} = $case->{pfa_id} : $fault->{body} =~ s/OURS/$case->{pfa_id}/;
+    }
     $t->fake_of($case->{org})->fault(map { { pfaId => $case->{pfa_id}, %$_ } } @$faults) if @$faults;
     $case->{id} = $t->edit($case->{org}, $case->{pfa_id}, $case->{edit} ? {} : { monthlyRate => 4000 }, %{ $case->{edit} // {} });
     $case->{before}->($case->{pfa_id}) if $case->{before};
@@ -239,7 +276,7 @@ ok($t->quiet(timeout => 40), 'all cases come to an end');
 
 # ---- what came of each ----
 
-my %items = map { $_->{modification_id} => $_ } $t->rows('SELECT * FROM pfa_write_queue');
+%items = map { $_->{modification_id} => $_ } $t->rows('SELECT * FROM pfa_write_queue');
 my %modifications = map { $_->{id} => $_ } $t->rows('SELECT * FROM pfa_modification');
 my %item_status = (synced => 'completed', failed => 'failed', conflict => 'conflict');
 my %audit;

@@ -316,9 +316,9 @@ subtest 'scenario 21: UPDATE of a deleted record: a conflict that only use_pems 
     delete_in_pems('S21-gone');
     my $id = $t->commit_edit('RIO', 'S21-gone', { monthlyRate => 4000, dor => 'PROJECT' });
     ok($t->wait_status($id, 'conflict'), 'in conflict');
-    my %gone = (error => 'NOT_FOUND', events => 'COMMITTED WRITE_ATTEMPT READ_ATTEMPT CONFLICT_DETECTED', attempts => 'PUT 404 NOT_FOUND, GET 404 NOT_FOUND',
-        requests => 'PUT v1 404, GET 404', keys => '1', changes => '');
-    $t->story_is($id, 'confirmed by a read', %gone, status => 'conflict conflict', conflicts => 'deleted_in_pems unresolved');
+    my %gone = (error => 'NOT_FOUND', events => 'COMMITTED WRITE_ATTEMPT READ_ATTEMPT READ_ATTEMPT CONFLICT_DETECTED',
+        attempts => 'PUT 404 NOT_FOUND, GET 404 NOT_FOUND, GET 404 NOT_FOUND', requests => 'PUT v1 404, GET 404, GET 404', keys => '1', changes => '');
+    $t->story_is($id, 'confirmed by two reads', %gone, status => 'conflict conflict', conflicts => 'deleted_in_pems unresolved');
     my $conflict = $t->conflict($id);
     is_deeply([ sort @{ $conflict->{conflict_fields} } ], [qw(dor monthlyRate)], 'on all its fields');
     is($conflict->{pems_data}, undef, 'PEMS has nothing');

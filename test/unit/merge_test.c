@@ -274,15 +274,15 @@ UNIT_TEST(several_fields)
 UNIT_TEST(objects_are_decided_member_by_member)
 {
 	static const Row rows[] = {
-		ROW("only the leaf that is left", "{'custom':{'a':2,'b':2}}",
+		ROW("the whole object, with what is left on top", "{'custom':{'a':2,'b':2}}",
 			"{'custom':{'a':1,'b':1,'c':1}}", "{'custom':{'a':1,'b':2,'c':9}}",
-			"send {'custom':{'a':2}}"),
+			"send {'custom':{'a':2,'b':2,'c':9}}"),
 		ROW("dotted path", "{'custom':{'a':{'x':2,'y':2}},'quantity':2}",
 			"{'custom':{'a':{'x':1,'y':1}},'quantity':1}",
 			"{'custom':{'a':{'x':3,'y':1}},'quantity':1}", "update_update: custom.a.x"),
-		ROW("a branch with nothing left vanishes", "{'custom':{'a':{'x':2},'b':2}}",
-			"{'custom':{'a':{'x':1},'b':1}}", "{'custom':{'a':{'x':2},'b':1}}",
-			"send {'custom':{'b':2}}"),
+		ROW("a branch with nothing left is sent as PEMS has it", "{'custom':{'a':{'x':2},'b':2}}",
+			"{'custom':{'a':{'x':1},'b':1}}", "{'custom':{'a':{'x':2,'z':1},'b':1}}",
+			"send {'custom':{'a':{'x':2,'z':1},'b':2}}"),
 		ROW("nothing left at all", "{'custom':{'a':{'x':2}}}", "{'custom':{'a':{'x':1}}}",
 			"{'custom':{'a':{'x':2,'y':5}}}", "nothing"),
 		ROW("empty object names nothing", "{'custom':{}}", "{'custom':{'a':1}}",
@@ -345,7 +345,7 @@ UNIT_TEST(own_edits_count_as_the_base)
 		OWN_ROW("own edit of another field", "{'monthlyRate':3}", "{'monthlyRate':1}",
 				"{'dor':'BEO'}", "{'monthlyRate':2,'dor':'BEO'}", "update_update: monthlyRate"),
 		OWN_ROW("own edit inside an object", "{'custom':{'a':3}}", "{'custom':{'a':1,'b':1}}",
-				"{'custom':{'a':2}}", "{'custom':{'a':2,'b':5}}", "send {'custom':{'a':3}}"),
+				"{'custom':{'a':2}}", "{'custom':{'a':2,'b':5}}", "send {'custom':{'a':3,'b':5}}"),
 		OWN_ROW("own edit made the object", "{'custom':{'a':3}}", "{}", "{'custom':{'a':2}}",
 				"{'custom':{'a':2}}", "send {'custom':{'a':3}}"),
 		OWN_ROW("no own edits", "{'monthlyRate':3}", "{'monthlyRate':1}", "{}", "{'monthlyRate':2}",
@@ -520,6 +520,90 @@ UNIT_TEST(a_restore_names_what_is_writable_and_differs)
 	CHECK_TEXT(restored("{}", "{'dor':null}"), "{}");
 	/* what only PEMS sets, or nobody knows */
 	CHECK_TEXT(restored("{'pfaId':'a','unknown':1}", "{'pfaId':'b','unknown':2}"), "{}");
+}
+
+static const char *
+completed(const char *delta, const char *record)
+{
+	static char text[512];
+	Side left;
+	Side right;
+	JsonBuffer changes = {0};
+
+	pems_merge_complete(parse_side(delta, &left), parse_side(record, &right), &changes);
+	snprintf(text, sizeof(text), "%s", changes.data);
+	for (char *c = text; *c; c++)
+	{
+		if (*c == '"')
+			*c = '\'';
+	}
+	pems_json_buffer_free(&changes);
+	free_side(&left);
+	free_side(&right);
+	return text;
+}
+
+UNIT_TEST(objects_of_a_delta_are_completed)
+{
+	CHECK_TEXT(completed("{'custom':{'a':{'x':2}},'dor':'BEO'}",
+						 "{'custom':{'a':{'x':1,'y':1},'b':[1]},'dor':'PROJECT','other':1}"),
+			   "{'custom':{'a':{'x':2,'y':1},'b':[1]},'dor':'BEO'}");
+	/* nothing of that name, or no object: the delta's own */
+	CHECK_TEXT(completed("{'custom':{'a':1}}", "{}"), "{'custom':{'a':1}}");
+	CHECK_TEXT(completed("{'custom':{'a':1}}", "{'custom':null}"), "{'custom':{'a':1}}");
+	CHECK_TEXT(completed("{'custom':null}", "{'custom':{'a':1}}"), "{'custom':null}");
+	CHECK_TEXT(completed("{'custom':[{'a':1}]}", "{'custom':{'a':1}}"), "{'custom':[{'a':1}]}");
+}
+
+UNIT_TEST(an_object_in_a_delta_is_noticed)
+{
+	static const struct
+	{
+		const char *delta;
+		bool has;
+	} rows[] = {{"{'a':{}}", true},
+				{"{'a':1,'b':{'c':1}}", true},
+				{"{}", false},
+				{"{'a':[{'b':1}],'c':'{'}", false}};
+
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++)
+	{
+		Side side;
+
+		CHECK_INT(pems_merge_has_object(parse_side(rows[i].delta, &side)), rows[i].has);
+		free_side(&side);
+	}
+}
+
+static bool
+ignored(const char *delta, const char *before, const char *after)
+{
+	Side sides[3];
+	bool result =
+		pems_merge_was_ignored(catalogue(), parse_side(delta, &sides[0]),
+							   parse_side(before, &sides[1]), parse_side(after, &sides[2]));
+
+	for (int i = 0; i < 3; i++)
+		free_side(&sides[i]);
+	return result;
+}
+
+UNIT_TEST(a_write_was_ignored_where_a_field_is_what_it_was)
+{
+	const char *delta = "{'monthlyRate':2,'dor':'BEO'}";
+	const char *before = "{'monthlyRate':1,'dor':'PROJECT'}";
+
+	CHECK(!ignored(delta, before, "{'monthlyRate':2.0,'dor':'BEO'}"));
+	CHECK(ignored(delta, before, "{'monthlyRate':1.00,'dor':'BEO'}"));
+	CHECK(ignored(delta, before, before));
+	/* rounded */
+	CHECK(!ignored(delta, before, "{'monthlyRate':1.9,'dor':'BEO'}"));
+	/* a value that was there before is no change */
+	CHECK(!ignored("{'monthlyRate':1}", before, before));
+	/* not there before, and not there now */
+	CHECK(ignored("{'monthlyRate':1}", "{}", "{}"));
+	CHECK(!ignored("{'custom':{'a':1}}", "{'custom':{'a':0}}", "{'custom':{'a':1,'b':2}}"));
+	CHECK(ignored("{'custom':{'a':1}}", "{'custom':{'a':0}}", "{'custom':{'a':0}}"));
 }
 
 /* ---------- properties of random records ---------- */
@@ -807,32 +891,29 @@ UNIT_TEST(a_field_that_both_changed_differently_always_conflicts)
 	CHECK(conflicts > ROUNDS / 10 && conflicts < ROUNDS * 9 / 10);
 }
 
-/* Everything in changes stands in the delta at the same place, with the same literal. */
+/*
+ * Everything in changes stands in the delta at the same place, with the same literal; but objects
+ * are whole: what the delta does not name, or PEMS has already, is as PEMS has it.
+ */
 static void
-check_sent(const JsonNode *changes, const JsonNode *delta)
+check_sent(const JsonNode *changes, const JsonNode *delta, const JsonNode *remote, bool top)
 {
 	const JsonNode *member;
 
 	for (member = changes->first; member; member = member->next)
 	{
 		const JsonNode *ours = pems_json_get(delta, member->key);
+		const JsonNode *theirs = pems_json_get(remote, member->key);
 
-		if (!CHECK(ours != NULL))
-			return;
-		if (is_object(member) && is_object(ours))
-			check_sent(member, ours);
+		if (!top && (ours == NULL || pems_json_equal(member, theirs)))
+			CHECK(pems_json_equal(member, theirs));
+		else if (CHECK(ours != NULL) && is_object(member) && is_object(ours))
+			check_sent(member, ours, theirs, false);
 		else
-		{
-			JsonBuffer literal = {0};
-			JsonBuffer meant = {0};
-
-			pems_json_append_node(&literal, member);
-			pems_json_append_node(&meant, ours);
-			CHECK_TEXT(literal.data, meant.data);
-			pems_json_buffer_free(&literal);
-			pems_json_buffer_free(&meant);
-		}
+			CHECK(pems_json_equal(member, ours));
 	}
+	for (member = !top && is_object(remote) ? remote->first : NULL; member; member = member->next)
+		CHECK(pems_json_get(changes, member->key) != NULL);
 }
 
 /* In the result, what the delta names is ours, and everything else is as PEMS had it. */
@@ -874,7 +955,7 @@ check_sending(Situation *situation)
 							   &changes, NULL)))
 		return;
 	CHECK(changes.root->count > 0);
-	check_sent(changes.root, input.delta);
+	check_sent(changes.root, input.delta, input.remote, true);
 	pems_merge_apply(input.remote, changes.root, &text);
 	if (CHECK(pems_json_parse(text.data, text.length, &result, NULL)))
 	{

@@ -225,14 +225,17 @@ is_presentable(const char *text)
 	return true;
 }
 
+static const PemsAsked a_put = {.call = PUT, .pfa_id = ID};
+
 /* Judge an answer, compare, and hand the outcome to the caller. */
 static PemsOutcome
 judged(PemsCall call, const PemsAnswer *answer, const Expected *expected)
 {
+	PemsAsked asked = {.call = call, .pfa_id = call == HEALTH ? NULL : ID};
 	PemsOutcome outcome;
 	bool good;
 
-	pems_protocol_judge(call, call == HEALTH ? NULL : ID, answer, 0, &outcome);
+	pems_protocol_judge(&asked, answer, 0, &outcome);
 	good = CHECK_TEXT(pems_protocol_class_name(outcome.class),
 					  pems_protocol_class_name(expected->class));
 	good = CHECK_INT(outcome.unknown, expected->unknown) && good;
@@ -336,7 +339,7 @@ UNIT_TEST(a_broken_success_after_a_write_is_unknown)
 		{PUT, 200, "{\"success\":true,\"pfaId\":\"PFA-1\",\"newVersion\":4.5}",
 		 UNKNOWN("BAD_RESPONSE")},
 		{PUT, 200, "{\"success\":true,\"pfaId\":\"PFA-1\",\"newVersion\":0}",
-		 UNKNOWN("BAD_RESPONSE")},
+		 UNKNOWN("NOT_APPLIED")},
 		{PUT, 200, "{\"success\":true,\"pfaId\":\"PFA-1\",\"newVersion\":-4}",
 		 UNKNOWN("BAD_RESPONSE")},
 		{PUT, 200, "{\"success\":true,\"pfaId\":\"PFA-1\",\"newVersion\":null}",
@@ -419,7 +422,8 @@ UNIT_TEST(error_statuses)
 		 REJECTED("INVALID_REQUEST")},
 		{PUT, 422, NULL, REJECTED("INVALID_REQUEST")},
 		{PUT, 405, NULL, REJECTED("INVALID_REQUEST")},
-		{PUT, 410, NULL, REJECTED("INVALID_REQUEST")},
+		{PUT, 410, NULL, GONE},
+		{GET, 410, NULL, GONE},
 		{PUT, 418, "short and stout", REJECTED("INVALID_REQUEST")},
 		{PUT, 499, NULL, REJECTED("INVALID_REQUEST")},
 		{PUT, 401, NULL, CREDENTIAL("UNAUTHORIZED")},
@@ -570,7 +574,7 @@ UNIT_TEST(an_answer_too_large_is_final_and_says_that_the_write_may_stand)
 	PemsAnswer answer = {.transport = PEMS_TRANSPORT_TOO_LARGE, .maybe_sent = true, .status = 200};
 	PemsOutcome outcome;
 
-	pems_protocol_judge(PUT, ID, &answer, 0, &outcome);
+	pems_protocol_judge(&a_put, &answer, 0, &outcome);
 	CHECK_INT(outcome.class, PEMS_OUTCOME_REJECTED);
 	CHECK(outcome.unknown);
 	CHECK(!outcome.endpoint_fault);
@@ -583,15 +587,115 @@ UNIT_TEST(a_429_says_how_long)
 	PemsAnswer answer = answer_of(429, NULL);
 	PemsOutcome outcome;
 
-	pems_protocol_judge(PUT, ID, &answer, 0, &outcome);
+	pems_protocol_judge(&a_put, &answer, 0, &outcome);
 	CHECK_INT(outcome.retry_after_ms, PEMS_RETRY_AFTER_DEFAULT_MS);
 	pems_protocol_free_outcome(&outcome);
 	answer.retry_after = strdup("Sun, 06 Nov 1994 08:49:57 GMT");
 	answer.date = strdup("Sun, 06 Nov 1994 08:49:37 GMT");
-	pems_protocol_judge(PUT, ID, &answer, 0, &outcome);
+	pems_protocol_judge(&a_put, &answer, 0, &outcome);
 	CHECK_INT(outcome.retry_after_ms, 20000);
 	pems_protocol_free_outcome(&outcome);
 	pems_protocol_free_answer(&answer);
+}
+
+UNIT_TEST(every_answer_that_asks_to_wait_is_heard)
+{
+	static const int statuses[] = {202, 500, 502, 503, 504};
+
+	for (size_t i = 0; i < sizeof(statuses) / sizeof(statuses[0]); i++)
+	{
+		PemsAnswer answer = answer_of(statuses[i], NULL);
+		PemsOutcome outcome;
+
+		pems_protocol_judge(&a_put, &answer, 0, &outcome);
+		CHECK_INT(outcome.retry_after_ms, 0); /* no header, no wait */
+		pems_protocol_free_outcome(&outcome);
+		answer.retry_after = strdup("30");
+		pems_protocol_judge(&a_put, &answer, 0, &outcome);
+		CHECK_INT(outcome.retry_after_ms, 30000);
+		pems_protocol_free_outcome(&outcome);
+		pems_protocol_free_answer(&answer);
+	}
+}
+
+/* ---------- versions ---------- */
+
+static PemsOutcome
+judged_at(PemsCall call, int64_t version, int status, const char *body)
+{
+	PemsAsked asked = {.call = call, .pfa_id = ID, .version = version};
+	PemsAnswer answer = answer_of(status, body);
+	PemsOutcome outcome;
+
+	pems_protocol_judge(&asked, &answer, 0, &outcome);
+	pems_protocol_free_answer(&answer);
+	return outcome;
+}
+
+static void
+check_version(PemsCall call, int64_t version, const char *body, PemsOutcomeClass class,
+			  const char *error_code)
+{
+	PemsOutcome outcome = judged_at(call, version, 200, body);
+
+	CHECK_TEXT(pems_protocol_class_name(outcome.class), pems_protocol_class_name(class));
+	CHECK_TEXT(outcome.error_code, error_code);
+	CHECK_INT(outcome.new_version, class == PEMS_OUTCOME_DONE ? 4 : 0);
+	pems_protocol_free_outcome(&outcome);
+}
+
+UNIT_TEST(a_write_that_makes_no_new_version_was_not_made_as_far_as_one_can_tell)
+{
+	const char *body = "{\"success\":true,\"pfaId\":\"PFA-1\",\"newVersion\":4}";
+
+	check_version(PUT, 3, body, PEMS_OUTCOME_DONE, NULL);
+	check_version(PUT, 4, body, PEMS_OUTCOME_UNKNOWN, "NOT_APPLIED");
+	check_version(PUT, 9, body, PEMS_OUTCOME_UNKNOWN, "NOT_APPLIED");
+	check_version(DELETE, 4, body, PEMS_OUTCOME_UNKNOWN, "NOT_APPLIED");
+}
+
+UNIT_TEST(a_read_that_is_older_than_what_is_known_is_stale)
+{
+	const char *body = "{\"success\":true,\"pfaId\":\"PFA-1\",\"version\":4,\"data\":{}}";
+
+	check_version(GET, 4, body, PEMS_OUTCOME_RECORD, NULL);
+	check_version(GET, 3, body, PEMS_OUTCOME_RECORD, NULL);
+	check_version(GET, 5, body, PEMS_OUTCOME_STALE, "STALE_READ");
+}
+
+UNIT_TEST(a_version_conflict_tells_what_pems_has)
+{
+	PemsOutcome outcome =
+		judged_at(PUT, 3, 409, "{\"error\":\"VERSION_CONFLICT\",\"currentVersion\":7}");
+
+	CHECK_INT(outcome.class, PEMS_OUTCOME_VERSION);
+	CHECK_INT(outcome.current_version, 7);
+	pems_protocol_free_outcome(&outcome);
+	outcome = judged_at(PUT, 3, 409, "{\"currentVersion\":\"7\"}");
+	CHECK_INT(outcome.class, PEMS_OUTCOME_VERSION);
+	CHECK_INT(outcome.current_version, 0);
+	pems_protocol_free_outcome(&outcome);
+}
+
+UNIT_TEST(what_the_database_cannot_hold_matters_only_where_it_is_needed)
+{
+	PemsOutcome outcome = judged_at(PUT, 3, 200,
+									"{\"success\":true,\"pfaId\":\"PFA-1\",\"newVersion\":4,"
+									"\"x\":[1e999999,\"\\u0000\",\"\\ud800\"]}");
+
+	CHECK_INT(outcome.class, PEMS_OUTCOME_DONE);
+	pems_protocol_free_outcome(&outcome);
+	outcome = judged_at(GET, 3, 200,
+						"{\"success\":true,\"pfaId\":\"PFA-1\",\"version\":4,\"x\":1e999999,"
+						"\"data\":{\"monthlyRate\":1}}");
+	CHECK_INT(outcome.class, PEMS_OUTCOME_RECORD);
+	pems_protocol_free_outcome(&outcome);
+	outcome = judged_at(GET, 3, 200,
+						"{\"success\":true,\"pfaId\":\"PFA-1\",\"version\":4,"
+						"\"data\":{\"x\":{\"y\":1e999999}}}");
+	CHECK_INT(outcome.class, PEMS_OUTCOME_REJECTED);
+	CHECK_TEXT(outcome.error_code, "BAD_RESPONSE");
+	pems_protocol_free_outcome(&outcome);
 }
 
 /* ---------- sentences ---------- */
@@ -602,7 +706,7 @@ check_sentence(int status, const char *body, const char *expected, int line)
 	PemsAnswer answer = answer_of(status, body);
 	PemsOutcome outcome;
 
-	pems_protocol_judge(PUT, ID, &answer, 0, &outcome);
+	pems_protocol_judge(&a_put, &answer, 0, &outcome);
 	if (!CHECK_TEXT(outcome.error, expected))
 		unit_note("called in line %d", line);
 	pems_protocol_free_outcome(&outcome);

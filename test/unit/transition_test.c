@@ -119,6 +119,8 @@ UNIT_TEST(record_refreshed_completes)
 	CHECK(t.mirror_is_record);
 }
 
+/* ---------- a record that is not found ---------- */
+
 UNIT_TEST(not_found_is_confirmed_by_a_read)
 {
 	PemsTransitionInput input = a_write();
@@ -126,12 +128,57 @@ UNIT_TEST(not_found_is_confirmed_by_a_read)
 
 	CHECK_INT(t.status, PEMS_ITEM_PENDING);
 	CHECK_INT(t.next, PEMS_STEP_READ);
+	CHECK_INT(t.delay_ms, 0);
 	CHECK(!t.mirror_is_deleted);
+}
+
+UNIT_TEST(a_read_that_finds_nothing_is_confirmed_some_seconds_later)
+{
+	PemsTransitionInput input = a_read(PEMS_STEP_READ);
+	PemsTransition t = after(&input, outcome(PEMS_OUTCOME_GONE));
+
+	CHECK_INT(t.status, PEMS_ITEM_PENDING);
+	CHECK_INT(t.next, PEMS_STEP_CONFIRM);
+	CHECK_INT(t.delay_ms, PEMS_TRANSITION_CONFIRM_MS);
+	CHECK_INT(t.retry_count, 0);
+	CHECK(!t.mirror_is_deleted);
+}
+
+UNIT_TEST(a_record_that_is_there_after_all_is_alive)
+{
+	PemsTransitionInput input = a_read(PEMS_STEP_CONFIRM);
+	PemsTransition t = after(&input, outcome(PEMS_OUTCOME_RECORD));
+
+	CHECK_INT(t.next, PEMS_STEP_WRITE);
+	CHECK(t.mirror_is_record);
+	CHECK(!t.mirror_is_deleted);
+}
+
+UNIT_TEST(a_confirmation_that_fails_is_tried_again)
+{
+	PemsTransitionInput input = a_read(PEMS_STEP_CONFIRM);
+	PemsTransition t = after(&input, outcome(PEMS_OUTCOME_TRANSIENT));
+
+	CHECK_INT(t.next, PEMS_STEP_CONFIRM);
+	CHECK_INT(t.retry_count, 1);
+}
+
+UNIT_TEST(where_the_mirror_says_deleted_one_read_is_enough)
+{
+	PemsTransitionInput input = a_read(PEMS_STEP_READ);
+	PemsTransition t;
+
+	input.record_deleted = true;
+	t = after(&input, outcome(PEMS_OUTCOME_GONE));
+	CHECK_INT(t.status, PEMS_ITEM_CONFLICT);
+	t = after(&input, outcome(PEMS_OUTCOME_RECORD));
+	CHECK_INT(t.next, PEMS_STEP_WRITE);
+	CHECK(t.mirror_is_record);
 }
 
 UNIT_TEST(update_of_a_gone_record_is_a_conflict)
 {
-	PemsTransitionInput input = a_read(PEMS_STEP_READ);
+	PemsTransitionInput input = a_read(PEMS_STEP_CONFIRM);
 	PemsTransition t = after(&input, outcome(PEMS_OUTCOME_GONE));
 
 	CHECK_INT(t.status, PEMS_ITEM_CONFLICT);
@@ -140,7 +187,7 @@ UNIT_TEST(update_of_a_gone_record_is_a_conflict)
 
 UNIT_TEST(update_of_a_record_never_known_fails)
 {
-	PemsTransitionInput input = a_read(PEMS_STEP_READ);
+	PemsTransitionInput input = a_read(PEMS_STEP_CONFIRM);
 	PemsTransition t;
 
 	input.record_known = false;
@@ -151,13 +198,141 @@ UNIT_TEST(update_of_a_record_never_known_fails)
 
 UNIT_TEST(delete_of_a_gone_record_is_done)
 {
-	PemsTransitionInput input = a_read(PEMS_STEP_READ);
+	PemsTransitionInput input = a_read(PEMS_STEP_CONFIRM);
 	PemsTransition t;
 
 	input.is_delete = true;
 	t = after(&input, outcome(PEMS_OUTCOME_GONE));
 	CHECK_INT(t.status, PEMS_ITEM_COMPLETED);
 	CHECK(t.mirror_is_deleted);
+}
+
+UNIT_TEST(a_refresh_never_marks_the_mirror_as_deleted)
+{
+	PemsTransitionInput input = a_read(PEMS_STEP_REFRESH);
+
+	for (int round = 1; round < PEMS_TRANSITION_MAX_ROUNDS; round++)
+	{
+		PemsTransition t = after(&input, outcome(PEMS_OUTCOME_GONE));
+
+		CHECK_INT(t.status, PEMS_ITEM_PENDING);
+		CHECK_INT(t.next, PEMS_STEP_REFRESH);
+		CHECK_INT(t.delay_ms, PEMS_TRANSITION_CONFIRM_MS);
+		CHECK(!t.mirror_is_deleted);
+		input.rounds = t.rounds;
+	}
+	CHECK_INT(after(&input, outcome(PEMS_OUTCOME_GONE)).status, PEMS_ITEM_COMPLETED);
+	CHECK(!after(&input, outcome(PEMS_OUTCOME_GONE)).mirror_is_deleted);
+}
+
+/* ---------- rounds: whatever makes us look again ends ---------- */
+
+/* Requests and backoffs of an item whose requests are always answered so, until it ends. */
+static PemsTransition
+play(PemsTransitionInput input, PemsOutcomeClass to_write, PemsOutcomeClass to_read, int *requests)
+{
+	PemsTransition t = {0};
+
+	for (*requests = 0; *requests < 1000 && t.status == PEMS_ITEM_PENDING; (*requests)++)
+	{
+		t = after(&input, outcome(input.step == PEMS_STEP_WRITE ? to_write : to_read));
+		input.step = t.next;
+		input.rounds = t.rounds;
+		input.retry_count = t.retry_count;
+		input.outcome_unknown = t.outcome_unknown;
+	}
+	return t;
+}
+
+UNIT_TEST(no_answers_keep_an_item_busy_for_ever)
+{
+	static const PemsOutcomeClass to_write[] = {PEMS_OUTCOME_GONE, PEMS_OUTCOME_VERSION,
+												PEMS_OUTCOME_TRANSIENT, PEMS_OUTCOME_UNKNOWN};
+	static const PemsOutcomeClass to_read[] = {PEMS_OUTCOME_RECORD, PEMS_OUTCOME_GONE,
+											   PEMS_OUTCOME_STALE, PEMS_OUTCOME_TRANSIENT};
+
+	for (size_t w = 0; w < 4; w++)
+		for (size_t r = 0; r < 4; r++)
+			for (int known = 0; known < 2; known++)
+			{
+				PemsTransitionInput input = a_write();
+				int requests;
+
+				input.record_known = known;
+				if (!CHECK(play(input, to_write[w], to_read[r], &requests).status !=
+						   PEMS_ITEM_PENDING) ||
+					!CHECK(requests <= 60))
+					unit_note("%s to writes, %s to reads, %d requests",
+							  pems_protocol_class_name(to_write[w]),
+							  pems_protocol_class_name(to_read[r]), requests);
+			}
+}
+
+UNIT_TEST(a_404_of_a_write_whose_record_is_there_ends_as_a_dead_letter)
+{
+	PemsTransitionInput input = a_write();
+	int requests;
+	PemsTransition t = play(input, PEMS_OUTCOME_GONE, PEMS_OUTCOME_RECORD, &requests);
+
+	CHECK_INT(t.status, PEMS_ITEM_FAILED);
+	/* four times five writes, and the reads between them */
+	CHECK_INT(requests, 39);
+}
+
+UNIT_TEST(each_round_waits_a_little_longer)
+{
+	static const int64_t expected[] = {0, 250, 500, 1000, 5000};
+	PemsTransitionInput input = a_write();
+
+	for (int round = 0; round < 5; round++)
+	{
+		PemsTransition t = after(&input, outcome(PEMS_OUTCOME_GONE));
+
+		CHECK_INT(t.delay_ms, expected[round]);
+		CHECK_INT(t.retry_count, round == 4 ? 1 : 0);
+		input.rounds = t.rounds;
+	}
+}
+
+UNIT_TEST(a_stale_read_is_repeated_and_never_kept)
+{
+	PemsTransitionInput input = a_read(PEMS_STEP_READ);
+	PemsTransition t = after(&input, outcome(PEMS_OUTCOME_STALE));
+
+	CHECK_INT(t.status, PEMS_ITEM_PENDING);
+	CHECK_INT(t.next, PEMS_STEP_READ);
+	CHECK_INT(t.delay_ms, PEMS_TRANSITION_SETTLE_MS);
+	CHECK(!t.mirror_is_record);
+	input.step = PEMS_STEP_REFRESH;
+	t = after(&input, outcome(PEMS_OUTCOME_STALE));
+	CHECK_INT(t.next, PEMS_STEP_REFRESH);
+	CHECK(!t.mirror_is_record);
+}
+
+UNIT_TEST(a_write_that_pems_ignored_is_a_dead_letter_not_a_success)
+{
+	PemsTransitionInput input = a_read(PEMS_STEP_REFRESH);
+	PemsTransition t;
+
+	input.write_ignored = true;
+	t = after(&input, outcome(PEMS_OUTCOME_RECORD));
+	CHECK_INT(t.status, PEMS_ITEM_FAILED);
+	CHECK_INT(t.next, PEMS_STEP_READ);
+	CHECK(t.mirror_is_record);
+}
+
+UNIT_TEST(nobody_comes_back_before_pems_wants)
+{
+	PemsTransitionInput input = a_write();
+	PemsOutcome busy = {
+		.class = PEMS_OUTCOME_TRANSIENT, .endpoint_fault = true, .retry_after_ms = 30000};
+
+	CHECK_INT(after(&input, busy).delay_ms, 30000);
+	busy.retry_after_ms = 1000;
+	CHECK_INT(after(&input, busy).delay_ms, 5000);
+	busy.retry_after_ms = 30000;
+	input.breaker_open = true;
+	CHECK_INT(after(&input, busy).delay_ms, 30000);
 }
 
 UNIT_TEST(rejection_is_final_and_costs_no_retry)
@@ -307,7 +482,6 @@ UNIT_TEST(a_write_that_is_done_never_becomes_a_dead_letter)
 	input.retry_count = 9;
 	CHECK_INT(after(&input, outcome(PEMS_OUTCOME_TRANSIENT)).delay_ms, PEMS_TRANSITION_REFRESH_MS);
 	CHECK_INT(after(&input, outcome(PEMS_OUTCOME_REJECTED)).status, PEMS_ITEM_COMPLETED);
-	CHECK_INT(after(&input, outcome(PEMS_OUTCOME_GONE)).status, PEMS_ITEM_COMPLETED);
 }
 
 UNIT_TEST(names)
@@ -315,6 +489,7 @@ UNIT_TEST(names)
 	CHECK_TEXT(pems_transition_step_name(PEMS_STEP_REFRESH), "refresh");
 	CHECK_INT(pems_transition_step("write"), PEMS_STEP_WRITE);
 	CHECK_INT(pems_transition_step("read"), PEMS_STEP_READ);
+	CHECK_INT(pems_transition_step("confirm"), PEMS_STEP_CONFIRM);
 	CHECK_INT(pems_transition_step("refresh"), PEMS_STEP_REFRESH);
 	CHECK_TEXT(pems_transition_status_name(PEMS_ITEM_PENDING), "pending");
 	CHECK_TEXT(pems_transition_status_name(PEMS_ITEM_CONFLICT), "conflict");
