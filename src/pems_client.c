@@ -21,17 +21,27 @@
  * second also holds for reads, whose repetition would break the rate limit, and
  * tells for certain whether anything can have been sent (maybe_sent).
  *
- * Known limit: libcurl's own copy of the request's headers is freed, not zeroed.
+ * What is in a connection before the request is no answer to it: a load balancer
+ * that gives up an idle connection likes to say so with a 408.  So each connection
+ * is looked at before the request is written.  A reused one that has something to
+ * read, or that the other side has ended, is dropped, and the transfer starts over
+ * on a new one; nothing was sent until then, and its owner does not notice.
+ *
+ * Known limits: libcurl's own copy of the request's headers is freed, not zeroed.
+ * What a server adds to an answer in the same TLS record is in OpenSSL's buffer,
+ * not in the socket, so it is not seen before the next request.
  */
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE /* memmem, vasprintf */
 #endif
 #include "pems_client.h"
 
+#include <arpa/inet.h>
 #include <ctype.h>
 #include <curl/curl.h>
 #include <errno.h>
 #include <limits.h>
+#include <netinet/in.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
@@ -39,6 +49,7 @@
 #include <string.h>
 #include <strings.h>
 #include <sys/epoll.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "address.h"
@@ -108,7 +119,9 @@ typedef struct Transfer
 	bool sent;              /* libcurl was about to send; from here on, anything may have left */
 	bool resend_prevented;  /* libcurl wanted to send again */
 	bool address_forbidden; /* an address was refused */
-	bool address_tried;     /* an address was accepted */
+	bool address_tried;     /* an address was accepted, so the connection is a new one */
+	bool unasked;           /* there was something to read before the request was sent */
+	bool started_over;      /* on a new connection, because of that */
 	bool out_of_memory;
 	bool too_large; /* the answer, so we cut it off */
 	size_t header_bytes;
@@ -119,6 +132,15 @@ typedef struct Transfer
 	size_t body_capacity;
 	char error_buffer[CURL_ERROR_SIZE];
 } Transfer;
+
+/* A socket that libcurl has opened and not closed yet. */
+typedef struct Socket
+{
+	curl_socket_t fd;
+	int local_port; /* 0: not known yet */
+	int remote_port;
+	char remote_ip[INET6_ADDRSTRLEN];
+} Socket;
 
 struct PemsClient
 {
@@ -133,6 +155,9 @@ struct PemsClient
 	char *user_agent;
 	char *api_url; /* the api_url checked last, and its parts: most requests share one */
 	PemsUrlParts api_parts;
+	Socket *sockets;
+	size_t socket_count;
+	size_t socket_capacity;
 	Transfer *all;
 	Transfer *idle;
 	Transfer *finished;
@@ -189,7 +214,122 @@ remember_api_url(PemsClient *client, const char *api_url)
 	return true;
 }
 
+/* ---------- sockets ---------- */
+
+/* Address and port as texts and numbers that can be compared with libcurl's; false: neither IPv4
+ * nor IPv6. */
+static bool
+read_address(const struct sockaddr *address, char *ip, int *port)
+{
+	const struct sockaddr_in *v4 = (const void *) address;
+	const struct sockaddr_in6 *v6 = (const void *) address;
+	const void *bytes =
+		address->sa_family == AF_INET6 ? (const void *) &v6->sin6_addr : &v4->sin_addr;
+
+	if (address->sa_family != AF_INET && address->sa_family != AF_INET6)
+		return false;
+	*port = ntohs(address->sa_family == AF_INET6 ? v6->sin6_port : v4->sin_port);
+	return inet_ntop(address->sa_family, bytes, ip, INET6_ADDRSTRLEN) != NULL;
+}
+
+static void
+forget_socket(PemsClient *client, curl_socket_t fd)
+{
+	for (size_t i = 0; i < client->socket_count; i++)
+	{
+		if (client->sockets[i].fd != fd)
+			continue;
+		client->sockets[i] = client->sockets[--client->socket_count];
+		return;
+	}
+}
+
+/* A socket that is not remembered, for want of memory, is not reused either: see is_untouched(). */
+static void
+remember_socket(PemsClient *client, curl_socket_t fd, const struct sockaddr *address)
+{
+	Socket *new;
+
+	forget_socket(client, fd);
+	if (client->socket_count == client->socket_capacity)
+	{
+		size_t capacity = client->socket_capacity * 2 + 16;
+		Socket *grown = realloc(client->sockets, capacity * sizeof(Socket));
+
+		if (grown == NULL)
+			return;
+		client->sockets = grown;
+		client->socket_capacity = capacity;
+	}
+	new = &client->sockets[client->socket_count];
+	*new = (Socket){.fd = fd};
+	if (read_address(address, new->remote_ip, &new->remote_port))
+		client->socket_count++;
+}
+
+/* The port is known when the socket is connected, and stays as it is. */
+static int
+local_port(Socket *socket)
+{
+	struct sockaddr_storage address = {0};
+	socklen_t length = sizeof(address);
+	char ip[INET6_ADDRSTRLEN];
+
+	if (socket->local_port == 0 &&
+		(getsockname(socket->fd, (struct sockaddr *) &address, &length) != 0 ||
+		 !read_address((struct sockaddr *) &address, ip, &socket->local_port)))
+		return 0;
+	return socket->local_port;
+}
+
+/*
+ * The socket of the connection between these two ends.  libcurl itself does not tell: while a
+ * connection is in use, CURLINFO_ACTIVESOCKET is that of the transfer before.
+ */
+static curl_socket_t
+find_socket(PemsClient *client, const char *remote_ip, int remote_port, int port)
+{
+	for (size_t i = 0; port > 0 && i < client->socket_count; i++)
+	{
+		Socket *socket = &client->sockets[i];
+
+		if (socket->remote_port == remote_port && local_port(socket) == port &&
+			strcmp(socket->remote_ip, remote_ip) == 0)
+			return socket->fd;
+	}
+	return CURL_SOCKET_BAD;
+}
+
+/* Is there something to read: bytes, the end of the stream, or an error? */
+static bool
+is_readable(curl_socket_t fd)
+{
+	char byte;
+	ssize_t got;
+
+	do
+		got = recv(fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
+	while (got < 0 && errno == EINTR);
+	return got >= 0 || (errno != EAGAIN && errno != EWOULDBLOCK);
+}
+
 /* ---------- callbacks of a transfer ---------- */
+
+/*
+ * Has the other side said nothing on this connection that belongs to no request?  On a new one with
+ * TLS that cannot be seen: what is there may be a session ticket.
+ */
+static bool
+is_untouched(Transfer *transfer, const char *remote_ip, int remote_port, int port)
+{
+	bool is_new = transfer->address_tried;
+	curl_socket_t fd;
+
+	if (is_new && !transfer->plain)
+		return true;
+	fd = find_socket(transfer->client, remote_ip, remote_port, port);
+	return fd == CURL_SOCKET_BAD ? is_new : !is_readable(fd);
+}
 
 static size_t
 on_read(char *buffer, size_t size, size_t count, void *owner)
@@ -216,14 +356,12 @@ on_seek(void *owner, curl_off_t offset, int origin)
 
 /* Connection and TLS stand; libcurl is about to send the request. */
 static int
-on_about_to_send(void *owner, char *remote_ip, char *local_ip, int remote_port, int local_port)
+on_about_to_send(void *owner, char *remote_ip, char *local_ip, int remote_port, int port)
 {
 	Transfer *transfer = owner;
 	PemsAddressKind kind;
 
 	(void) local_ip;
-	(void) remote_port;
-	(void) local_port;
 	if (transfer->sent)
 	{
 		transfer->resend_prevented = true;
@@ -234,6 +372,11 @@ on_about_to_send(void *owner, char *remote_ip, char *local_ip, int remote_port, 
 	{
 		transfer->address_forbidden = true;
 		transfer->address_tried = false;
+		return CURL_PREREQFUNC_ABORT;
+	}
+	if (!is_untouched(transfer, remote_ip, remote_port, port))
+	{
+		transfer->unasked = true;
 		return CURL_PREREQFUNC_ABORT;
 	}
 	transfer->sent = true;
@@ -247,6 +390,7 @@ static curl_socket_t
 on_open_socket(void *owner, curlsocktype purpose, struct curl_sockaddr *address)
 {
 	Transfer *transfer = owner;
+	curl_socket_t fd;
 
 	(void) purpose;
 	if (transfer->sent)
@@ -261,7 +405,18 @@ on_open_socket(void *owner, curlsocktype purpose, struct curl_sockaddr *address)
 		return CURL_SOCKET_BAD;
 	}
 	transfer->address_tried = true;
-	return socket(address->family, address->socktype | SOCK_CLOEXEC, address->protocol);
+	fd = socket(address->family, address->socktype | SOCK_CLOEXEC, address->protocol);
+	if (fd != CURL_SOCKET_BAD)
+		remember_socket(transfer->client, fd, &address->addr);
+	return fd;
+}
+
+/* The owner is the client: a connection lives longer than the transfer that has opened it. */
+static int
+on_close_socket(void *owner, curl_socket_t fd)
+{
+	forget_socket(owner, fd);
+	return close(fd);
 }
 
 static size_t
@@ -330,13 +485,26 @@ forget_headers(Transfer *transfer)
 	transfer->headers_done = false;
 }
 
-/* "HTTP/1.1 1xx" */
-static bool
-is_informational(const char *line, size_t length)
+/* The status in "HTTP/1.1 408 Request Timeout"; 0: there is none. */
+static int
+status_in(const char *line, size_t length)
 {
-	const char *space = memchr(line, ' ', length);
+	const char *end = line + length;
+	const char *digit = memchr(line, ' ', length);
+	int status = 0;
 
-	return space != NULL && space + 1 < line + length && space[1] == '1';
+	while (digit != NULL && digit < end && *digit == ' ')
+		digit++;
+	for (int i = 0; digit != NULL && i < 3 && digit < end && *digit >= '0' && *digit <= '9'; i++)
+		status = status * 10 + (*digit++ - '0');
+	return status;
+}
+
+/* Statuses that say that this connection will not do: too slow, another server's, too early. */
+static bool
+is_about_connection(int status)
+{
+	return status == 408 || status == 421 || status == 425;
 }
 
 /*
@@ -348,6 +516,17 @@ demand_speed(Transfer *transfer)
 {
 	curl_easy_setopt(transfer->easy, CURLOPT_LOW_SPEED_LIMIT, LOW_SPEED_BYTES);
 	curl_easy_setopt(transfer->easy, CURLOPT_LOW_SPEED_TIME, transfer->low_speed_seconds);
+}
+
+/* A status line: what came before was informational. */
+static void
+begin_answer(Transfer *transfer, int status)
+{
+	forget_headers(transfer);
+	if (status < 100 || status >= 200)
+		demand_speed(transfer);
+	if (is_about_connection(status))
+		curl_easy_setopt(transfer->easy, CURLOPT_FORBID_REUSE, 1L);
 }
 
 static size_t
@@ -364,10 +543,7 @@ on_header(char *line, size_t size, size_t count, void *owner)
 	}
 	if (length >= 5 && memcmp(line, "HTTP/", 5) == 0)
 	{
-		/* A new status: what came before was informational. */
-		forget_headers(transfer);
-		if (!is_informational(line, length))
-			demand_speed(transfer);
+		begin_answer(transfer, status_in(line, length));
 		return length;
 	}
 	if (transfer->headers_done)
@@ -458,6 +634,8 @@ set_fixed_options(Transfer *transfer)
 	SET(easy, CURLOPT_PREREQDATA, transfer);
 	SET(easy, CURLOPT_OPENSOCKETFUNCTION, on_open_socket);
 	SET(easy, CURLOPT_OPENSOCKETDATA, transfer);
+	SET(easy, CURLOPT_CLOSESOCKETFUNCTION, on_close_socket);
+	SET(easy, CURLOPT_CLOSESOCKETDATA, transfer->client);
 	SET(easy, CURLOPT_WRITEFUNCTION, on_body);
 	SET(easy, CURLOPT_WRITEDATA, transfer);
 	SET(easy, CURLOPT_HEADERFUNCTION, on_header);
@@ -627,6 +805,8 @@ take_transfer(PemsClient *client)
 	transfer->resend_prevented = false;
 	transfer->address_forbidden = false;
 	transfer->address_tried = false;
+	transfer->unasked = false;
+	transfer->started_over = false;
 	transfer->out_of_memory = false;
 	transfer->too_large = false;
 	transfer->header_bytes = 0;
@@ -860,6 +1040,14 @@ explain(Transfer *transfer, CURLcode code)
 		set_detail(transfer,
 				   "the host's address is loopback, link-local, unspecified or multicast");
 	}
+	else if (transfer->unasked && !transfer->sent)
+	{
+		answer->transport = PEMS_TRANSPORT_RESET;
+		set_detail(
+			transfer,
+			"the other side sent something, or ended the connection, before the request was sent; "
+			"so it was not sent");
+	}
 	else if (transfer->resend_prevented || code == CURLE_SEND_FAIL_REWIND)
 	{
 		answer->transport = PEMS_TRANSPORT_RESET;
@@ -903,6 +1091,22 @@ finish_transfer(Transfer *transfer, CURLcode code)
 	append_finished(transfer);
 }
 
+/* A reused connection was no good, and nothing was sent on it: once more, on a new one. */
+static bool
+start_over(Transfer *transfer)
+{
+	if (!transfer->unasked || transfer->sent || transfer->address_tried || transfer->started_over)
+		return false;
+	if (curl_easy_setopt(transfer->easy, CURLOPT_FRESH_CONNECT, 1L) != CURLE_OK ||
+		curl_multi_add_handle(transfer->client->multi, transfer->easy) != CURLM_OK)
+		return false;
+	transfer->under_way = true;
+	transfer->unasked = false;
+	transfer->started_over = true;
+	transfer->error_buffer[0] = '\0';
+	return true;
+}
+
 /* Take what libcurl has finished out of the multi handle. */
 static void
 collect(PemsClient *client)
@@ -923,7 +1127,8 @@ collect(PemsClient *client)
 		transfer = (Transfer *) private;
 		curl_multi_remove_handle(client->multi, easy); /* message is gone now */
 		transfer->under_way = false;
-		finish_transfer(transfer, code);
+		if (!start_over(transfer))
+			finish_transfer(transfer, code);
 	}
 }
 
@@ -1049,6 +1254,8 @@ set_request_options(Transfer *transfer, const PemsClientRequest *request)
 	SET(easy, CURLOPT_HTTPGET, 1L);
 	SET(easy, CURLOPT_CUSTOMREQUEST, NULL);
 	SET(easy, CURLOPT_INFILESIZE_LARGE, (curl_off_t) -1);
+	SET(easy, CURLOPT_FRESH_CONNECT, 0L);
+	SET(easy, CURLOPT_FORBID_REUSE, 0L);
 #if LIBCURL_VERSION_NUM >= 0x075700
 	SET(easy, CURLOPT_CA_CACHE_TIMEOUT, authorities_are_good_for(transfer->client));
 #endif
@@ -1294,5 +1501,6 @@ pems_client_destroy(PemsClient *client)
 	free(client->api_url);
 	free(client->ca_file);
 	free(client->user_agent);
+	free(client->sockets);
 	free(client);
 }

@@ -13,6 +13,10 @@
  * write's body comes from a callback that cannot rewind (CURLE_SEND_FAIL_REWIND),
  * and no request, a read neither, gets past the callbacks that libcurl calls
  * before a second connection and a second sending.
+ *
+ * One thing happens twice, because nothing was sent the first time: a reused
+ * connection that has something to read before the request is dropped, and the
+ * request goes over a new one.
  */
 #ifndef PEMS_CLIENT_H
 #define PEMS_CLIENT_H

@@ -399,7 +399,9 @@ reason_phrase(int status)
 				   {412, "Precondition Failed"},
 				   {413, "Content Too Large"},
 				   {415, "Unsupported Media Type"},
+				   {421, "Misdirected Request"},
 				   {422, "Unprocessable Content"},
+				   {425, "Too Early"},
 				   {429, "Too Many Requests"},
 				   {500, "Internal Server Error"},
 				   {501, "Not Implemented"},
@@ -584,6 +586,9 @@ judge_failure(Judge *judge, int status)
 														  : PEMS_OUTCOME_GONE,
 				   "NOT_FOUND");
 			return;
+		case 408:
+			decide(judge, PEMS_OUTCOME_TRANSIENT, "TIMEOUT");
+			return;
 		case 409:
 			judge_conflict(judge);
 			return;
@@ -592,6 +597,11 @@ judge_failure(Judge *judge, int status)
 				decide_version(judge);
 			else
 				decide(judge, PEMS_OUTCOME_REJECTED, "INVALID_REQUEST");
+			return;
+		case 421:
+		case 425:
+			/* this connection's trouble, not the endpoint's */
+			decide(judge, PEMS_OUTCOME_TRANSIENT, "UNAVAILABLE");
 			return;
 		case 429:
 			heed_retry_after(judge, true);
@@ -639,6 +649,9 @@ status_of_error(const char *error)
 				 {"FORBIDDEN", false, 403},
 				 {"ORGANIZATION_FORBIDDEN", true, 403},
 				 {"ORGANISATION_FORBIDDEN", true, 403},
+				 {"REQUEST_TIMEOUT", false, 408},
+				 {"MISDIRECTED_REQUEST", false, 421},
+				 {"TOO_EARLY", false, 425},
 				 {"RATE_LIMIT", true, 429},
 				 {"TOO_MANY_REQUESTS", false, 429},
 				 {"INVALID_REQUEST", true, 400},

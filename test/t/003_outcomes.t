@@ -174,6 +174,11 @@ my @cases = (
         attempts => like_after($found_applied, 'PUT 500 SERVER_ERROR'), changes => 1 },
     '500 of a delete, but applied' => { fault => { status => 500, apply => JSON::PP::true }, edit => { operation => 'DELETE' }, status => 'synced',
         retries => 1, attempts => qr/^DELETE 500 SERVER_ERROR, GET 404 NOT_FOUND, GET 404(?: NOT_FOUND)?$/, changes => 1 },
+    # the trouble of one connection, not of the endpoint
+    (map { my ($status, $code) = @$_; ("status $status" => { fault => { status => $status }, status => 'synced', retries => 1,
+        attempts => like_after($sent_again, "PUT $status $code"), changes => 1 }) } [ 408, 'TIMEOUT' ], [ 421, 'UNAVAILABLE' ], [ 425, 'UNAVAILABLE' ]),
+    '408, but applied' => { fault => { status => 408, apply => JSON::PP::true }, status => 'synced', retries => 1,
+        attempts => like_after($found_applied, 'PUT 408 TIMEOUT'), changes => 1 },
     (map { ("$_" => { org => 'STATUS', fault => { status => $_ }, status => 'synced', retries => 1,
         attempts => like_after($sent_again, "PUT $_ UNAVAILABLE"), changes => 1 }) } 502, 503, 504),
     'success:false SERVICE_UNAVAILABLE' => { org => 'STATUS', fault => { successFalse => 'SERVICE_UNAVAILABLE' }, status => 'synced',

@@ -470,6 +470,63 @@ serve_repeated_in_part(Server *server, int socket, int number)
 	send_text(socket, repeated);
 }
 
+/* Says something before anybody asks, and again whenever there is silence. */
+static void
+serve_unasked(Server *server, int socket, int number)
+{
+	(void) number;
+	while (answer(socket, 200, "", OK_BODY) && read_request(server, socket))
+		;
+}
+
+/* Answers, and then does what load balancers do with connections that nobody uses. */
+typedef struct Unasked
+{
+	const char *bytes; /* NULL: none */
+	enum
+	{
+		UNASKED_STAYS,
+		UNASKED_CLOSES,
+		UNASKED_RESETS
+	} end;
+} Unasked;
+
+static const Unasked *unasked;
+static atomic_int given_up; /* connections that the client has closed */
+
+static void
+serve_unasked_later(Server *server, int socket, int number)
+{
+	if (number > 0)
+	{
+		serve_well(server, socket, number);
+		return;
+	}
+	if (!read_request(server, socket) || !answer(socket, 200, "", OK_BODY))
+		return;
+	sleep_ms(20); /* for the client to have taken its answer */
+	if (unasked->bytes != NULL)
+		send_text(socket, unasked->bytes);
+	if (unasked->end == UNASKED_RESETS)
+		reset(socket);
+	else if (unasked->end == UNASKED_CLOSES)
+		shutdown(socket, SHUT_WR);
+	atomic_fetch_add(&server->busy, 1);
+	if (unasked->end != UNASKED_RESETS && !read_request(server, socket))
+		atomic_fetch_add(&given_up, 1);
+}
+
+/* Answers with a status that is about the connection, and would go on with it. */
+static int status_about_connection;
+
+static void
+serve_about_connection(Server *server, int socket, int number)
+{
+	while (read_request(server, socket) &&
+		   answer(socket, number == 0 ? status_about_connection : 200, "", OK_BODY))
+		;
+}
+
 /* ---------- the client's side ---------- */
 
 static const PemsClientOptions default_options = {.max_in_flight = 16,
@@ -802,6 +859,167 @@ UNIT_TEST(a_connection_that_the_server_closed_in_peace_is_replaced)
 	CHECK_INT(atomic_load(&server->connections), 4);
 	pems_client_destroy(client);
 	server_stop(server);
+}
+
+/* ---------- what came before the request is no answer ---------- */
+
+static void
+check_unasked(const Unasked *what, PemsCall second)
+{
+	Server *server;
+	PemsClient *client = create(&default_options);
+	char api_url[64];
+	char url[128];
+	int sent = 0;
+	PemsClientRequest request = {.call = second,
+								 .url = url,
+								 .api_url = api_url,
+								 .token = TOKEN,
+								 .body = second == PEMS_CALL_READ ? NULL : BODY,
+								 .owner = &sent,
+								 .sent = count_sent};
+	PemsAnswer reply;
+	void *owner;
+
+	unasked = what;
+	atomic_store(&given_up, 0);
+	server = server_start(serve_unasked_later);
+	CHECK_ANSWER(call(client, PEMS_CALL_UPDATE, server), PEMS_TRANSPORT_OK, true, 200);
+	while (atomic_load(&server->busy) == 0)
+		sleep_ms(1);
+	sleep_ms(20);
+	snprintf(api_url, sizeof(api_url), "http://127.0.0.1:%d/api", server->port);
+	snprintf(url, sizeof(url), "%s/pems/pfa/PFA-1", api_url);
+	CHECK(pems_client_start(client, &request));
+	CHECK(next_answer(client, &owner, &reply));
+	CHECK_TEXT(reply.body, OK_BODY);
+	CHECK_ANSWER(reply, PEMS_TRANSPORT_OK, true, 200);
+	CHECK_INT(sent, 1);
+	CHECK_INT(atomic_load(&server->requests), 2);
+	CHECK_INT(atomic_load(&server->connections), 2);
+	/* the new connection is as good as any */
+	CHECK_ANSWER(call(client, second, server), PEMS_TRANSPORT_OK, true, 200);
+	CHECK_INT(atomic_load(&server->connections), 2);
+	if (what->end != UNASKED_RESETS)
+	{
+		for (int i = 0; i < 500 && atomic_load(&given_up) == 0; i++)
+			sleep_ms(1);
+		CHECK_INT(atomic_load(&given_up), 1);
+	}
+	pems_client_destroy(client);
+	server_stop(server);
+}
+
+UNIT_TEST(what_an_idle_connection_says_is_no_answer)
+{
+#define TIMEOUT_408 "HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
+	static const Unasked cases[] = {
+		{TIMEOUT_408, UNASKED_CLOSES},
+		{TIMEOUT_408, UNASKED_STAYS},
+		{"HTTP/1.1 200 OK\r\nContent-Le", UNASKED_STAYS},
+		{"HTTP/1.1 200 OK\r\nContent-Length: 61\r\n\r\n"
+		 "{\"success\":true,\"pfaId\":\"PFA-9\",\"newVersion\":9,\"x\":\"123456\"}",
+		 UNASKED_STAYS},
+		{"HTTP/1.1 100 Continue\r\n\r\n", UNASKED_STAYS},
+		{"\r\n", UNASKED_CLOSES},
+		{NULL, UNASKED_CLOSES},
+		{NULL, UNASKED_RESETS}};
+
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)
+	{
+		check_unasked(&cases[i], PEMS_CALL_UPDATE);
+		check_unasked(&cases[i], PEMS_CALL_DELETE);
+		check_unasked(&cases[i], PEMS_CALL_READ);
+	}
+#undef TIMEOUT_408
+}
+
+/* Each of several idle connections is looked at, and only what is to be dropped is dropped. */
+UNIT_TEST(every_idle_connection_is_looked_at)
+{
+	static const Unasked closes = {"HTTP/1.1 408 No\r\n\r\n", UNASKED_CLOSES};
+	Server *server;
+	PemsClient *client = create(&default_options);
+	PemsAnswer reply;
+	void *owner;
+
+	unasked = &closes;
+	server = server_start(serve_unasked_later);
+	for (int round = 0; round < 2; round++)
+	{
+		for (int i = 0; i < 8; i++)
+			CHECK(start(client, PEMS_CALL_UPDATE, server, NULL));
+		for (int i = 0; i < 8; i++)
+		{
+			CHECK(next_answer(client, &owner, &reply));
+			CHECK_ANSWER(reply, PEMS_TRANSPORT_OK, true, 200);
+		}
+		while (atomic_load(&server->busy) == 0)
+			sleep_ms(1);
+		sleep_ms(20);
+	}
+	CHECK_INT(atomic_load(&server->requests), 16);
+	CHECK_INT(atomic_load(&server->connections), 9);
+	pems_client_destroy(client);
+	server_stop(server);
+}
+
+/*
+ * Whether the server or the client is first on a new connection is a matter of luck.  Between two
+ * turns of the client there is time for the server.
+ */
+UNIT_TEST(what_a_new_connection_says_first_is_no_answer)
+{
+	int refused = 0;
+
+	for (int i = 0; i < 200 && refused < 3; i++)
+	{
+		Server *server = server_start(serve_unasked);
+		PemsClient *client = create(&default_options);
+		PemsAnswer reply;
+		void *owner;
+
+		CHECK(start(client, PEMS_CALL_UPDATE, server, NULL));
+		pems_client_drive(client);
+		sleep_ms(5);
+		CHECK(next_answer(client, &owner, &reply));
+		if (!reply.maybe_sent)
+		{
+			refused++;
+			CHECK(strstr(reply.detail, "before the request was sent") != NULL);
+			CHECK_ANSWER(reply, PEMS_TRANSPORT_RESET, false, 0);
+			CHECK_INT(atomic_load(&server->requests), 0);
+			CHECK_INT(atomic_load(&server->connections), 1);
+		}
+		else
+			pems_protocol_free_answer(&reply);
+		pems_client_destroy(client);
+		server_stop(server);
+	}
+	CHECK_INT(refused, 3);
+}
+
+UNIT_TEST(a_connection_is_not_used_again_after_408_421_425)
+{
+	static const int statuses[] = {408, 421, 425, 409};
+
+	for (size_t i = 0; i < sizeof(statuses) / sizeof(statuses[0]); i++)
+	{
+		Server *server;
+		PemsClient *client = create(&default_options);
+		bool kept = statuses[i] == 409;
+
+		status_about_connection = statuses[i];
+		server = server_start(serve_about_connection);
+		CHECK_ANSWER(call(client, PEMS_CALL_UPDATE, server), PEMS_TRANSPORT_OK, true, statuses[i]);
+		for (int again = 0; again < 2; again++)
+			CHECK_ANSWER(call(client, PEMS_CALL_UPDATE, server), PEMS_TRANSPORT_OK, true,
+						 kept ? 409 : 200);
+		CHECK_INT(atomic_load(&server->connections), kept ? 1 : 2);
+		CHECK_INT(atomic_load(&server->requests), 3);
+		pems_client_destroy(client);
+		server_stop(server);
+	}
 }
 
 /* ---------- broken connections ---------- */

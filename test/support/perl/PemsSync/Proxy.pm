@@ -5,6 +5,7 @@
 #   $proxy->url('https');                # https://127.0.0.1:PORT/api
 #   $proxy->send_to($other->port);       # connections that come from now on
 #   $proxy->recorded;                    # all bytes, of both directions, so far
+#   $proxy->say($bytes, ends => 1);      # to all who are connected, though nobody asked
 #
 # Without `to` it is a server that reads and says nothing.
 #
@@ -46,6 +47,8 @@ sub new
     my $self = bless { record => $options{record}, replace => $options{replace} }, $class;
     my $listener = IO::Socket::INET->new(LocalAddr => '127.0.0.1', Listen => 64, Proto => 'tcp') or croak "listen: $!";
     my $parent = $$;
+    # inherited by the process, until it has its own
+    local $SIG{USR1} = 'IGNORE';
 
     $self->{port} = $listener->sockport;
     $self->send_to($options{to});
@@ -84,6 +87,22 @@ sub send_to
     append_to_file("$self->{record}.new", defined $port ? "$port\n" : "\n");
     rename "$self->{record}.new", "$self->{record}.to" or croak "$self->{record}.to: $!";
     return;
+}
+
+# say(BYTES, ends => BOOLEAN): to all connections that stand now, between two answers; ends: and end them behind it.  Returns
+# when it is done.
+sub say
+{
+    my ($self, $bytes, %options) = @_;
+    append_to_file("$self->{record}.words", ($options{ends} ? 'ends' : 'open') . "\n$bytes");
+    rename "$self->{record}.words", "$self->{record}.say" or croak "$self->{record}.say: $!";
+    kill 'USR1', $self->{pid};
+    for (1 .. 1000)
+    {
+        return if !-e "$self->{record}.say";
+        select undef, undef, undef, 0.01;
+    }
+    croak 'the proxy said nothing';
 }
 
 # ---------- the process ----------
@@ -186,12 +205,29 @@ sub _exchange
     return $self->_flush($client);
 }
 
+sub _say
+{
+    my ($self) = @_;
+    my ($ends, $bytes) = slurp_file("$self->{record}.say") =~ /\A(\w+)\n(.*)\z/s;
+    for my $side (grep { !$_->{is_server} && !$_->{ends} } values %{ $self->{sides} })
+    {
+        $side->{out} .= $bytes;
+        $side->{ends} = 1 if $ends eq 'ends';
+        $self->_flush($side);
+    }
+    unlink "$self->{record}.say";
+    return;
+}
+
 sub _serve
 {
     my ($self, $listener, $parent) = @_;
+    # what it is for is that select() returns
+    local $SIG{USR1} = sub { };
     $self->{sides} = {};
     while (getppid == $parent)
     {
+        $self->_say if -e "$self->{record}.say";
         my @sides = values %{ $self->{sides} };
         my $readers = IO::Select->new($listener, map { $_->{socket} } grep { !$_->{ends} } @sides);
         my $writers = IO::Select->new(map { $_->{socket} } grep { $_->{out} ne '' } @sides);
