@@ -124,6 +124,8 @@ typedef struct Transfer
 	bool started_over;      /* on a new connection, because of that */
 	bool out_of_memory;
 	bool too_large; /* the answer, so we cut it off */
+	char *content_encoding;
+	char *transfer_encoding;
 	size_t header_bytes;
 	bool headers_done;
 
@@ -453,6 +455,21 @@ on_body(char *data, size_t size, size_t count, void *owner)
 	return length;
 }
 
+/* on_body() counts what is decoded; this, what arrives, and may decode to nothing for ever. */
+static int
+on_progress(void *owner, curl_off_t expected, curl_off_t arrived, curl_off_t to_send,
+			curl_off_t sent)
+{
+	Transfer *transfer = owner;
+
+	(void) expected;
+	(void) to_send;
+	(void) sent;
+	if (arrived > 0 && (size_t) arrived > transfer->max_response_size)
+		transfer->too_large = true;
+	return transfer->too_large;
+}
+
 /* Keep the value of the header line when it has this name; the first one counts. */
 static void
 keep_header(const char *line, size_t length, const char *name, char **value)
@@ -480,8 +497,12 @@ forget_headers(Transfer *transfer)
 {
 	free(transfer->answer.retry_after);
 	free(transfer->answer.date);
+	free(transfer->content_encoding);
+	free(transfer->transfer_encoding);
 	transfer->answer.retry_after = NULL;
 	transfer->answer.date = NULL;
+	transfer->content_encoding = NULL;
+	transfer->transfer_encoding = NULL;
 	transfer->headers_done = false;
 }
 
@@ -552,6 +573,8 @@ on_header(char *line, size_t size, size_t count, void *owner)
 		transfer->headers_done = true;
 	keep_header(line, length, "Retry-After", &transfer->answer.retry_after);
 	keep_header(line, length, "Date", &transfer->answer.date);
+	keep_header(line, length, "Content-Encoding", &transfer->content_encoding);
+	keep_header(line, length, "Transfer-Encoding", &transfer->transfer_encoding);
 	return length;
 }
 
@@ -640,6 +663,9 @@ set_fixed_options(Transfer *transfer)
 	SET(easy, CURLOPT_WRITEDATA, transfer);
 	SET(easy, CURLOPT_HEADERFUNCTION, on_header);
 	SET(easy, CURLOPT_HEADERDATA, transfer);
+	SET(easy, CURLOPT_XFERINFOFUNCTION, on_progress);
+	SET(easy, CURLOPT_XFERINFODATA, transfer);
+	SET(easy, CURLOPT_NOPROGRESS, 0L);
 
 	SET(easy, CURLOPT_NOSIGNAL, 1L);
 #if LIBCURL_VERSION_NUM >= 0x075700
@@ -647,6 +673,8 @@ set_fixed_options(Transfer *transfer)
 	SET(easy, CURLOPT_QUICK_EXIT, 1L);
 #endif
 	SET(easy, CURLOPT_HTTP_VERSION, (long) CURL_HTTP_VERSION_1_1);
+	/* We ask for no encoding; this also makes libcurl decode what comes encoded all the same. */
+	SET(easy, CURLOPT_ACCEPT_ENCODING, "identity");
 	SET(easy, CURLOPT_FOLLOWLOCATION, 0L);
 	SET(easy, CURLOPT_DISALLOW_USERNAME_IN_URL, 1L);
 	SET(easy, CURLOPT_PROXY, "");
@@ -721,6 +749,10 @@ release_request(Transfer *transfer)
 	free(transfer->idempotency_key);
 	free(transfer->request_id);
 	free(transfer->body);
+	free(transfer->content_encoding);
+	free(transfer->transfer_encoding);
+	transfer->content_encoding = NULL;
+	transfer->transfer_encoding = NULL;
 	transfer->idempotency_key = NULL;
 	transfer->request_id = NULL;
 	transfer->body = NULL;
@@ -987,6 +1019,8 @@ transport_of_code(const Transfer *transfer, CURLcode code)
 			return PEMS_TRANSPORT_TIMEOUT;
 		case CURLE_FILESIZE_EXCEEDED:
 			return PEMS_TRANSPORT_TOO_LARGE;
+		case CURLE_BAD_CONTENT_ENCODING:
+			return transfer->answer.status != 0 ? PEMS_TRANSPORT_ENCODED : PEMS_TRANSPORT_RESET;
 		case CURLE_SSL_CONNECT_ERROR:
 		case CURLE_PEER_FAILED_VERIFICATION:
 		case CURLE_SSL_CERTPROBLEM:
@@ -1020,6 +1054,20 @@ transport_of_code(const Transfer *transfer, CURLcode code)
 			/* Broken connections, unreadable HTTP, and whatever later versions invent. */
 			return transport_of_broken(transfer);
 	}
+}
+
+/* "the answer is encoded as br, and cannot be decoded (why)" */
+static void
+explain_encoding(Transfer *transfer)
+{
+	PemsAnswer *answer = &transfer->answer;
+	const char *encoding =
+		transfer->content_encoding ? transfer->content_encoding : transfer->transfer_encoding;
+
+	snprintf(answer->detail, sizeof(answer->detail),
+			 "the answer is encoded as %.100s, and cannot be decoded (%.100s)",
+			 encoding ? encoding : "something unknown",
+			 transfer->error_buffer[0] != '\0' ? transfer->error_buffer : "it is damaged");
 }
 
 /* What our own callbacks saw explains more than the code that libcurl made of it. */
@@ -1065,6 +1113,8 @@ explain(Transfer *transfer, CURLcode code)
 				 header ? "header" : "body",
 				 header ? HEADERS_MAXIMUM : transfer->max_response_size);
 	}
+	else if (answer->transport == PEMS_TRANSPORT_ENCODED)
+		explain_encoding(transfer);
 }
 
 static void

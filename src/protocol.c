@@ -873,6 +873,21 @@ judge_truncated(Judge *judge)
 	decide_bad_response(judge, "the connection broke in the middle of the answer");
 }
 
+/* The body cannot be read, because of how it is encoded; an error status is one all the same. */
+static void
+judge_encoded(Judge *judge)
+{
+	const PemsAnswer *answer = judge->answer;
+
+	say_status(judge);
+	say_transport(judge, ", but its body cannot be read");
+	if (answer->status >= 300)
+		judge_failure(judge, answer->status);
+	else
+		decide(judge, is_write(judge->call) ? PEMS_OUTCOME_UNKNOWN : PEMS_OUTCOME_TRANSIENT,
+			   "BAD_RESPONSE");
+}
+
 static void
 judge_transport(Judge *judge)
 {
@@ -882,6 +897,7 @@ judge_transport(Judge *judge)
 	{
 		case PEMS_TRANSPORT_OK:
 		case PEMS_TRANSPORT_TRUNCATED:
+		case PEMS_TRANSPORT_ENCODED:
 		case PEMS_TRANSPORT_RESET:
 			say_transport(judge, "the connection to PEMS broke before an answer came");
 			decide_fault(judge, "NETWORK_ERROR");
@@ -931,6 +947,7 @@ is_status_decisive(const PemsAnswer *answer)
 	{
 		case PEMS_TRANSPORT_OK:
 		case PEMS_TRANSPORT_TRUNCATED:
+		case PEMS_TRANSPORT_ENCODED:
 			return answer->status >= 200;
 		case PEMS_TRANSPORT_RESET:
 		case PEMS_TRANSPORT_TIMEOUT:
@@ -985,6 +1002,8 @@ pems_protocol_judge(const PemsAsked *asked, const PemsAnswer *answer, int64_t no
 	parsed = parse_body(&judge, &document);
 	if (answer->transport == PEMS_TRANSPORT_OK)
 		judge_status(&judge);
+	else if (answer->transport == PEMS_TRANSPORT_ENCODED)
+		judge_encoded(&judge);
 	else
 		judge_truncated(&judge);
 	if (parsed)

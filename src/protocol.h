@@ -59,7 +59,9 @@ typedef enum PemsTransport
 	PEMS_TRANSPORT_TIMEOUT,   /* status is set when it happened in the middle of an answer */
 	PEMS_TRANSPORT_RESET,     /* connection broke, empty reply, unreadable HTTP */
 	PEMS_TRANSPORT_TRUNCATED, /* a status arrived, the body did not arrive whole */
-	PEMS_TRANSPORT_TOO_LARGE, /* body or headers above the cap; the transfer was cut */
+	PEMS_TRANSPORT_ENCODED, /* a status arrived, the body is encoded in a way that cannot be undone;
+							 * detail says in which */
+	PEMS_TRANSPORT_TOO_LARGE,         /* body or headers above the cap; the transfer was cut */
 	PEMS_TRANSPORT_FORBIDDEN_ADDRESS, /* the host's address is one that we must not connect to */
 	PEMS_TRANSPORT_CANCELLED,         /* by us, before anything was sent */
 	PEMS_TRANSPORT_INTERNAL           /* out of memory, bad option: our own fault */

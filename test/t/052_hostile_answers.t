@@ -9,7 +9,7 @@ use warnings;
 use FindBin;
 use lib "$FindBin::RealBin/../support/perl";
 
-use Compress::Zlib qw(memGzip);
+use Compress::Zlib qw(compress memGzip);
 use Encode qw(encode);
 use JSON::PP;
 use MIME::Base64 qw(encode_base64);
@@ -78,10 +78,16 @@ my @cases = (
     # six seconds for an answer, of the ten that a request has; but three seconds are enough of so few bytes
     'a body that drips' => [ { attempts => qr/^PUT (?:200 )?TIMEOUT, GET 200$/, fault => { slowBody => 60 } } ],
 
-    # ---- encodings: we ask for none, and decode none ----
-    'a gzip bomb' => [ $read, sub { answer(memGzip("\0" x (64 * MEGABYTE)), 'Content-Encoding: gzip') } ],
-    'a good answer, in gzip' => [ $read, sub { answer(memGzip(done($_[0])), 'Content-Encoding: gzip') } ],
-    'an encoding that is not there' => [ $good, sub { answer(done($_[0]), 'Content-Encoding: br') } ],
+    # ---- encodings: we ask for none, and decode what comes encoded all the same ----
+    'a gzip bomb' => [ $large, sub { answer(memGzip("\0" x (64 * MEGABYTE)), 'Content-Encoding: gzip') } ],
+    'a small gzip bomb' => [ $large, sub { answer(memGzip("\0" x MEGABYTE), 'Content-Encoding: gzip') } ],
+    'a good answer, in gzip' => [ $good, sub { answer(memGzip(done($_[0])), 'Content-Encoding: gzip') } ],
+    'a good answer, in deflate' => [ $good, sub { answer(compress(done($_[0])), 'Content-Encoding: deflate') } ],
+    'a good answer, in gzip and gzip again' => [ $good, sub { answer(memGzip(memGzip(done($_[0]))), 'Content-Encoding: gzip, gzip') } ],
+    'an encoding that is not there' => [ { %$read, error => qr/the answer is encoded as gzip, and cannot be decoded/ },
+        sub { answer(done($_[0]), 'Content-Encoding: gzip') } ],
+    'an encoding that nobody knows' => [ { %$read, error => qr/the answer is encoded as rot13, and cannot be decoded/ },
+        sub { answer(done($_[0]), 'Content-Encoding: rot13') } ],
     'UTF-8 with a byte order mark' => [ $good, sub { answer("\xef\xbb\xbf" . done($_[0])) } ],
     'UTF-16 with a byte order mark' => [ $read, sub { answer(encode('UTF-16', done($_[0]))) } ],
     'UTF-16, little endian' => [ $read, sub { answer(encode('UTF-16LE', done($_[0]))) } ],
@@ -208,6 +214,8 @@ for my $number (0 .. $#list)
     like($attempts{$id}, $case->{attempts}, "$name: attempts") or diag($t->item($id)->{last_error});
     like($status{$id}, ref $case->{status} ? $case->{status} : qr/^$case->{status}$/, "$name: status");
     is($changes{$pfa_id}, 1, "$name: PEMS was changed once");
+    like($t->sql("SELECT error FROM pems_audit_log WHERE modification_id = '$id' AND error_code = 'BAD_RESPONSE'"), $case->{error}, "$name: the sentence")
+      if $case->{error};
     push @too_large, $case if $status{$id} eq 'failed';
     $case->{id} = $id;
 }

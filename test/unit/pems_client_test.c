@@ -527,6 +527,48 @@ serve_about_connection(Server *server, int socket, int number)
 		;
 }
 
+/* Answers whose body is encoded, though nobody asked for it. */
+typedef struct Encoded
+{
+	const char *header;
+	const unsigned char *body;
+	size_t length;
+} Encoded;
+
+static const Encoded *encoded;
+
+static void
+serve_encoded(Server *server, int socket, int number)
+{
+	char head[256];
+
+	(void) number;
+	while (read_request(server, socket))
+	{
+		snprintf(head, sizeof(head), "HTTP/1.1 200 OK\r\nContent-Length: %zu\r\n%s\r\n\r\n",
+				 encoded->length, encoded->header);
+		if (!send_text(socket, head) ||
+			!send_all(socket, (const char *) encoded->body, encoded->length))
+			break;
+	}
+}
+
+/* Empty blocks of deflate, without an end: much that becomes nothing. */
+static void
+serve_endless_nothing(Server *server, int socket, int number)
+{
+	static const char block[] = "a\r\n\0\0\0\377\377\0\0\0\377\377\r\n";
+
+	(void) number;
+	read_request(server, socket);
+	if (send_text(socket, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n"
+						  "Content-Encoding: deflate\r\n\r\n"))
+	{
+		while (send_all(socket, block, sizeof(block) - 1))
+			;
+	}
+}
+
 /* ---------- the client's side ---------- */
 
 static const PemsClientOptions default_options = {.max_in_flight = 16,
@@ -679,7 +721,7 @@ UNIT_TEST(what_a_request_looks_like)
 	CHECK(strstr(server->last, "\r\nUser-Agent: pems_sync/test\r\n") != NULL);
 	CHECK(strstr(server->last, "\r\n\r\n" BODY) != NULL);
 	CHECK(strcasestr(server->last, "Expect") == NULL);
-	CHECK(strcasestr(server->last, "Accept-Encoding") == NULL);
+	CHECK(strstr(server->last, "\r\nAccept-Encoding: identity\r\n") != NULL);
 	CHECK(strcasestr(server->last, "Transfer-Encoding") == NULL);
 	pems_client_destroy(client);
 	server_stop(server);
@@ -917,7 +959,7 @@ UNIT_TEST(what_an_idle_connection_says_is_no_answer)
 		{TIMEOUT_408, UNASKED_CLOSES},
 		{TIMEOUT_408, UNASKED_STAYS},
 		{"HTTP/1.1 200 OK\r\nContent-Le", UNASKED_STAYS},
-		{"HTTP/1.1 200 OK\r\nContent-Length: 61\r\n\r\n"
+		{"HTTP/1.1 200 OK\r\nContent-Length: 60\r\n\r\n"
 		 "{\"success\":true,\"pfaId\":\"PFA-9\",\"newVersion\":9,\"x\":\"123456\"}",
 		 UNASKED_STAYS},
 		{"HTTP/1.1 100 Continue\r\n\r\n", UNASKED_STAYS},
@@ -1052,6 +1094,113 @@ UNIT_TEST(answers_too_large)
 	CHECK_MISBEHAVIOUR(serve_endless_headers, PEMS_TRANSPORT_TOO_LARGE, 200);
 	CHECK_MISBEHAVIOUR(serve_endless_header_line, PEMS_TRANSPORT_TOO_LARGE, 200);
 	CHECK_MISBEHAVIOUR(serve_endless_informational, PEMS_TRANSPORT_TOO_LARGE, 0);
+}
+
+/* OK_BODY in gzip, the same in deflate, and 100,000 zeros in gzip. */
+static const unsigned char in_gzip[] = {
+	0x1f, 0x8b, 0x08, 0x00, 0x00, 0x00, 0x00, 0x00, 0x02, 0x03, 0xab, 0x56, 0x2a, 0x2e,
+	0x4d, 0x4e, 0x4e, 0x2d, 0x2e, 0x56, 0xb2, 0x2a, 0x29, 0x2a, 0x4d, 0xd5, 0x51, 0x2a,
+	0x48, 0x4b, 0xf4, 0x4c, 0x51, 0xb2, 0x52, 0x0a, 0x70, 0x73, 0xd4, 0x35, 0x54, 0xd2,
+	0x51, 0xca, 0x4b, 0x2d, 0x0f, 0x4b, 0x2d, 0x2a, 0xce, 0xcc, 0xcf, 0x53, 0xb2, 0x32,
+	0xd1, 0x51, 0x2a, 0x2d, 0x48, 0x49, 0x2c, 0x49, 0x4d, 0x71, 0x2c, 0x01, 0x2a, 0x31,
+	0x32, 0x30, 0x32, 0xd5, 0x35, 0x30, 0xd4, 0x35, 0x34, 0x0d, 0x31, 0x30, 0xb0, 0x02,
+	0xa3, 0x28, 0xa5, 0x5a, 0x00, 0x73, 0x02, 0xcb, 0x47, 0x52, 0x00, 0x00, 0x00};
+static const unsigned char in_deflate[] = {
+	0x78, 0x9c, 0xab, 0x56, 0x2a, 0x2e, 0x4d, 0x4e, 0x4e, 0x2d, 0x2e, 0x56, 0xb2, 0x2a, 0x29,
+	0x2a, 0x4d, 0xd5, 0x51, 0x2a, 0x48, 0x4b, 0xf4, 0x4c, 0x51, 0xb2, 0x52, 0x0a, 0x70, 0x73,
+	0xd4, 0x35, 0x54, 0xd2, 0x51, 0xca, 0x4b, 0x2d, 0x0f, 0x4b, 0x2d, 0x2a, 0xce, 0xcc, 0xcf,
+	0x53, 0xb2, 0x32, 0xd1, 0x51, 0x2a, 0x2d, 0x48, 0x49, 0x2c, 0x49, 0x4d, 0x71, 0x2c, 0x01,
+	0x2a, 0x31, 0x32, 0x30, 0x32, 0xd5, 0x35, 0x30, 0xd4, 0x35, 0x34, 0x0d, 0x31, 0x30, 0xb0,
+	0x02, 0xa3, 0x28, 0xa5, 0x5a, 0x00, 0x33, 0x04, 0x17, 0xfb};
+static const unsigned char bomb_in_gzip[] = {
+	0x1f, 0x8b, 0x08, 0x00, 0x00, 0x00, 0x00, 0x00, 0x02, 0x03, 0xed, 0xc1, 0x31, 0x01, 0x00,
+	0x00, 0x00, 0xc2, 0xa0, 0xf5, 0x4f, 0x6d, 0x0d, 0x0f, 0xa0, 0x00, 0x00, 0x00, 0x00, 0x00,
+	0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00,
+	0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00,
+	0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00,
+	0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00,
+	0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00,
+	0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00,
+	0x00, 0x80, 0x57, 0x03, 0x7d, 0x95, 0x11, 0xd4, 0xa0, 0x86, 0x01, 0x00};
+
+UNIT_TEST(an_answer_that_is_encoded_is_decoded)
+{
+	static const Encoded good[] = {
+		{"Content-Encoding: gzip", in_gzip, sizeof(in_gzip)},
+		{"content-encoding: x-gzip", in_gzip, sizeof(in_gzip)},
+		{"Content-Encoding: deflate", in_deflate, sizeof(in_deflate)},
+		{"Content-Encoding: identity", (const unsigned char *) OK_BODY, sizeof(OK_BODY) - 1}};
+	PemsClient *client = create(&default_options);
+
+	for (size_t i = 0; i < sizeof(good) / sizeof(good[0]); i++)
+	{
+		Server *server;
+
+		encoded = &good[i];
+		server = server_start(serve_encoded);
+		for (int again = 0; again < 2; again++)
+		{
+			PemsAnswer reply = call(client, PEMS_CALL_UPDATE, server);
+
+			CHECK_TEXT(reply.body, OK_BODY);
+			CHECK_ANSWER(reply, PEMS_TRANSPORT_OK, true, 200);
+		}
+		server_stop(server);
+	}
+	pems_client_destroy(client);
+}
+
+/* What is decoded counts, and so does what decodes to nothing. */
+UNIT_TEST(a_small_answer_that_decodes_to_a_large_one)
+{
+	static const Encoded bomb = {"Content-Encoding: gzip", bomb_in_gzip, sizeof(bomb_in_gzip)};
+	static const Encoded small = {"Content-Encoding: gzip", in_gzip, sizeof(in_gzip)};
+	PemsClientOptions options = default_options;
+	Server *server;
+	PemsClient *client;
+
+	encoded = &bomb;
+	CHECK_MISBEHAVIOUR(serve_encoded, PEMS_TRANSPORT_TOO_LARGE, 200);
+	CHECK_MISBEHAVIOUR(serve_endless_nothing, PEMS_TRANSPORT_TOO_LARGE, 200);
+	encoded = &small;
+	options.max_response_size = strlen(OK_BODY) - 1;
+	server = server_start(serve_encoded);
+	client = create(&options);
+	CHECK_ANSWER(call(client, PEMS_CALL_UPDATE, server), PEMS_TRANSPORT_TOO_LARGE, true, 200);
+	pems_client_destroy(client);
+	server_stop(server);
+}
+
+static void
+check_undecoded(const Encoded *what, const char *named)
+{
+	PemsClient *client = create(&default_options);
+	Server *server;
+	PemsAnswer reply;
+
+	encoded = what;
+	server = server_start(serve_encoded);
+	reply = call(client, PEMS_CALL_UPDATE, server);
+	if (!CHECK(strstr(reply.detail, named) != NULL))
+		unit_note("%s", reply.detail);
+	CHECK_ANSWER(reply, PEMS_TRANSPORT_ENCODED, true, 200);
+	pems_client_destroy(client);
+	server_stop(server);
+}
+
+UNIT_TEST(an_answer_that_cannot_be_decoded_says_so)
+{
+	const unsigned char *plain = (const unsigned char *) OK_BODY;
+	const Encoded unknown = {"Content-Encoding: rot13", plain, sizeof(OK_BODY) - 1};
+	const Encoded wrong = {"Content-Encoding: gzip", plain, sizeof(OK_BODY) - 1};
+	const Encoded both = {"Content-Encoding: rot13, gzip", in_gzip, sizeof(in_gzip)};
+	const Encoded secret = {"Content-Encoding: " TOKEN, plain, sizeof(OK_BODY) - 1};
+
+	check_undecoded(&unknown, "the answer is encoded as rot13, and cannot be decoded");
+	check_undecoded(&wrong, "the answer is encoded as gzip, and cannot be decoded");
+	check_undecoded(&both, "the answer is encoded as rot13, gzip, and cannot be decoded");
+	/* call() looks that the token is in no detail */
+	check_undecoded(&secret, "the answer is encoded as ***");
 }
 
 UNIT_TEST(the_largest_body_allowed)
