@@ -35,6 +35,10 @@ CREATE FUNCTION @extschema@._pems_forget_catalogue() RETURNS void
 AS 'MODULE_PATHNAME', 'pems_api_forget_catalogue' LANGUAGE C VOLATILE;
 COMMENT ON FUNCTION @extschema@._pems_forget_catalogue() IS 'Internal: all processes read the field catalogue again after this transaction';
 
+CREATE FUNCTION @extschema@._pems_size(value jsonb) RETURNS integer
+AS 'MODULE_PATHNAME', 'pems_api_size' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
+COMMENT ON FUNCTION @extschema@._pems_size(jsonb) IS 'Internal: bytes of a value, without fetching one that is stored compressed or elsewhere';
+
 CREATE FUNCTION @extschema@._pems_check_delta(delta jsonb, current jsonb) RETURNS jsonb
 AS 'MODULE_PATHNAME', 'pems_api_check_delta' LANGUAGE C STABLE;
 COMMENT ON FUNCTION @extschema@._pems_check_delta(jsonb, jsonb) IS 'Internal: NULL when the delta is valid on top of current, otherwise {"code", "errors"}';

@@ -204,12 +204,13 @@ COMMENT ON FUNCTION @extschema@.pems_conflict(text, text) IS 'All of one conflic
  * themselves?  Errors: 22023.
  */
 CREATE FUNCTION @extschema@._pems_check_resolution(resolution text, merged_data jsonb) RETURNS void
-LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $function$
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $function$
 BEGIN
     IF resolution IS NULL OR resolution NOT IN ('use_local', 'use_pems', 'merge') THEN
         RAISE EXCEPTION 'unknown resolution %', coalesce('"' || left(resolution, 100) || '"', 'NULL')
             USING ERRCODE = 'invalid_parameter_value', HINT = 'Use use_local, use_pems or merge.';
     END IF;
+    PERFORM @extschema@._pems_check_json(merged_data, 'merged_data'::text, 'max_delta_size'::text);
     IF resolution = 'merge' AND merged_data IS NULL THEN
         RAISE EXCEPTION 'resolution merge needs merged_data'
             USING ERRCODE = 'invalid_parameter_value',
@@ -393,8 +394,8 @@ COMMENT ON FUNCTION @extschema@._pems_supersede(@extschema@.pfa_write_queue) IS 
  * Returns: {success, conflictId, resolvedAt, appliedChanges}; appliedChanges: what is queued for PEMS, {}
  *   where nothing is (use_pems) or the record is deleted.
  * Errors: P0002 no such conflict (or of another organization); 55000 already resolved, or not to be resolved
- *   that way; 22023 unknown resolution, merged_data missing, no object, incomplete, or breaking a rule (DETAIL
- *   has all messages).
+ *   that way; 22023 unknown resolution, merged_data missing, no object, too large, incomplete, or breaking a rule (DETAIL
+ *   has all messages), resolved_by longer than 1 kB.
  * Tables: pfa_sync_conflict, pfa_write_queue, pfa_modification, pems_audit_log, pems_recheck.
  */
 CREATE FUNCTION @extschema@.pems_resolve_conflict(
@@ -406,7 +407,7 @@ DECLARE
     conflict @extschema@.pfa_sync_conflict;
     item     @extschema@.pfa_write_queue;
     delta    jsonb;
-    actor    CONSTANT text := coalesce(resolved_by, @extschema@._pems_caller());
+    actor    CONSTANT text := @extschema@._pems_actor(resolved_by);
     decided  CONSTANT timestamptz := clock_timestamp();
 BEGIN
     PERFORM @extschema@._pems_check_resolution(resolution, merged_data);

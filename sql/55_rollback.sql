@@ -5,7 +5,8 @@
 
 /*
  * _pems_rollback_target(organization, pfa_id, version): the record as it is now and as it was.
- * Errors: P0002 no such record or version; 55000 the record was deleted in PEMS.
+ * Errors: P0002 no such record or version; 22023 pfa_id longer than 200 characters; 55000 the record was deleted in PEMS, or
+ *   is larger than pems_sync.max_record_size.
  */
 CREATE FUNCTION @extschema@._pems_rollback_target(
     organization text, pfa_id text, version integer,
@@ -13,7 +14,9 @@ CREATE FUNCTION @extschema@._pems_rollback_target(
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $function$
 DECLARE
     gone timestamptz;
+    most CONSTANT integer := @extschema@._pems_setting('max_record_size'::text)::integer * 1024;
 BEGIN
+    PERFORM @extschema@._pems_id($2, 'pfa_id'::text);
     SELECT m.version, m.data, m.deleted_at INTO current_version, current_data, gone
     FROM @extschema@.pfa_mirror m WHERE m.organization_id = organization AND m.pfa_id = $2;
     IF NOT FOUND THEN
@@ -32,6 +35,11 @@ BEGIN
     IF NOT FOUND THEN
         RAISE EXCEPTION 'PFA record "%" has no version %', $2, coalesce($3::text, 'NULL')
             USING ERRCODE = 'no_data_found', HINT = 'See table pems_mirror_version for those that are kept.';
+    END IF;
+    IF greatest(@extschema@._pems_size(current_data), @extschema@._pems_size(old_data)) > most THEN
+        RAISE EXCEPTION 'PFA record "%" is larger than %', $2, pg_size_pretty(most::bigint)
+            USING ERRCODE = 'object_not_in_prerequisite_state', DETAIL = format('pems_sync.max_record_size is %s.', pg_size_pretty(most::bigint)),
+                  HINT = 'Have a superuser raise the setting.';
     END IF;
 END
 $function$;
@@ -82,8 +90,8 @@ COMMENT ON FUNCTION @extschema@.pems_rollback_preview(text, text, integer) IS 'W
  *   requested_by  becomes created_by; NULL: the database role
  * Returns: {success, jobId, modificationId, changes: [{field, from, to}]}; jobId and modificationId are null when
  *   there is nothing to change.
- * Errors: P0002 unknown organization, record or version; 22023 reason is missing; 55000 the record is deleted in
- *   PEMS, or the old values break a rule today (DETAIL), or not attached.
+ * Errors: P0002 unknown organization, record or version; 22023 reason is missing, or it or requested_by longer than 1 kB;
+ *   55000 the record is deleted in PEMS, or the old values break a rule today (DETAIL), or not attached.
  * Tables: pfa_modification, pfa_write_queue, pems_sync_job, pems_audit_log.
  */
 CREATE FUNCTION @extschema@.pems_rollback(
@@ -92,12 +100,13 @@ RETURNS jsonb
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $function$
 DECLARE
     organization CONSTANT text := @extschema@._pems_organization(organization_id);
-    actor        CONSTANT text := coalesce(requested_by, @extschema@._pems_caller());
+    actor        CONSTANT text := @extschema@._pems_actor(requested_by);
     modification text := @extschema@._pems_uuid();
     target       record;
     delta        jsonb;
     done         record;
 BEGIN
+    PERFORM @extschema@._pems_short(reason, 'reason'::text);
     IF coalesce(reason, '') !~ '[^[:space:]]' THEN
         RAISE EXCEPTION 'a rollback needs a reason'
             USING ERRCODE = 'invalid_parameter_value', HINT = 'Say why, for those who read the history later.';

@@ -22,8 +22,65 @@ $function$;
 COMMENT ON FUNCTION @extschema@._pems_attached() IS 'Internal: raises 55000 when the host tables are not attached, or not what they were then';
 
 /*
- * _pems_organization(organization_id): returns it when it exists, else raises P0002; 55000 when
- * the host tables are not attached.
+ * _pems_short(value, argument): returns the value; raises 22023 when it is longer than 1 kB.  It is measured without
+ * being fetched.
+ */
+CREATE FUNCTION @extschema@._pems_short(value text, argument text) RETURNS text
+LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $function$
+BEGIN
+    IF octet_length(value) > 1024 THEN
+        RAISE EXCEPTION '% is longer than 1 kB', argument
+            USING ERRCODE = 'invalid_parameter_value', DETAIL = format('It has %s bytes.', octet_length(value)),
+                  HINT = 'Pass a shorter text.';
+    END IF;
+    RETURN value;
+END
+$function$;
+COMMENT ON FUNCTION @extschema@._pems_short(text, text) IS 'Internal: raises 22023 when a text is longer than 1 kB';
+
+/*
+ * _pems_actor(named): who acts: the user that the caller names, or the database role.
+ * Errors: 22023 when the name is longer than 1 kB.
+ */
+CREATE FUNCTION @extschema@._pems_actor(named text) RETURNS text
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $function$
+BEGIN
+    RETURN coalesce(@extschema@._pems_short(named, 'the name of the user'::text), @extschema@._pems_caller());
+END
+$function$;
+COMMENT ON FUNCTION @extschema@._pems_actor(text) IS 'Internal: the user that the caller names, or the database role; 22023 when the name is longer than 1 kB';
+
+/*
+ * _pems_long_id(id): is an id longer than 200 characters?  One that is much longer is not fetched for that.  Written to be
+ * inlined into its query: no SET clause.
+ */
+CREATE FUNCTION @extschema@._pems_long_id(id text) RETURNS boolean
+LANGUAGE sql IMMUTABLE AS $function$
+    SELECT CASE WHEN pg_catalog.octet_length(id) <= 200 THEN false
+                WHEN pg_catalog.octet_length(id) > 800 THEN true
+                ELSE pg_catalog.length(id) > 200 END
+$function$;
+COMMENT ON FUNCTION @extschema@._pems_long_id(text) IS 'Internal: is an id longer than 200 characters?';
+
+/*
+ * _pems_id(id, argument): returns the id; raises 22023 when it is longer than 200 characters.
+ */
+CREATE FUNCTION @extschema@._pems_id(id text, argument text) RETURNS text
+LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $function$
+BEGIN
+    IF @extschema@._pems_long_id(id) THEN
+        RAISE EXCEPTION '% is longer than 200 characters', argument
+            USING ERRCODE = 'invalid_parameter_value', DETAIL = format('It has %s bytes.', octet_length(id)),
+                  HINT = 'Use shorter ids.';
+    END IF;
+    RETURN id;
+END
+$function$;
+COMMENT ON FUNCTION @extschema@._pems_id(text, text) IS 'Internal: raises 22023 when an id is longer than 200 characters';
+
+/*
+ * _pems_organization(organization_id): returns it when it exists, else raises P0002; 22023 when it is NULL or longer than
+ * 200 characters; 55000 when the host tables are not attached.
  */
 CREATE FUNCTION @extschema@._pems_organization(organization_id text) RETURNS text
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $function$
@@ -33,6 +90,7 @@ BEGIN
         RAISE EXCEPTION 'organization_id must not be null'
             USING ERRCODE = 'invalid_parameter_value', HINT = 'Pass organization.id of the organization.';
     END IF;
+    PERFORM @extschema@._pems_id(organization_id, 'organization_id'::text);
     IF NOT EXISTS (SELECT FROM @extschema@.organization o WHERE o.id = organization_id) THEN
         RAISE EXCEPTION 'organization "%" does not exist', left(organization_id, 100)
             USING ERRCODE = 'no_data_found', HINT = 'Pass organization.id, not the code or the name.';
@@ -138,7 +196,7 @@ CREATE FUNCTION @extschema@._pems_check_draft(
 LANGUAGE sql STABLE AS $function$
     SELECT CASE
         WHEN sync_status IS DISTINCT FROM 'draft' THEN pg_catalog.jsonb_build_object('code', 'NOT_DRAFT', 'errors',
-            pg_catalog.jsonb_build_array('Modification is ' || coalesce(sync_status, 'without a status') || ', not a draft'))
+            pg_catalog.jsonb_build_array('Modification is ' || coalesce(pg_catalog.left(sync_status, 100), 'without a status') || ', not a draft'))
         WHEN committed_by IS NOT NULL AND committed_by IS DISTINCT FROM created_by THEN
             '{"code": "NOT_OWNER", "errors": ["Modification belongs to another user"]}'
         WHEN NOT coalesce(@extschema@._pems_valid_pfa_id(pfa_id), false) THEN
@@ -153,8 +211,35 @@ $function$;
 COMMENT ON FUNCTION @extschema@._pems_check_draft(text, text, text, text, text, integer, boolean) IS 'Internal: why a modification may not be committed, apart from its delta; NULL when it may';
 
 /*
+ * _pems_check_size(id, created_by, change_reason, delta_size, max_delta_size, record_size, max_record_size): why a
+ * modification is too large to be committed, as _pems_check_draft() says it; NULL when it is not.  Nothing is fetched that
+ * is too large.  Written to be inlined into its query: no SET clause.
+ *
+ * Parameters: sizes and limits in bytes.
+ */
+CREATE FUNCTION @extschema@._pems_check_size(
+    id text, created_by text, change_reason text, delta_size integer, max_delta_size integer, record_size integer,
+    max_record_size integer) RETURNS jsonb
+LANGUAGE sql STABLE AS $function$
+    SELECT CASE
+        WHEN @extschema@._pems_long_id(id) THEN
+            '{"code": "VALIDATION_FAILED", "errors": ["id must not be longer than 200 characters"]}'
+        WHEN pg_catalog.octet_length(created_by) > 1024 THEN
+            '{"code": "VALIDATION_FAILED", "errors": ["created_by must not be longer than 1 kB"]}'
+        WHEN pg_catalog.octet_length(change_reason) > 1024 THEN
+            '{"code": "VALIDATION_FAILED", "errors": ["change_reason must not be longer than 1 kB"]}'
+        WHEN delta_size > max_delta_size THEN pg_catalog.jsonb_build_object('code', 'VALIDATION_FAILED', 'errors',
+            pg_catalog.jsonb_build_array('The changes must not be larger than ' || pg_catalog.pg_size_pretty(max_delta_size::bigint)
+                                         || ' (pems_sync.max_delta_size)'))
+        WHEN record_size > max_record_size THEN pg_catalog.jsonb_build_object('code', 'VALIDATION_FAILED', 'errors',
+            pg_catalog.jsonb_build_array('The record must not be larger than ' || pg_catalog.pg_size_pretty(max_record_size::bigint)
+                                         || ' (pems_sync.max_record_size)')) END
+$function$;
+COMMENT ON FUNCTION @extschema@._pems_check_size(text, text, text, integer, integer, integer, integer) IS 'Internal: why a modification is too large to be committed; NULL when it is not';
+
+/*
  * _pems_add_missing(rejections, modification_ids, queued_ids): these rejections of a commit, and one for each of the
- * modifications that is neither queued nor rejected: there is none such.
+ * modifications that is neither queued nor rejected: there is none such.  Of an id that is too long the beginning.
  */
 CREATE FUNCTION @extschema@._pems_add_missing(rejections jsonb, modification_ids text[], queued_ids text[]) RETURNS jsonb
 LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $function$
@@ -162,7 +247,7 @@ LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $function$
     FROM (SELECT r.rejection FROM jsonb_array_elements(rejections) r (rejection)
           UNION ALL
           SELECT jsonb_build_object('modificationId', m.id, 'code', 'NOT_FOUND', 'errors', jsonb_build_array('Modification not found'))
-          FROM (SELECT w.id FROM unnest(modification_ids) w (id) WHERE w.id IS NOT NULL
+          FROM (SELECT left(w.id, 200) AS id FROM unnest(modification_ids) w (id) WHERE w.id IS NOT NULL
                 EXCEPT SELECT q.id FROM unnest(queued_ids) q (id)
                 EXCEPT SELECT r.rejection ->> 'modificationId' FROM jsonb_array_elements(rejections) r (rejection)) m) a
 $function$;
@@ -187,7 +272,9 @@ CREATE FUNCTION @extschema@._pems_queue_drafts(
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET jit = off AS $function$
 DECLARE
     job        CONSTANT text := @extschema@._pems_uuid();
-    retries    CONSTANT integer := @extschema@._pems_setting('max_retries')::integer;
+    retries    CONSTANT integer := @extschema@._pems_setting('max_retries'::text)::integer;
+    max_delta  CONSTANT integer := @extschema@._pems_setting('max_delta_size'::text)::integer * 1024;
+    max_record CONSTANT integer := @extschema@._pems_setting('max_record_size'::text)::integer * 1024;
     wanted_ids text[] := modification_ids;
     queued_ids text[];
 BEGIN
@@ -201,6 +288,8 @@ BEGIN
         SELECT d.id, d.pfa_id, d.operation, d.delta, d.base_version, d.created_by, d.change_reason, d.created_at,
                coalesce(@extschema@._pems_check_draft(d.sync_status, d.created_by, owner, d.pfa_id, d.operation,
                                                       d.base_version, d.record IS NOT NULL),
+                        @extschema@._pems_check_size(d.id, d.created_by, d.change_reason, @extschema@._pems_size(d.delta), max_delta,
+                                                     @extschema@._pems_size(d.record), max_record),
                         CASE WHEN d.operation = 'UPDATE' THEN @extschema@._pems_check_delta(d.delta, nullif(d.record, 'null')) END) AS problem
         FROM (SELECT l.id, l.pfa_id, l.operation, l.delta, l.base_version, l.created_by, l.change_reason, l.created_at,
                      -- an application that sets sync_status back does not take an item out of the queue
@@ -247,7 +336,7 @@ BEGIN
         SELECT DISTINCT organization, q.pfa_id FROM queued q WHERE q.waits_for = 'turn'
     )
     SELECT (SELECT array_agg(q.modification_id) FROM queued q),
-           (SELECT coalesce(jsonb_agg(jsonb_build_object('modificationId', c.id) || c.problem ORDER BY c.id), '[]')
+           (SELECT coalesce(jsonb_agg(jsonb_build_object('modificationId', left(c.id, 200)) || c.problem ORDER BY c.id), '[]')
             FROM checked c WHERE c.problem IS NOT NULL)
     INTO queued_ids, rejections;
     queued := coalesce(cardinality(queued_ids), 0);
@@ -282,8 +371,8 @@ COMMENT ON FUNCTION @extschema@._pems_queue_drafts(text, text[], text, text, tex
  *   priority          high, normal or low
  * Returns: {success, jobId, queuedCount, rejected: [{modificationId, code, errors}],
  *   estimatedCompletionTime}.  A rejected draft stays a draft.  success is false when nothing was
- *   queued because everything was rejected.
- * Errors: P0002 unknown organization; 22023 unknown priority; 55000 not attached.
+ *   queued because everything was rejected.  modificationId: 200 characters at the most.
+ * Errors: P0002 unknown organization; 22023 unknown priority, committed_by longer than 1 kB; 55000 not attached.
  *   WARNING when the worker is not running; the edits are queued all the same.
  * Tables: pfa_modification, pfa_mirror, pfa_write_queue, pems_sync_job, pems_audit_log, pems_recheck.
  */
@@ -295,7 +384,7 @@ LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 DECLARE
     organization CONSTANT text := @extschema@._pems_organization(organization_id);
     rank         CONSTANT integer := @extschema@._pems_priority(priority);
-    actor        CONSTANT text := coalesce(committed_by, @extschema@._pems_caller());
+    actor        CONSTANT text := @extschema@._pems_actor(committed_by);
     owner        CONSTANT text := CASE WHEN NOT @extschema@._pems_is_admin() THEN committed_by END;
     done         record;
 BEGIN
@@ -368,7 +457,8 @@ COMMENT ON FUNCTION @extschema@.pems_write_sync(text, text[], text) IS 'Makes wa
  *
  * Returns: {success, modificationId, outcome}: cancelled; in_flight when it is being sent or may
  *   already have arrived: too late, the result will be recorded.
- * Errors: P0002 no such modification (or of another organization); 55000 already finished.
+ * Errors: P0002 no such modification (or of another organization); 55000 already finished; 22023 modification_id longer
+ *   than 200 characters, discarded_by longer than 1 kB.
  * Tables: pfa_modification, pfa_write_queue, pfa_sync_conflict, pems_audit_log, pems_recheck.
  */
 CREATE FUNCTION @extschema@.pems_discard(
@@ -376,9 +466,9 @@ CREATE FUNCTION @extschema@.pems_discard(
 RETURNS jsonb
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $function$
 DECLARE
-    wanted       CONSTANT text := modification_id;
+    wanted       CONSTANT text := @extschema@._pems_id(modification_id, 'modification_id'::text);
     scope        CONSTANT text := organization_id;
-    actor        CONSTANT text := coalesce(discarded_by, @extschema@._pems_caller());
+    actor        CONSTANT text := @extschema@._pems_actor(discarded_by);
     modification record;
     item         record;
     conflict     text;
@@ -403,7 +493,7 @@ BEGIN
     IF coalesce(item.status, modification.sync_status) NOT IN ('draft', 'committed', 'pending', 'conflict', 'failed') THEN
         RAISE EXCEPTION 'modification "%" is finished', wanted
             USING ERRCODE = 'object_not_in_prerequisite_state',
-                  DETAIL = format('Its status is %s.', modification.sync_status),
+                  DETAIL = format('Its status is %s.', left(modification.sync_status, 100)),
                   HINT = 'To undo a change that PEMS has, make a new modification.';
     END IF;
 
@@ -426,13 +516,32 @@ $function$;
 COMMENT ON FUNCTION @extschema@.pems_discard(text, text, text) IS 'Takes a modification back before it is sent. Returns {success, modificationId, outcome}: cancelled, or in_flight (too late; the result will be recorded). Errors: P0002, 55000.';
 
 /*
+ * _pems_check_json(value, argument, setting): raises 22023 when the value is larger than that setting allows.
+ */
+CREATE FUNCTION @extschema@._pems_check_json(value jsonb, argument text, setting text) RETURNS void
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $function$
+DECLARE
+    most CONSTANT integer := @extschema@._pems_setting(setting)::integer * 1024;
+BEGIN
+    IF @extschema@._pems_size(value) > most THEN
+        RAISE EXCEPTION '% is larger than %', argument, pg_size_pretty(most::bigint)
+            USING ERRCODE = 'invalid_parameter_value',
+                  DETAIL = format('It has %s bytes, and pems_sync.%s is %s.', @extschema@._pems_size(value), setting,
+                                  pg_size_pretty(most::bigint)),
+                  HINT = 'Pass less, or have a superuser raise the setting.';
+    END IF;
+END
+$function$;
+COMMENT ON FUNCTION @extschema@._pems_check_json(jsonb, text, text) IS 'Internal: raises 22023 when a value is larger than a setting allows';
+
+/*
  * pems_validate(changes, current)
  *
  * Checks changes against the field catalogue and the business rules, on the record as it would
  * become (current with changes on top).
  *
  * Returns: {valid, errors}
- * Errors: 22023 when changes or current is no JSON object.
+ * Errors: 22023 when changes or current is no JSON object, or larger than pems_commit() would take.
  * Tables: pems_field.
  */
 CREATE FUNCTION @extschema@.pems_validate(changes jsonb, current jsonb DEFAULT NULL) RETURNS jsonb
@@ -440,6 +549,8 @@ LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp A
 DECLARE
     problem jsonb;
 BEGIN
+    PERFORM @extschema@._pems_check_json(changes, 'changes'::text, 'max_delta_size'::text);
+    PERFORM @extschema@._pems_check_json(current, 'current'::text, 'max_record_size'::text);
     IF jsonb_typeof(changes) IS DISTINCT FROM 'object' THEN
         RAISE EXCEPTION 'changes must be a JSON object'
             USING ERRCODE = 'invalid_parameter_value',
@@ -524,7 +635,7 @@ COMMENT ON FUNCTION @extschema@._pems_pick_dead_letters(text[], text) IS 'Intern
  * Returns: {success, requeuedCount, jobId}; jobId: the job that the items belong to from now on, null when
  *   there was nothing to retry.
  * Errors, which leave everything as it was: P0002 unknown organization or item; 55000 an item is no dead letter,
- *   or not attached.
+ *   or not attached; 22023 retried_by longer than 1 kB.
  * Tables: pfa_write_queue, pfa_modification, pems_sync_job, pems_audit_log, pems_recheck.
  */
 CREATE FUNCTION @extschema@.pems_retry(
@@ -532,7 +643,7 @@ CREATE FUNCTION @extschema@.pems_retry(
 RETURNS jsonb
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $function$
 DECLARE
-    actor        CONSTANT text := coalesce(retried_by, @extschema@._pems_caller());
+    actor        CONSTANT text := @extschema@._pems_actor(retried_by);
     job          CONSTANT text := @extschema@._pems_uuid();
     organization text;
     picked       text[];
@@ -623,6 +734,23 @@ $function$;
 COMMENT ON FUNCTION @extschema@._pems_needed_keys() IS 'Internal: for pems-credential rotate, the keys that credentials are sealed to; locks them';
 
 /*
+ * _pems_check_sealed(api_url, sealed_token, key_id): raises 22023 when they cannot be what pems-credential makes.  What is
+ * too large would only be read by the worker, in vain.
+ */
+CREATE FUNCTION @extschema@._pems_check_sealed(api_url text, sealed_token bytea, key_id text) RETURNS void
+LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $function$
+BEGIN
+    IF api_url IS NULL OR coalesce(octet_length(sealed_token), 0) NOT BETWEEN 48 AND 65536 OR octet_length(key_id) IS DISTINCT FROM 16
+       OR key_id !~ '^[0-9a-f]{16}$' THEN
+        RAISE EXCEPTION 'a credential needs api_url, sealed_token and key_id'
+            USING ERRCODE = 'invalid_parameter_value',
+                  HINT = 'Use the program pems-credential; it seals the token and calls this function.';
+    END IF;
+END
+$function$;
+COMMENT ON FUNCTION @extschema@._pems_check_sealed(text, bytea, text) IS 'Internal: raises 22023 when the parts of a credential cannot be what pems-credential makes';
+
+/*
  * _pems_reseal_credential(organization_id, generation, old_key_id, sealed_token, key_id): for pems-credential rotate: the same
  * token, sealed to another key.  Nothing that was paused goes on, because nothing is new for PEMS.
  * Returns: false when the credential is not that one any more: somebody has set a new one, which is sealed to the new key
@@ -632,6 +760,7 @@ CREATE FUNCTION @extschema@._pems_reseal_credential(
     organization_id text, generation bigint, old_key_id text, sealed_token bytea, key_id text) RETURNS boolean
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $function$
 BEGIN
+    PERFORM @extschema@._pems_check_sealed(''::text, $4, $5);
     PERFORM @extschema@._pems_lock_credential($1);
     UPDATE @extschema@.pems_credential c SET sealed_token = $4, key_id = $5, state = NULL, problem = NULL
     WHERE c.organization_id = $1 AND c.generation = $2 AND c.key_id = $3;
@@ -655,7 +784,7 @@ COMMENT ON FUNCTION @extschema@._pems_reseal_credential(text, bigint, text, byte
  * Parameters: api_url: https://host/path, host in pems_sync.allowed_hosts; sealed_token:
  *   crypto_box_seal of organization code, URL, generation and token; key_id: key it is sealed to.
  * Returns: {success, organizationId, generation}
- * Errors: P0002 unknown organization; 22023 api_url not allowed, or nothing sealed.
+ * Errors: P0002 unknown organization; 22023 api_url not allowed, nothing sealed, or set_by longer than 1 kB.
  * Tables: pems_credential, pems_pause, pems_audit_log.
  */
 CREATE FUNCTION @extschema@.pems_set_credential(
@@ -664,15 +793,12 @@ RETURNS jsonb
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $function$
 DECLARE
     organization CONSTANT text := @extschema@._pems_organization(organization_id);
-    actor        CONSTANT text := coalesce(set_by, @extschema@._pems_caller());
+    actor        CONSTANT text := @extschema@._pems_actor(set_by);
     generation   bigint;
     endpoint     text;
 BEGIN
-    IF api_url IS NULL OR coalesce(length(sealed_token), 0) < 48 OR coalesce(key_id, '') !~ '^[0-9a-f]{16}$' THEN
-        RAISE EXCEPTION 'a credential needs api_url, sealed_token and key_id'
-            USING ERRCODE = 'invalid_parameter_value',
-                  HINT = 'Use the program pems-credential; it seals the token and calls this function.';
-    END IF;
+    PERFORM @extschema@._pems_short(api_url, 'api_url'::text);
+    PERFORM @extschema@._pems_check_sealed(api_url, sealed_token, key_id);
     endpoint := @extschema@._pems_check_api_url(api_url);
     PERFORM @extschema@._pems_lock_credential(organization);
 
@@ -730,7 +856,7 @@ COMMENT ON FUNCTION @extschema@._pems_take_over(text) IS 'Internal: items that a
  * another database queued, which are not sent before, become ours.
  *
  * Returns: {success, paused}
- * Errors: P0002 unknown organization; 55000 from pems_attach().
+ * Errors: P0002 unknown organization; 22023 reason or the name of the user longer than 1 kB; 55000 from pems_attach().
  * Tables: pems_pause, pems_audit_log.
  */
 CREATE FUNCTION @extschema@.pems_pause(
@@ -739,8 +865,9 @@ RETURNS jsonb
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $function$
 DECLARE
     target CONSTANT text := CASE WHEN organization_id IS NULL THEN '*' ELSE @extschema@._pems_organization(organization_id) END;
-    actor  CONSTANT text := coalesce(paused_by, @extschema@._pems_caller());
+    actor  CONSTANT text := @extschema@._pems_actor(paused_by);
 BEGIN
+    PERFORM @extschema@._pems_short(reason, 'reason'::text);
     INSERT INTO @extschema@.pems_pause (organization_id, cause, reason, paused_by)
     VALUES (target, 'administrator', pems_pause.reason, actor)
     ON CONFLICT ON CONSTRAINT pems_pause_pkey DO UPDATE
@@ -758,7 +885,7 @@ RETURNS jsonb
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $function$
 DECLARE
     target  CONSTANT text := CASE WHEN organization_id IS NULL THEN '*' ELSE @extschema@._pems_organization(organization_id) END;
-    actor   CONSTANT text := coalesce(resumed_by, @extschema@._pems_caller());
+    actor   CONSTANT text := @extschema@._pems_actor(resumed_by);
     -- looked at before pems_attach() makes it an original
     is_copy CONSTANT boolean := @extschema@._pems_standing() = 'copy';
 BEGIN

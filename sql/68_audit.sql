@@ -120,7 +120,8 @@ COMMENT ON FUNCTION @extschema@._pems_purge_versions(timestamptz, integer) IS 'I
  *   max_rows    most rows of a kind in one call (1 to 10,000,000), so that a transaction stays short
  *   purged_by   for the audit log; NULL: the database role
  * Returns: {success, items, conflicts, jobs, versions, statistics, auditPartitions: [names], more}; more: call again.
- * Errors: 22023 older_than negative or more than 1000 years, max_rows out of range; 55000 not attached.
+ * Errors: 22023 older_than negative or more than 1000 years, max_rows out of range, purged_by longer than 1 kB; 55000 not
+ *   attached.
  * Tables: pfa_write_queue, pfa_sync_conflict, pems_sync_job, pems_mirror_version, pems_sync_stats, pems_audit_log.
  */
 CREATE FUNCTION @extschema@.pems_purge(
@@ -129,7 +130,7 @@ LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 DECLARE
     keep       CONSTANT interval := coalesce(older_than, make_interval(mins => nullif(@extschema@._pems_setting('retention')::integer, 0)));
     before     timestamptz;
-    actor      CONSTANT text := coalesce(purged_by, @extschema@._pems_caller());
+    actor      CONSTANT text := @extschema@._pems_actor(purged_by);
     ids        text[];
     conflicts  bigint := 0;
     jobs       bigint := 0;

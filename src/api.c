@@ -9,6 +9,7 @@
 
 #include <sys/time.h>
 
+#include "access/detoast.h"
 #include "access/xlog.h"
 #include "commands/dbcommands.h"
 #include "common/hashfn.h"
@@ -47,6 +48,7 @@ PG_FUNCTION_INFO_V1(pems_api_wake);
 PG_FUNCTION_INFO_V1(pems_api_announce);
 PG_FUNCTION_INFO_V1(pems_api_setting);
 PG_FUNCTION_INFO_V1(pems_api_forget_catalogue);
+PG_FUNCTION_INFO_V1(pems_api_size);
 PG_FUNCTION_INFO_V1(pems_api_check_delta);
 PG_FUNCTION_INFO_V1(pems_api_apply_delta);
 PG_FUNCTION_INFO_V1(pems_api_has_object);
@@ -259,6 +261,22 @@ pems_api_forget_catalogue(PG_FUNCTION_ARGS)
 	PG_RETURN_VOID();
 }
 
+/* Bytes of a value that may be stored compressed or elsewhere: it is not fetched for that. */
+static int32
+size_of(Datum value)
+{
+	return (int32) (toast_raw_datum_size(value) - VARHDRSZ);
+}
+
+/*
+ * pems_api_size(value)
+ */
+Datum
+pems_api_size(PG_FUNCTION_ARGS)
+{
+	PG_RETURN_INT32(size_of(PG_GETARG_DATUM(0)));
+}
+
 /* A jsonb argument in both its forms. */
 typedef struct Argument
 {
@@ -456,7 +474,9 @@ pems_api_restore_delta(PG_FUNCTION_ARGS)
 Datum
 pems_api_valid_pfa_id(PG_FUNCTION_ARGS)
 {
-	PG_RETURN_BOOL(pems_protocol_valid_pfa_id(text_to_cstring(PG_GETARG_TEXT_PP(0))));
+	/* what is much too long to be valid is not even fetched */
+	PG_RETURN_BOOL(size_of(PG_GETARG_DATUM(0)) <= 1024 &&
+				   pems_protocol_valid_pfa_id(text_to_cstring(PG_GETARG_TEXT_PP(0))));
 }
 
 /* --- credentials --- */

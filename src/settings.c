@@ -32,6 +32,8 @@ char *pems_ca_file = NULL;
 char *pems_allowed_hosts = NULL;
 bool pems_allow_insecure_loopback = false;
 int pems_max_response_size = 256;
+int pems_max_delta_size = 256;
+int pems_max_record_size = 4096;
 int pems_refresh_after_write = PEMS_REFRESH_AUTO;
 int pems_retention = 365 * 24 * 60;
 
@@ -74,6 +76,10 @@ static const IntegerSetting integer_settings[] = {
 	 &pems_retention, 0, INT_MAX, GUC_UNIT_MIN},
 	{"pems_sync.max_response_size", "Largest response body that is read.", &pems_max_response_size,
 	 1, 1048576, GUC_UNIT_KB},
+	{"pems_sync.max_delta_size", "Largest changes of one edit that are queued.",
+	 &pems_max_delta_size, 1, 1048576, GUC_UNIT_KB},
+	{"pems_sync.max_record_size", "Largest PFA record that edits are queued for.",
+	 &pems_max_record_size, 1, 1048576, GUC_UNIT_KB},
 };
 
 typedef struct StringSetting

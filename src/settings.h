@@ -28,6 +28,8 @@ extern char *pems_ca_file;
 extern char *pems_allowed_hosts;
 extern bool pems_allow_insecure_loopback;
 extern int pems_max_response_size;   /* kilobytes */
+extern int pems_max_delta_size;      /* kilobytes */
+extern int pems_max_record_size;     /* kilobytes */
 extern int pems_refresh_after_write; /* PemsRefresh */
 extern int pems_retention;           /* minutes; 0 = for ever */
 
