@@ -402,14 +402,79 @@ $function$;
 COMMENT ON FUNCTION @extschema@.pems_commit(text, text[], text, text) IS 'Validates drafts (NULL: all of the organization, or of committed_by) and queues them for PEMS. Returns {success, jobId, queuedCount, rejected, estimatedCompletionTime}; a rejected draft stays a draft. Errors: P0002, 22023, 55000.';
 
 /*
+ * _pems_due_at(outcome_unknown, last_attempt_at): when an item may be due at the earliest: now, or two seconds after a
+ * write that may still be under way.  Written to be inlined into its query: no SET clause.
+ */
+CREATE FUNCTION @extschema@._pems_due_at(outcome_unknown boolean, last_attempt_at timestamptz) RETURNS timestamptz
+LANGUAGE sql VOLATILE AS $function$
+    SELECT greatest(pg_catalog.clock_timestamp(), CASE WHEN outcome_unknown THEN last_attempt_at + interval '2 seconds' END)
+$function$;
+COMMENT ON FUNCTION @extschema@._pems_due_at(boolean, timestamptz) IS 'Internal: when an item may be due at the earliest';
+
+/*
+ * _pems_waiting(organization, modification_ids, rank): the items of pems_write_sync(), without locking them.
+ *
+ * Returns: to_change: ids of those that have another priority, or are not due yet; NULL: none; due: how many others wait.
+ * Finished items are not read: all that wait come from their own index (whose order nobody else's has), others by
+ * their modification.
+ */
+CREATE FUNCTION @extschema@._pems_waiting(
+    organization text, modification_ids text[], rank integer, OUT to_change text[], OUT due integer)
+LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp SET enable_sort = off SET enable_bitmapscan = off AS $function$
+    SELECT array_agg(w.id) FILTER (WHERE w.changes), (count(*) FILTER (WHERE NOT w.changes))::integer
+    FROM (SELECT i.id, i.priority <> rank OR (i.waits_for IS NOT NULL
+                     AND i.scheduled_at > @extschema@._pems_due_at(i.outcome_unknown, i.last_attempt_at)) AS changes
+          FROM (
+              (SELECT q.id, q.organization_id, q.priority, q.waits_for, q.scheduled_at, q.outcome_unknown, q.last_attempt_at
+               FROM @extschema@.pfa_write_queue q
+               WHERE modification_ids IS NULL AND q.organization_id = organization AND q.unfinished AND q.in_line
+                 AND q.status = 'pending'
+               ORDER BY q.created_at OFFSET 0)
+              UNION ALL
+              SELECT f.* FROM (SELECT DISTINCT u.id FROM unnest(modification_ids) u (id)) m CROSS JOIN LATERAL (
+                  SELECT q.id, q.organization_id, q.priority, q.waits_for, q.scheduled_at, q.outcome_unknown, q.last_attempt_at
+                  FROM @extschema@.pfa_write_queue q
+                  -- not to be flattened: no other index than the modification's is to be thought of
+                  WHERE q.modification_id = m.id AND q.status = 'pending' OFFSET 0) f
+              WHERE f.organization_id = organization) i) w
+$function$;
+COMMENT ON FUNCTION @extschema@._pems_waiting(text, text[], integer) IS 'Internal: the items of pems_write_sync(), those that it has to change and how many others';
+
+/*
+ * _pems_hasten(item_ids, rank): makes those of these items that still wait due, with that priority.
+ * Returns: how many.
+ */
+CREATE FUNCTION @extschema@._pems_hasten(item_ids text[], rank integer) RETURNS integer
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $function$
+DECLARE
+    changed integer;
+BEGIN
+    WITH waiting AS (
+        SELECT q.id, @extschema@._pems_due_at(q.outcome_unknown, q.last_attempt_at) AS due
+        FROM @extschema@.pfa_write_queue q
+        WHERE q.id = ANY (item_ids) AND q.status = 'pending'
+        ORDER BY q.id FOR NO KEY UPDATE
+    )
+    UPDATE @extschema@.pfa_write_queue q
+    SET priority = rank, scheduled_at = w.due,
+        waits_for = CASE WHEN q.waits_for = 'turn' THEN 'turn' WHEN w.due > clock_timestamp() THEN 'time' END
+    FROM waiting w WHERE q.id = w.id;
+    GET DIAGNOSTICS changed = ROW_COUNT;
+    RETURN changed;
+END
+$function$;
+COMMENT ON FUNCTION @extschema@._pems_hasten(text[], integer) IS 'Internal: makes waiting items due, with a priority; returns how many';
+
+/*
  * pems_write_sync(organization_id, modification_ids, priority)
  *
  * Makes waiting items due now, with that priority.  Items that wait for their turn keep waiting, but
  * take the priority with them.  An item whose write may still be under way in PEMS waits out its
- * two seconds.
+ * two seconds.  What is due already, with that priority, is neither locked nor written; the others are locked in the order of
+ * their ids, so that several who call this at once queue up instead of deadlocking.
  *
  * Parameters: organization_id; modification_ids: NULL = all that wait; priority: high, normal, low.
- * Returns: {success, jobId, queuedCount, estimatedCompletionTime}; queuedCount: the items touched.
+ * Returns: {success, jobId, queuedCount, estimatedCompletionTime}; queuedCount: the items that were asked for and wait.
  * Errors: P0002 unknown organization; 22023 unknown priority; 55000 not attached.
  * Tables: pfa_write_queue, pems_sync_job.
  */
@@ -421,20 +486,15 @@ DECLARE
     organization CONSTANT text := @extschema@._pems_organization(organization_id);
     rank         CONSTANT integer := @extschema@._pems_priority(priority);
     job          CONSTANT text := @extschema@._pems_uuid();
+    waiting      record;
+    changed      integer := 0;
     touched      integer;
 BEGIN
-    WITH waiting AS (
-        SELECT q.id, greatest(clock_timestamp(), CASE WHEN q.outcome_unknown THEN q.last_attempt_at + interval '2 seconds' END) AS due
-        FROM @extschema@.pfa_write_queue q
-        WHERE q.organization_id = organization AND q.status = 'pending'
-          AND (modification_ids IS NULL OR q.modification_id = ANY (modification_ids))
-        FOR NO KEY UPDATE
-    )
-    UPDATE @extschema@.pfa_write_queue q
-    SET priority = rank, scheduled_at = w.due,
-        waits_for = CASE WHEN q.waits_for = 'turn' THEN 'turn' WHEN w.due > clock_timestamp() THEN 'time' END
-    FROM waiting w WHERE q.id = w.id;
-    GET DIAGNOSTICS touched = ROW_COUNT;
+    SELECT w.* INTO waiting FROM @extschema@._pems_waiting(organization, modification_ids, rank) w;
+    IF waiting.to_change IS NOT NULL THEN
+        changed := @extschema@._pems_hasten(waiting.to_change, rank);
+    END IF;
+    touched := waiting.due + changed;
 
     IF touched > 0 THEN
         INSERT INTO @extschema@.pems_sync_job (id, organization_id, kind, requested_by, queued)
