@@ -49,29 +49,31 @@ $function$;
 COMMENT ON FUNCTION @extschema@._pems_host_keys() IS 'Internal: keys that the host tables must have';
 
 /*
- * _pems_host_foreign_code(relation): what the planner calls whenever somebody reads that table, and what belongs to
- * neither PostgreSQL nor a superuser: functions in expressions of its indexes and statistics.  We would run them, with
- * our rights.
+ * _pems_host_foreign_code(relation): what the planner evaluates whenever somebody reads that table, and what does not
+ * come with PostgreSQL: functions, operators, types and collations in the expressions and conditions of its indexes and
+ * in its statistics.  A type may have a CHECK that calls a function, so it does not matter whose it is.  We would run
+ * them, with our rights.
  */
 CREATE FUNCTION @extschema@._pems_host_foreign_code(relation oid) RETURNS TABLE (place text, name text)
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $function$
     WITH expression AS (
         SELECT 'pg_class'::regclass AS class, i.indexrelid AS object, format('index %s', c.relname) AS place
-        FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid WHERE i.indrelid = relation
+        FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid
+        WHERE i.indrelid = relation AND (i.indexprs IS NOT NULL OR i.indpred IS NOT NULL)
         UNION ALL
         SELECT 'pg_statistic_ext'::regclass, s.oid, format('statistics %s', s.stxname)
         FROM pg_statistic_ext s WHERE s.stxrelid = relation
-    ), used AS (
-        SELECT e.place, coalesce(o.oprcode, d.refobjid) AS function
-        FROM expression e
-        JOIN pg_depend d ON d.classid = e.class AND d.objid = e.object AND d.refclassid IN ('pg_proc'::regclass, 'pg_operator'::regclass)
-        LEFT JOIN pg_operator o ON d.refclassid = 'pg_operator'::regclass AND o.oid = d.refobjid
     )
-    SELECT u.place, format('%s of role %s', p.oid::regprocedure, r.rolname)
-    FROM used u JOIN pg_proc p ON p.oid = u.function JOIN pg_roles r ON r.oid = p.proowner
-    WHERE NOT r.rolsuper
+    -- what PostgreSQL itself needs has no rows in pg_depend
+    SELECT DISTINCT e.place, format('%s %s', o.type, o.identity)
+    FROM expression e
+    JOIN pg_depend d ON d.classid = e.class AND d.objid = e.object AND d.refobjid <> relation
+         AND d.refclassid IN ('pg_proc'::regclass, 'pg_operator'::regclass, 'pg_type'::regclass, 'pg_collation'::regclass,
+                              'pg_class'::regclass)
+    CROSS JOIN LATERAL pg_identify_object(d.refclassid, d.refobjid, 0) o
+    WHERE o.schema <> 'pg_catalog'
 $function$;
-COMMENT ON FUNCTION @extschema@._pems_host_foreign_code(oid) IS 'Internal: functions in expressions of indexes and statistics of a table that belong to neither PostgreSQL nor a superuser';
+COMMENT ON FUNCTION @extschema@._pems_host_foreign_code(oid) IS 'Internal: what expressions of indexes and statistics of a table use that does not come with PostgreSQL';
 
 /*
  * _pems_host_problems(): one line for each table, column or key that is missing or of the
@@ -119,7 +121,8 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $function$
         SELECT h.table_name, 4, '', format('%s has child tables, whose rows its keys do not know', h.table_name)
         FROM host h WHERE h.relkind = 'r' AND EXISTS (SELECT FROM pg_inherits i WHERE i.inhparent = h.oid)
         UNION ALL
-        SELECT h.table_name, 5, f.place || f.name, format('%s of %s calls function %s, which is no superuser', f.place, h.table_name, f.name)
+        SELECT h.table_name, 5, f.place || f.name,
+               format('%s of %s uses %s, which does not come with PostgreSQL', f.place, h.table_name, f.name)
         FROM host h CROSS JOIN LATERAL @extschema@._pems_host_foreign_code(h.oid) f
         WHERE h.relkind = 'r'
     )
@@ -172,15 +175,18 @@ $function$;
 COMMENT ON FUNCTION @extschema@._pems_host_triggers() IS 'Internal: triggers of the extension on the host tables';
 
 /*
- * _pems_host_foreign_keys(): the foreign keys from the extension's tables to the host tables.
+ * _pems_host_foreign_keys(): the foreign keys from the extension's tables to the host tables.  NOT VALID, because we
+ * do not read the host tables with the rights of a superuser: _pems_host_check_rows() looks at what is there already.
  */
 CREATE FUNCTION @extschema@._pems_host_foreign_keys() RETURNS TABLE (table_name text, constraint_name text, definition text)
 LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $function$
-    SELECT t.table_name, t.table_name || '_' || k.column_name || '_fkey', k.definition
-    FROM (VALUES ('pfa_write_queue'), ('pfa_sync_conflict')) AS t (table_name)
-    CROSS JOIN (VALUES
-        ('modification_id', 'FOREIGN KEY (modification_id) REFERENCES @extschema@.pfa_modification (id) ON DELETE CASCADE'),
-        ('organization_id', 'FOREIGN KEY (organization_id) REFERENCES @extschema@.organization (id)')) AS k (column_name, definition)
+    SELECT k.table_name, k.table_name || '_' || k.column_name || '_fkey',
+           format('FOREIGN KEY (%I) REFERENCES @extschema@.%I (id)%s NOT VALID', k.column_name, k.host_table, k.action)
+    FROM (VALUES ('pfa_write_queue', 'modification_id', 'pfa_modification', ' ON DELETE CASCADE'),
+                 ('pfa_write_queue', 'organization_id', 'organization', ''),
+                 ('pfa_sync_conflict', 'modification_id', 'pfa_modification', ' ON DELETE CASCADE'),
+                 ('pfa_sync_conflict', 'organization_id', 'organization', '')
+         ) AS k (table_name, column_name, host_table, action)
 $function$;
 COMMENT ON FUNCTION @extschema@._pems_host_foreign_keys() IS 'Internal: foreign keys from the extension''s tables to the host tables';
 
@@ -252,16 +258,75 @@ $function$;
 COMMENT ON FUNCTION @extschema@._pems_host_extend() IS 'Internal: adds columns, index, triggers, foreign keys and grants to the host tables';
 
 /*
+ * _pems_host_check_rows(): do the rows of the extension's tables refer to rows of the host tables that exist?
+ * Errors: 55000 with the tables and how many rows.
+ */
+CREATE FUNCTION @extschema@._pems_host_check_rows() RETURNS void
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $function$
+DECLARE
+    orphans text;
+BEGIN
+    SELECT string_agg(o.line, E'\n' ORDER BY o.line) INTO orphans
+    FROM (
+        SELECT format('%s %s of %s: %s does not exist, for example "%s"', count(*), CASE count(*) WHEN 1 THEN 'row' ELSE 'rows' END,
+                      r.table_name, r.host_table, left(min(r.id), 100)) AS line
+        FROM (
+            SELECT 'pfa_write_queue' AS table_name, 'pfa_modification' AS host_table, q.modification_id AS id
+            FROM @extschema@.pfa_write_queue q
+            WHERE NOT EXISTS (SELECT FROM @extschema@.pfa_modification m WHERE m.id = q.modification_id)
+            UNION ALL
+            SELECT 'pfa_write_queue', 'organization', q.organization_id FROM @extschema@.pfa_write_queue q
+            WHERE NOT EXISTS (SELECT FROM @extschema@.organization o WHERE o.id = q.organization_id)
+            UNION ALL
+            SELECT 'pfa_sync_conflict', 'pfa_modification', c.modification_id FROM @extschema@.pfa_sync_conflict c
+            WHERE NOT EXISTS (SELECT FROM @extschema@.pfa_modification m WHERE m.id = c.modification_id)
+            UNION ALL
+            SELECT 'pfa_sync_conflict', 'organization', c.organization_id FROM @extschema@.pfa_sync_conflict c
+            WHERE NOT EXISTS (SELECT FROM @extschema@.organization o WHERE o.id = c.organization_id)) r
+        GROUP BY r.table_name, r.host_table) o;
+    IF orphans IS NOT NULL THEN
+        RAISE EXCEPTION 'rows of pems_sync refer to rows of the application that do not exist'
+            USING ERRCODE = 'object_not_in_prerequisite_state', DETAIL = orphans,
+                  HINT = 'Put the rows of the application back, or delete those of pems_sync as a superuser.';
+    END IF;
+END
+$function$;
+COMMENT ON FUNCTION @extschema@._pems_host_check_rows() IS 'Internal: 55000 when rows of the extension refer to rows of the host tables that do not exist';
+
+/*
+ * _pems_host_snapshot(): adds to the history what the mirror has and the history has not.
+ * Returns: how many versions.
+ */
+CREATE FUNCTION @extschema@._pems_host_snapshot() RETURNS bigint
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $function$
+DECLARE
+    added bigint;
+BEGIN
+    INSERT INTO @extschema@.pems_mirror_version (organization_id, pfa_id, version, data, source, changed_by)
+    SELECT m.organization_id, m.pfa_id, m.version, m.data, 'external', @extschema@._pems_caller()
+    FROM @extschema@.pfa_mirror m
+    WHERE m.organization_id IS NOT NULL AND m.pfa_id IS NOT NULL AND m.version IS NOT NULL AND m.data IS NOT NULL
+      AND NOT @extschema@._pems_is_newest_state(m.organization_id, m.pfa_id, m.version, m.data);
+    GET DIAGNOSTICS added = ROW_COUNT;
+    RETURN added;
+END
+$function$;
+COMMENT ON FUNCTION @extschema@._pems_host_snapshot() IS 'Internal: adds to the history what the mirror has and the history has not';
+
+/*
  * pems_attach(create_missing)
  *
  * Checks the application's tables (organization, pfa_mirror, pfa_modification in the
  * extension's schema), adds the columns, indexes, triggers and foreign keys that the
  * extension needs, and takes the first snapshot of the mirror.  May be called again at any time.
  *
+ * Runs with the rights of the extension's owner, and so reads none of the application's rows: what does, runs as
+ * pems_sync_worker.
+ *
  * Parameters: create_missing: make tables that do not exist, as ordinary tables of the caller.
  * Returns: {success, created: [table names], snapshot: number of versions added}
- * Errors: 55000 with every missing table, column and wrong type in DETAIL, and functions of others that would run with
- *   the rights of the extension.
+ * Errors: 55000 with every missing table, column and wrong type in DETAIL, and what would run with the rights of the
+ *   extension; 55000 when items or conflicts refer to modifications or organizations that do not exist.
  * Tables: host tables; pems_mirror_version, pems_control.
  */
 CREATE FUNCTION @extschema@.pems_attach(create_missing boolean DEFAULT false) RETURNS jsonb
@@ -272,11 +337,12 @@ DECLARE
     problems text[];
     snapshot bigint;
 BEGIN
+    PERFORM @extschema@._pems_demand_guard();
     IF create_missing THEN
         made := @extschema@._pems_host_create(@extschema@._pems_caller());
     END IF;
 
-    -- we have more rights than their owner: nobody is to change anything about them between this look and the end
+    -- nobody is to change anything about them between this look and the end
     PERFORM @extschema@._pems_host_intact(exclusively => true);
     problems := @extschema@._pems_host_problems();
     IF problems <> '{}' THEN
@@ -287,13 +353,8 @@ BEGIN
     END IF;
 
     PERFORM @extschema@._pems_host_extend();
-
-    INSERT INTO @extschema@.pems_mirror_version (organization_id, pfa_id, version, data, source, changed_by)
-    SELECT m.organization_id, m.pfa_id, m.version, m.data, 'external', @extschema@._pems_caller()
-    FROM @extschema@.pfa_mirror m
-    WHERE m.organization_id IS NOT NULL AND m.pfa_id IS NOT NULL AND m.version IS NOT NULL AND m.data IS NOT NULL
-      AND NOT @extschema@._pems_is_newest_state(m.organization_id, m.pfa_id, m.version, m.data);
-    GET DIAGNOSTICS snapshot = ROW_COUNT;
+    PERFORM @extschema@._pems_host_check_rows();
+    snapshot := @extschema@._pems_host_snapshot();
 
     INSERT INTO @extschema@.pems_control AS c (cluster) VALUES (@extschema@._pems_cluster())
     ON CONFLICT (singleton) DO UPDATE SET cluster = excluded.cluster, attached_at = now();
@@ -318,6 +379,7 @@ LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $func
 DECLARE
     item record;
 BEGIN
+    PERFORM @extschema@._pems_demand_guard();
     FOR item IN
         SELECT format('DROP TRIGGER %I ON %s', g.tgname, g.tgrelid::regclass) AS command
         FROM @extschema@._pems_host_triggers() t

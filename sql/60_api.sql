@@ -457,7 +457,7 @@ BEGIN
     )
     UPDATE @extschema@.pfa_write_queue q
     SET priority = rank, scheduled_at = w.due,
-        waits_for = CASE WHEN q.waits_for = 'turn' THEN 'turn' WHEN w.due > clock_timestamp() THEN 'time' END
+        waits_for = CASE WHEN q.waits_for IN ('turn', 'resume') THEN q.waits_for WHEN w.due > clock_timestamp() THEN 'time' END
     FROM waiting w WHERE q.id = w.id;
     GET DIAGNOSTICS changed = ROW_COUNT;
     RETURN changed;

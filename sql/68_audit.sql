@@ -58,10 +58,11 @@ COMMENT ON FUNCTION @extschema@.pems_audit(text, timestamptz, timestamptz, text[
 CREATE FUNCTION @extschema@._pems_drop_audit_partitions() RETURNS text[]
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $function$
 DECLARE
-    keep_minutes CONSTANT integer := @extschema@._pems_setting('retention')::integer;
+    keep_minutes CONSTANT integer := @extschema@._pems_setting('retention'::text)::integer;
     dropped      text[] := '{}';
     partition    record;
 BEGIN
+    PERFORM @extschema@._pems_demand_guard();
     IF keep_minutes = 0 THEN
         RETURN dropped;
     END IF;

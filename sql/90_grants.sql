@@ -6,7 +6,8 @@
 -- PUBLIC gets nothing.  The functions that run with their owner's rights belong to
 -- pems_sync_worker, never to a superuser: a trigger or policy that the application's role
 -- puts on its tables must not find itself powerful.  Four need more and do nothing but DDL:
--- pems_attach, pems_detach, _pems_make_audit_partitions and _pems_drop_audit_partitions.
+-- pems_attach, pems_detach, _pems_make_audit_partitions and _pems_drop_audit_partitions.  In these no code of others
+-- runs (guard.c).
 -- Nor get roles anything to which the installer's default privileges (ALTER DEFAULT PRIVILEGES) grant what he makes.
 -- Only members of the extension are touched: what another role planted under a name like ours
 -- must not end up as ours.
@@ -49,6 +50,11 @@ BEGIN
     END LOOP;
 END
 $grants$;
+
+ALTER FUNCTION @extschema@.pems_attach(boolean) SET pems_sync.guarded = on;
+ALTER FUNCTION @extschema@.pems_detach() SET pems_sync.guarded = on;
+ALTER FUNCTION @extschema@._pems_make_audit_partitions() SET pems_sync.guarded = on;
+ALTER FUNCTION @extschema@._pems_drop_audit_partitions() SET pems_sync.guarded = on;
 
 GRANT USAGE ON TYPE @extschema@._pems_outcome TO pems_sync_worker;
 GRANT USAGE ON SCHEMA @extschema@ TO pems_sync_reader, pems_sync_worker;

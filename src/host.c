@@ -117,16 +117,21 @@ static HostStatement add_modification_statement = {
 
 static const char *const host_tables[] = {"organization", "pfa_mirror", "pfa_modification"};
 
-/* Those that were found to be in order, as long as nobody changed them. */
-static Oid known_tables[lengthof(host_tables)];
+/* Those that were looked at last; known when they were in order and nobody has changed them since.
+ */
+static Oid seen_tables[lengthof(host_tables)];
 static bool tables_are_known = false;
+static uint64 changes_heard_of = 0;
 
 static void
 forget_tables(Datum argument, Oid relation)
 {
 	for (int i = 0; i < (int) lengthof(host_tables); i++)
-		if (!OidIsValid(relation) || relation == known_tables[i])
+		if (!OidIsValid(relation) || relation == seen_tables[i])
+		{
 			tables_are_known = false;
+			changes_heard_of++;
+		}
 }
 
 /* Locked until the transaction ends: what is found out about them now stays true. */
@@ -148,7 +153,8 @@ lock_tables(Oid schema, LOCKMODE mode, Oid *tables)
 static bool
 tables_have_no_problem(Oid schema)
 {
-	char *query = psprintf("SELECT %s._pems_host_problems() OPERATOR(pg_catalog.=) '{}'",
+	char *query = psprintf("SELECT %s._pems_host_problems() OPERATOR(pg_catalog.=) "
+						   "'{}'::pg_catalog.text[]",
 						   quote_identifier(get_namespace_name(schema)));
 	bool isnull;
 	bool intact;
@@ -166,6 +172,7 @@ look_at_tables(Oid schema, LOCKMODE mode)
 {
 	static bool registered = false;
 	Oid tables[lengthof(host_tables)];
+	uint64 heard;
 	bool intact;
 
 	if (!registered)
@@ -173,12 +180,13 @@ look_at_tables(Oid schema, LOCKMODE mode)
 	registered = true;
 	if (!lock_tables(schema, mode, tables))
 		return false;
-	if (tables_are_known && memcmp(tables, known_tables, sizeof(tables)) == 0)
+	if (tables_are_known && memcmp(tables, seen_tables, sizeof(tables)) == 0)
 		return true;
-	memcpy(known_tables, tables, sizeof(tables));
-	tables_are_known = true; /* unless we hear otherwise while we look */
+	memcpy(seen_tables, tables, sizeof(tables));
+	tables_are_known = false; /* also when the look is cancelled */
+	heard = changes_heard_of;
 	intact = tables_have_no_problem(schema);
-	tables_are_known &= intact;
+	tables_are_known = intact && heard == changes_heard_of;
 	return intact;
 }
 

@@ -36,6 +36,7 @@ int pems_max_delta_size = 256;
 int pems_max_record_size = 4096;
 int pems_refresh_after_write = PEMS_REFRESH_AUTO;
 int pems_retention = 365 * 24 * 60;
+bool pems_guarded = false;
 
 static const struct config_enum_entry refresh_options[] = {
 	{"auto", PEMS_REFRESH_AUTO, false},
@@ -150,5 +151,10 @@ pems_settings_define(void)
 							 "When a record is read again after it was written.", NULL,
 							 &pems_refresh_after_write, pems_refresh_after_write, refresh_options,
 							 PGC_SIGHUP, 0, NULL, NULL, NULL);
+	/* The only one that does not come from the configuration: functions of ours set it (guard.c).
+	 */
+	DefineCustomBoolVariable(
+		"pems_sync.guarded", "Refuse functions that belong to others.", NULL, &pems_guarded, false,
+		PGC_SUSET, GUC_NO_SHOW_ALL | GUC_NOT_IN_SAMPLE | GUC_DISALLOW_IN_FILE, NULL, NULL, NULL);
 	pems_reserve_prefix("pems_sync");
 }

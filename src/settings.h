@@ -32,6 +32,7 @@ extern int pems_max_delta_size;      /* kilobytes */
 extern int pems_max_record_size;     /* kilobytes */
 extern int pems_refresh_after_write; /* PemsRefresh */
 extern int pems_retention;           /* minutes; 0 = for ever */
+extern bool pems_guarded;            /* set by functions of ours that run as a superuser */
 
 extern void pems_settings_define(void);
 

@@ -23,8 +23,9 @@ SELECT no_plan();
 
 SELECT cmp_ok((SELECT count(*) FROM routine), '>', 40::bigint, 'there are functions to look at');
 -- Definers.
-SELECT is_empty('SELECT signature FROM routine WHERE prosecdef AND proname <> ''pems_attach'' AND proconfig IS DISTINCT FROM ARRAY[''search_path=pg_catalog, pg_temp'']', 'every SECURITY DEFINER function has search_path pg_catalog, pg_temp');
-SELECT is((SELECT proconfig FROM routine WHERE proname = 'pems_attach'), ARRAY['search_path=pg_catalog, pg_temp', 'constraint_exclusion=partition'], 'pems_attach, too, and the planner does not evaluate CHECK constraints of others for it');
+SELECT is_empty('SELECT signature FROM routine WHERE prosecdef AND NOT coalesce(proconfig, ''{}'') @> ARRAY[''search_path=pg_catalog, pg_temp'']', 'every SECURITY DEFINER function has search_path pg_catalog, pg_temp');
+SELECT set_eq('SELECT proname::text FROM routine WHERE ''pems_sync.guarded=on'' = ANY (proconfig)', ARRAY['pems_attach', 'pems_detach', '_pems_make_audit_partitions', '_pems_drop_audit_partitions'], 'the four that have more rights run no code of others');
+SELECT is((SELECT proconfig FROM routine WHERE proname = 'pems_attach'), ARRAY['search_path=pg_catalog, pg_temp', 'constraint_exclusion=partition', 'pems_sync.guarded=on'], 'and the planner does not evaluate CHECK constraints of others for pems_attach');
 SELECT set_eq('SELECT proname::text FROM routine WHERE prosecdef AND proowner <> ''pems_sync_worker''::regrole', ARRAY['pems_attach', 'pems_detach', '_pems_make_audit_partitions', '_pems_drop_audit_partitions'], 'all but four are owned by pems_sync_worker');
 SELECT is_empty('SELECT signature FROM routine WHERE NOT prosecdef AND proowner = ''pems_sync_worker''::regrole', 'and it owns nothing else');
 SELECT set_eq('SELECT proname::text FROM routine WHERE prosecdef AND prolang = (SELECT oid FROM pg_language WHERE lanname = ''c'')', ARRAY['_pems_tally'], 'no C function is a definer but the trigger that counts, which writes one table of ours and runs nothing of others');

@@ -110,7 +110,7 @@ SET client_min_messages = warning;
 -- A foreign key that cannot hold: a clear error, and nothing half done.
 SELECT pems_detach();
 DELETE FROM pfa_modification;
-SELECT regress.state('SELECT pems_attach()');
+SELECT regress.attempt('SELECT pems_attach()');
 SELECT count(*) FROM pg_trigger WHERE tgname ~ '^pems_' AND tgrelid::regclass::text IN ('organization', 'pfa_mirror', 'pfa_modification');
 DELETE FROM pfa_write_queue;
 SELECT pems_attach() -> 'success';

@@ -14,6 +14,7 @@ use lib "$FindBin::RealBin/../support/perl";
 
 use JSON::PP;
 use PemsSync::Test;
+use PostgreSQL::Test::Utils qw(slurp_file);
 use Test::More;
 
 use constant SOON => 15;
@@ -30,16 +31,16 @@ my $position;
 # SQL as another role, which logs in: the session's user is that role.
 sub as
 {
-    my ($role, $text) = @_;
+    my ($role, $text, $database) = @_;
     local $ENV{PGOPTIONS} = '';
-    return $t->node->safe_psql('postgres', $text, extra_params => [ '-U', $role ]);
+    return $t->node->safe_psql($database // 'postgres', $text, extra_params => [ '-U', $role ]);
 }
 
 sub error_as
 {
-    my ($role, $text) = @_;
+    my ($role, $text, $database) = @_;
     local $ENV{PGOPTIONS} = '';
-    my ($status, $out, $err) = $t->node->psql('postgres', "\\set VERBOSITY verbose\n$text", extra_params => [ '-U', $role ], on_error_stop => 0);
+    my ($status, $out, $err) = $t->node->psql($database // 'postgres', "\\set VERBOSITY verbose\n$text", extra_params => [ '-U', $role ], on_error_stop => 0);
     return $err =~ /^(?:psql:\S+ )?ERROR:\s+(.*)/m ? $1 : '';
 }
 
@@ -86,7 +87,7 @@ my @attempts = (
     [ hook_queue       => 'CREATE TRIGGER planted BEFORE INSERT ON public.pfa_write_queue FOR EACH ROW EXECUTE FUNCTION suppress_redundant_updates_trigger()' ]);
 my $attempts = JSON::PP->new->encode(\@attempts);
 
-as('app', <<"SQL");
+my $attack = <<"SQL";
 CREATE FUNCTION hostile.attack(place text) RETURNS text LANGUAGE plpgsql SET search_path = pg_catalog AS \$\$
 DECLARE
     me   text := current_user;
@@ -116,6 +117,7 @@ BEGIN
 END
 \$\$;
 SQL
+as('app', $attack);
 
 # The attacks that were logged since the last look: [{ place, as, of, did }].
 sub attacks
@@ -343,13 +345,36 @@ sub refused
 
 refused('an index that calls a function of his',
     q{CREATE INDEX hostile_index ON pfa_modification ((id || hostile.immutable('index')))},
-    'DROP INDEX hostile_index', qr/index hostile_index of pfa_modification calls function hostile\.immutable\(text\) of role app/);
+    'DROP INDEX hostile_index', qr/index hostile_index of pfa_modification uses function hostile\.immutable\(pg_catalog\.text\)/);
 refused('the condition of an index',
     q{CREATE INDEX hostile_index ON organization (name) WHERE hostile.immutable('condition') = 'condition'},
-    'DROP INDEX hostile_index', qr/index hostile_index of organization calls function hostile\.immutable\(text\) of role app/);
+    'DROP INDEX hostile_index', qr/index hostile_index of organization uses function hostile\.immutable\(pg_catalog\.text\)/);
 refused('extended statistics that call a function of his',
     q{CREATE STATISTICS hostile_statistics ON (pfa_id || hostile.immutable('statistics')), version FROM pfa_mirror},
-    'DROP STATISTICS hostile_statistics', qr/statistics hostile_statistics of pfa_mirror calls function hostile\.immutable\(text\) of role app/);
+    'DROP STATISTICS hostile_statistics', qr/statistics hostile_statistics of pfa_mirror uses function hostile\.immutable\(pg_catalog\.text\)/);
+my $type = <<'SQL';
+CREATE FUNCTION hostile.checks(value text) RETURNS boolean IMMUTABLE LANGUAGE plpgsql AS $$ BEGIN PERFORM hostile.attack('domain'); RETURN true; END $$;
+CREATE DOMAIN hostile.checked AS text CHECK (hostile.checks(VALUE));
+CREATE TYPE hostile.record AS (value hostile.checked);
+SQL
+as('app', $type . 'CREATE OPERATOR hostile.@@@ (RIGHTARG = text, FUNCTION = pg_catalog.upper)');
+refused('an index on a type of his',
+    q{CREATE INDEX hostile_index ON pfa_mirror ((pfa_id::hostile.checked IS NULL))},
+    'DROP INDEX hostile_index', qr/index hostile_index of pfa_mirror uses type hostile\.checked/);
+refused('an index on an operator of his, whose function is PostgreSQL\'s',
+    q{CREATE INDEX hostile_index ON pfa_mirror ((OPERATOR(hostile.@@@) pfa_id))},
+    'DROP INDEX hostile_index', qr/index hostile_index of pfa_mirror uses operator hostile\.@@@/);
+
+# A function of a superuser, which makes a value of a type of his: the domain calls his function.
+my $has_hstore = $t->sql(q{SELECT count(*) FROM pg_available_extensions WHERE name = 'hstore'});
+my $typed      = q{CREATE INDEX hostile_index ON pfa_mirror ((hostile.hstore(hostile.populate_record(NULL::hostile.record, 'value=>x'::hostile.hstore))))};
+SKIP:
+{
+    skip 'hstore is not installed', 1 unless $has_hstore;
+    $t->sql('CREATE EXTENSION hstore SCHEMA hostile');
+    refused('an index on a function of a superuser that makes a value of a type of his', $typed, 'DROP INDEX hostile_index',
+        qr/index hostile_index of pfa_mirror uses function hostile\.populate_record\(pg_catalog\.anyelement,hostile\.hstore\)/);
+}
 refused('a child table',
     q{CREATE TABLE hostile.child (CHECK (hostile.immutable('child') IS NOT NULL)) INHERITS (pfa_mirror); CREATE INDEX ON hostile.child ((hostile.immutable('child index')))},
     'DROP TABLE hostile.child', qr/pfa_mirror has child tables/);
@@ -525,6 +550,107 @@ gains_nothing('a trigger of another role on tables of a superuser');
 $t->sql('DROP TRIGGER intrude ON pfa_modification; DROP FUNCTION hostile.intrude()');
 as('manager', 'SELECT pems_retry()');
 ends_as($first, 'completed', 'without the trigger, it is synced');
+
+# Functions of PostgreSQL that run what they are given as text: as the worker, none of them does.
+my $refused_built_in = qr/^42501: function (\w+)\(.*\) may not run with the rights of pems_sync_worker/;
+my $second           = draft('PFA-31', 31);
+for my $call (
+    q{query_to_xml($$SELECT hostile.attack('query_to_xml')$$, true, true, '') IS NOT NULL},
+    q{query_to_xmlschema($$SELECT hostile.attack('query_to_xmlschema')$$, true, true, '') IS NOT NULL},
+    q{query_to_xml_and_xmlschema($$SELECT hostile.attack('query_to_xml_and_xmlschema')$$, true, true, '') IS NOT NULL},
+    q{table_to_xml('hostile.look', true, true, '') IS NOT NULL}, q{table_to_xmlschema('hostile.look', true, true, '') IS NOT NULL},
+    q{table_to_xml_and_xmlschema('hostile.look', true, true, '') IS NOT NULL}, q{cursor_to_xml('hostile', 1, true, true, '') IS NOT NULL},
+    q{cursor_to_xmlschema('hostile', true, true, '') IS NOT NULL}, q{schema_to_xml('hostile', true, true, '') IS NOT NULL},
+    q{schema_to_xmlschema('hostile', true, true, '') IS NOT NULL}, q{schema_to_xml_and_xmlschema('hostile', true, true, '') IS NOT NULL},
+    q{database_to_xml(true, true, '') IS NOT NULL}, q{database_to_xmlschema(true, true, '') IS NOT NULL},
+    q{database_to_xml_and_xmlschema(true, true, '') IS NOT NULL},
+    q{ts_rewrite('a'::tsquery, $$SELECT 'a'::tsquery, hostile.attack('ts_rewrite')::tsquery$$) IS NOT NULL},
+    q{'a'::tsquery OPERATOR(hostile.!!!) $$SELECT 'a'::tsquery, hostile.attack('ts_rewrite as an operator')::tsquery$$ IS NOT NULL})
+{
+    as('intruder', 'CREATE VIEW hostile.look AS SELECT hostile.attack($$a view$$) AS looked; '
+          . 'CREATE OPERATOR hostile.!!! (LEFTARG = tsquery, RIGHTARG = text, FUNCTION = pg_catalog.ts_rewrite); '
+          . "CREATE TRIGGER built_in AFTER UPDATE ON pfa_modification FOR EACH ROW WHEN ($call) EXECUTE FUNCTION suppress_redundant_updates_trigger()");
+    my ($name) = $call =~ /^(\w+)/;
+    $name = 'ts_rewrite' if $call =~ /!!!/;
+    my $error = error_as('app', 'DECLARE hostile CURSOR WITH HOLD FOR SELECT hostile.attack($$a cursor$$) FROM generate_series(1, 2); ' . commit_statement($second));
+    is($error =~ $refused_built_in ? $1 : $error, $name, "the condition of a trigger that calls $call is refused");
+    $t->sql('DROP TRIGGER built_in ON pfa_modification; DROP VIEW hostile.look; DROP OPERATOR hostile.!!! (tsquery, text)');
+}
+my @by_worker = grep { $_->{as} eq 'pems_sync_worker' } attacks();
+is(scalar @by_worker, 0, 'and nothing has run as the worker');
+for my $query ('query_to_xml($$SELECT 1$$, true, true, $$$$)', 'ts_stat($$SELECT $a$a$a$::tsvector$$)', 'ts_stat($$SELECT $a$a$a$::tsvector$$, $$a$$)')
+{
+    my ($name) = $query =~ /^(\w+)/;
+    like($t->sql_error("SET ROLE pems_sync_worker; SELECT * FROM $query"), qr/^42501: function $name\(/, "in FROM: $query");
+}
+
+# ---------- a look at the tables that is cancelled ----------
+
+# The look reads pg_inherits, which a superuser has locked.  The session's second call must not believe what the first did not see.
+$t->sql("ALTER TABLE pfa_mirror OWNER TO app; ALTER TABLE pfa_modification OWNER TO app; ALTER TABLE organization OWNER TO app; SELECT pems_attach()");
+$t->set(enabled => 'off');
+ok($t->wait_worker(state => 'disabled'), 'nothing is sent for now');
+my $unseen = draft('PFA-31', 32);
+attacks();
+as('app', q{ALTER TABLE pfa_mirror RENAME TO was_there; CREATE VIEW pfa_mirror AS SELECT * FROM was_there WHERE hostile.attack('after a cancelled look') IS NOT NULL;
+    GRANT SELECT ON pfa_mirror TO PUBLIC});
+my $locker = IPC::Run::start(
+    [ 'psql', '-X', '-q', '-d', $t->node->connstr('postgres'), '-c', 'BEGIN; LOCK TABLE pg_catalog.pg_inherits; SELECT pg_sleep(5); COMMIT' ], '<', \'', '>&', \my $said);
+ok($t->wait_for(q{SELECT EXISTS (SELECT FROM pg_locks WHERE relation = 'pg_inherits'::regclass AND mode = 'AccessExclusiveLock' AND granted)}), 'pg_inherits is locked');
+my $both = do
+{
+    local $ENV{PGOPTIONS} = '';
+    my $commit = commit_statement($unseen);
+    my ($status, $out, $err) = $t->node->psql('postgres', "\\set VERBOSITY verbose\nSET statement_timeout = '1s'; $commit\nSET statement_timeout = 0; $commit\n", extra_params => [ '-U', 'app' ], on_error_stop => 0);
+    $err;
+};
+IPC::Run::finish($locker);
+like($both, qr/ERROR:  57014: /, 'the look is cancelled');
+like($both, qr/ERROR:  55000: pems_sync is not attached/, 'and the next call looks again');
+gains_nothing('a cancelled look');
+as('app', 'DROP VIEW pfa_mirror; ALTER TABLE was_there RENAME TO pfa_mirror');
+
+# ---------- CREATE EXTENSION over tables that were there before ----------
+
+SKIP:
+{
+    skip 'hstore is not installed', 1 unless $has_hstore;
+    $t->sql('CREATE DATABASE fresh OWNER app');
+    as('app', "CREATE SCHEMA hostile; $attack $type", 'fresh');
+    $t->sql('CREATE EXTENSION hstore SCHEMA hostile', db => 'fresh');
+    as('app', 'SET search_path = public; ' . slurp_file("$FindBin::RealBin/../support/regress_tables.sql") . $typed, 'fresh');
+    as('app', q{INSERT INTO organization VALUES ('org-rio', 'RIO', 'Rio'); INSERT INTO pfa_mirror VALUES ('a', 'org-rio', 'PFA-1', 1, '{}')}, 'fresh');
+    attacks();
+    $t->sql('CREATE EXTENSION pems_sync SCHEMA public', db => 'fresh');
+    is($t->sql('SELECT count(*) FROM pems_control', db => 'fresh'), '0', 'CREATE EXTENSION does not attach to such a table');
+    like($t->sql_error($_, db => 'fresh'), qr/^55000: /, "nor does $_") for 'SELECT pems_attach()', 'SELECT pems_resume()';
+    gains_nothing('CREATE EXTENSION, pems_attach() and pems_resume() over an index on a type of the owner');
+    as('app', 'DROP INDEX hostile_index', 'fresh');
+    like($t->sql('SELECT pems_attach()', db => 'fresh'), qr/"snapshot": 1/, 'without the index they do');
+}
+
+# ---------- the functions that have the rights of a superuser ----------
+
+# A superuser has made an event trigger of another role's function: what attach changes would run it.  In a server that does
+# not preload the library, too, where the session's first call of ours loads it.
+my $late = PostgreSQL::Test::Cluster->new('late');
+$late->init;
+$late->start;
+$late->safe_psql('postgres', 'CREATE EXTENSION pems_sync SCHEMA public; SELECT pems_attach(create_missing => true); CREATE ROLE manager LOGIN IN ROLE pems_sync_admin; '
+      . 'CREATE SCHEMA hostile AUTHORIZATION manager; SET ROLE manager; '
+      . 'CREATE FUNCTION hostile.event() RETURNS event_trigger LANGUAGE plpgsql AS $$ BEGIN RAISE LOG $a$event as %$a$, current_user; END $$; '
+      . 'RESET ROLE; CREATE EVENT TRIGGER event ON ddl_command_start EXECUTE FUNCTION hostile.event()');
+for my $before ('', 'SET pems_sync.guarded = off; ', 'SET pems_sync.guarded = 0; SELECT pems_validate($${}$$); ')
+{
+    for my $call ('pems_detach()', 'pems_attach()')
+    {
+        my ($status, $out, $err) = $late->psql('postgres', "${before}SELECT $call", extra_params => [ '-U', 'manager' ], on_error_stop => 0);
+        like($err, qr/ERROR:  function hostile\.event\(\) may not run with the rights of /, "${before}$call refuses a function of another role");
+    }
+}
+unlike(slurp_file($late->logfile), qr/LOG:  event as (?!manager)/, 'it never ran');
+$late->safe_psql('postgres', 'DROP EVENT TRIGGER event; SELECT pems_attach()');
+$late->stop('fast');
 
 unlike($t->sql('SELECT string_agg(DISTINCT event_type, $$ $$) FROM pems_audit_log'), qr/FORGED/, 'the audit log has no line of the attacker');
 is($t->sql(q{SELECT count(*) FROM pg_roles WHERE rolname = 'planted'}), '0', 'there is no role that was planted');
