@@ -884,7 +884,7 @@ judge_encoded(Judge *judge)
 	if (answer->status >= 300)
 		judge_failure(judge, answer->status);
 	else
-		decide(judge, is_write(judge->call) ? PEMS_OUTCOME_UNKNOWN : PEMS_OUTCOME_TRANSIENT,
+		decide(judge, is_write(judge->asked->call) ? PEMS_OUTCOME_UNKNOWN : PEMS_OUTCOME_TRANSIENT,
 			   "BAD_RESPONSE");
 }
 
