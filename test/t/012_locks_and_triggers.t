@@ -107,7 +107,7 @@ ok($t->wait_status($one, 'synced', timeout => PROMPT), 'until that session commi
 
 @ids = queue_batch(5);
 $session->query_safe('BEGIN');
-$session->query_safe("SELECT pems_write_sync('org-rio')");
+$session->query_safe("SELECT pems_write_sync('org-rio', NULL, 'high')");
 $t->set(enabled => 'on');
 $t->load('RIO', 'NEW-1');
 my $new = $t->commit_edit('RIO', 'NEW-1', { monthlyRate => 5 });

@@ -1,0 +1,58 @@
+# The rows of a dump, loaded into a database that is attached already: what another database queued is not sent before an
+# administrator says so, while the edits of the database itself go on.
+use strict;
+use warnings;
+
+use FindBin;
+use lib "$FindBin::RealBin/../support/perl";
+
+use JSON::PP;
+use PemsSync::Test;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+my %settings = (rate_limit => 0, retry_delay => '100ms', poll_interval => '1s');
+my $t = PemsSync::Test->new('original', settings => { %settings, enabled => 'off' });
+$t->add_organization('RIO');
+my $fake = $t->fake;
+$t->load('RIO', map { "DUMP-$_" } 1 .. 30);
+my @ids = $t->edits('RIO', map { [ "DUMP-$_", { monthlyRate => 4000 } ] } 1 .. 20);
+$t->commit('RIO', \@ids);
+my $draft = $t->edit('RIO', 'DUMP-21', { monthlyRate => 4100 });
+
+# another one that is attached, and has nothing
+my $copy = PemsSync::Test->new('copy', settings => { %settings, key_file => $t->key_file }, start => 0);
+$copy->node->start;
+$copy->make_database('postgres');
+ok($copy->wait_worker, 'the other database is attached, and its worker runs');
+
+my $dump = $t->directory . '/rows.sql';
+command_ok([ 'pg_dump', '--data-only', '-f', $dump, '-d', $t->node->connstr('postgres') ], 'pg_dump --data-only');
+# what is there already (pems_control) is an error, as it is with every such dump
+IPC::Run::run([ 'psql', '-X', '-q', '-d', $copy->node->connstr('postgres'), '-c', 'SET session_replication_role = replica', '-f', $dump ], '>', \my $out, '2>', \my $err);
+is($copy->sql("SELECT count(*) FROM pfa_write_queue WHERE status = 'pending'"), '20', 'the edits of the original are there');
+is($copy->sql('SELECT count(*) FROM pems_credential'), '1', 'and so is the credential');
+$copy->sql('SELECT _pems_wake(true)');
+
+ok($copy->wait_for("SELECT count(*) = 20 FROM pfa_write_queue WHERE status = 'pending' AND waits_for = 'resume'"), 'they are set aside');
+is(scalar(my @requests = $fake->requests), 0, 'PEMS saw no request');
+my ($problem) = grep { /queued by another database/ } @{ decode_json($copy->sql('SELECT pems_health()'))->{problems} };
+like($problem // '', qr/^20 edits were queued by another database .* pems_resume\(\)/, 'pems_health() says so');
+ok($copy->wait_worker, 'the worker runs all the same');
+
+# an edit that is committed here goes out
+$copy->sql(PemsSync::Test::commit_statement('RIO', [$draft]));
+ok($copy->wait_for("SELECT sync_status = 'synced' FROM pfa_modification WHERE id = '$draft'"), 'an edit that is committed here is sent');
+is(join(' ', map { $_->{pfaId} } $fake->requests), 'DUMP-21', 'and no other');
+# nothing that a user may call lets them go
+$copy->sql("SELECT pems_write_sync('org-rio', NULL, 'high')");
+is($copy->sql("SELECT count(*) FROM pfa_write_queue WHERE status = 'pending' AND waits_for = 'resume'"), '20', 'pems_write_sync() does not send them either');
+is($copy->sql("SELECT pems_discard('$ids[0]') ->> 'outcome'"), 'cancelled', 'one of them can be discarded');
+
+$copy->sql('SELECT pems_resume()');
+ok($copy->wait_for("SELECT count(*) = 20 FROM pfa_write_queue WHERE status = 'completed'"), 'pems_resume() lets them go');
+is(scalar(grep { $_->{method} eq 'PUT' } $fake->requests), 20, 'each once');
+ok(!(grep { /another database/ } @{ decode_json($copy->sql('SELECT pems_health()'))->{problems} }), 'pems_health() is content');
+$copy->node->stop('fast');
+$t->node->stop('fast');
+done_testing();
