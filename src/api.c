@@ -30,6 +30,7 @@
 #include "compat.h"
 #include "credentials.h"
 #include "field.h"
+#include "host.h"
 #include "json.h"
 #include "merge.h"
 #include "monotonic.h"
@@ -188,7 +189,7 @@ read_catalogue_text(Oid schema)
 {
 	char *text;
 	char *query =
-		psprintf("SELECT %s._pems_catalogue()", quote_identifier(get_namespace_name(schema)));
+		psprintf("SELECT %s._pems_catalogue()", quote_identifier(pems_schema_name(schema)));
 	MemoryContext caller = CurrentMemoryContext;
 
 	SPI_connect();

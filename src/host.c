@@ -14,8 +14,12 @@
  */
 #include "postgres.h"
 
+#include "access/genam.h"
 #include "access/relation.h"
+#include "access/table.h"
 #include "catalog/pg_class.h"
+#include "catalog/pg_constraint.h"
+#include "catalog/pg_inherits.h"
 #include "catalog/pg_type.h"
 #include "commands/trigger.h"
 #include "executor/spi.h"
@@ -25,6 +29,7 @@
 #include "storage/lmgr.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
+#include "utils/fmgroids.h"
 #include "utils/guc.h"
 #include "utils/inval.h"
 #include "utils/lsyscache.h"
@@ -113,6 +118,21 @@ static HostStatement add_modification_statement = {
 	.types = {TEXTOID, TEXTOID, TEXTOID, INT4OID, JSONBOID, TEXTOID, TEXTOID},
 };
 
+/* --- the schema that all of it is in --- */
+
+char *
+pems_schema_name(Oid schema)
+{
+	char *name = get_namespace_name(schema);
+
+	if (name == NULL)
+		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+						errmsg("the schema of pems_sync does not exist any more"),
+						errdetail("The extension was dropped meanwhile."),
+						errhint("Run CREATE EXTENSION pems_sync again.")));
+	return name;
+}
+
 /* --- are they still the tables that were attached? --- */
 
 static const char *const host_tables[] = {"organization", "pfa_mirror", "pfa_modification"};
@@ -155,7 +175,7 @@ tables_have_no_problem(Oid schema)
 {
 	char *query = psprintf("SELECT %s._pems_host_problems() OPERATOR(pg_catalog.=) "
 						   "'{}'::pg_catalog.text[]",
-						   quote_identifier(get_namespace_name(schema)));
+						   quote_identifier(pems_schema_name(schema)));
 	bool isnull;
 	bool intact;
 
@@ -222,7 +242,7 @@ table_owner(const char *table, Oid schema)
 	if (!HeapTupleIsValid(tuple))
 		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_TABLE),
 						errmsg("table \"%s\" does not exist in schema \"%s\"", table,
-							   get_namespace_name(schema)),
+							   pems_schema_name(schema)),
 						errhint("Make it again and run pems_attach().")));
 	owner = ((Form_pg_class) GETSTRUCT(tuple))->relowner;
 	ReleaseSysCache(tuple);
@@ -239,8 +259,8 @@ plan_of(HostStatement *statement, Oid schema)
 	if (statement->plan != NULL)
 		SPI_freeplan(statement->plan);
 	/* one that names the schema once ignores the second */
-	text = psprintf(statement->text, quote_identifier(get_namespace_name(schema)),
-					quote_identifier(get_namespace_name(schema)));
+	text = psprintf(statement->text, quote_identifier(pems_schema_name(schema)),
+					quote_identifier(pems_schema_name(schema)));
 	statement->plan = SPI_prepare(text, statement->argument_count, statement->types);
 	if (statement->plan == NULL)
 		elog(ERROR, "could not prepare \"%s\": %s", text, SPI_result_code_string(SPI_result));
@@ -266,7 +286,7 @@ execute(HostStatement *statement, Oid schema, FunctionCallInfo fcinfo)
 static void
 set_search_path(Oid schema)
 {
-	char *path = psprintf("pg_catalog, %s, pg_temp", quote_identifier(get_namespace_name(schema)));
+	char *path = psprintf("pg_catalog, %s, pg_temp", quote_identifier(pems_schema_name(schema)));
 
 	(void) set_config_option("search_path", path, PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true,
 							 0, false);
@@ -279,6 +299,64 @@ set_row_security(void)
 							 true, 0, false);
 }
 
+/* Is that one of the tables that we write as this owner anyway? */
+static bool
+is_written_as(Oid owner, Oid relation, Oid schema)
+{
+	for (int i = 0; i < (int) lengthof(host_tables); i++)
+		if (relation == get_relname_relid(host_tables[i], schema))
+			return table_owner(host_tables[i], schema) == owner;
+	return false;
+}
+
+/* Also of its partitions: their events are theirs. */
+static bool
+has_pending_events(Oid relation)
+{
+	ListCell *cell;
+
+	foreach (cell, find_all_inheritors(relation, NoLock, NULL))
+		if (AfterTriggerPendingOnRel(lfirst_oid(cell)))
+			return true;
+	return false;
+}
+
+/*
+ * SET CONSTRAINTS means all constraints of that name in the schema.  Where somebody else's table
+ * has one, what this transaction has deferred there would fire as the owner of ours.  (The worker
+ * never defers anything, so it is never refused.)
+ */
+static void
+demand_no_namesake(const char *constraint, Oid relation, Oid owner, Oid schema)
+{
+	Relation catalog = table_open(ConstraintRelationId, AccessShareLock);
+	ScanKeyData keys[2];
+	SysScanDesc scan;
+	HeapTuple tuple;
+
+	ScanKeyInit(&keys[0], Anum_pg_constraint_conname, BTEqualStrategyNumber, F_NAMEEQ,
+				CStringGetDatum(constraint));
+	ScanKeyInit(&keys[1], Anum_pg_constraint_connamespace, BTEqualStrategyNumber, F_OIDEQ,
+				ObjectIdGetDatum(schema));
+	scan = systable_beginscan(catalog, ConstraintNameNspIndexId, true, NULL, 2, keys);
+	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
+	{
+		Oid other = ((Form_pg_constraint) GETSTRUCT(tuple))->conrelid;
+
+		if (OidIsValid(other) && other != relation && !is_written_as(owner, other, schema) &&
+			has_pending_events(other))
+			ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+							errmsg("constraint \"%s\" of table \"%s\" cannot be checked now",
+								   constraint, get_rel_name(relation)),
+							errdetail("Table \"%s\" has a constraint of that name, too, and this "
+									  "transaction has changed it.",
+									  get_rel_name(other)),
+							errhint("Commit before, or rename one of the constraints.")));
+	}
+	systable_endscan(scan);
+	table_close(catalog, AccessShareLock);
+}
+
 /*
  * A deferred trigger of the application would run when we commit, as pems_sync_worker.  (PostgreSQL
  * forbids that: it refuses the whole statement.)  So the deferrable ones of the table fire at the
@@ -287,9 +365,9 @@ set_row_security(void)
  * others with SET CONSTRAINTS, nobody tells us.
  */
 static char *
-deferrable_constraints(const char *table, Oid schema, bool by_nature)
+deferrable_constraints(Relation relation, bool by_nature)
 {
-	Relation relation = relation_open(get_relname_relid(table, schema), AccessShareLock);
+	Oid schema = RelationGetNamespace(relation);
 	const TriggerDesc *triggers = relation->trigdesc;
 	StringInfoData names;
 
@@ -297,14 +375,16 @@ deferrable_constraints(const char *table, Oid schema, bool by_nature)
 	for (int i = 0; triggers != NULL && i < triggers->numtriggers; i++)
 	{
 		const Trigger *trigger = &triggers->triggers[i];
+		char *name;
 
-		if ((by_nature ? trigger->tginitdeferred : trigger->tgdeferrable) &&
-			OidIsValid(trigger->tgconstraint))
-			appendStringInfo(&names, "%s%s.%s", names.len > 0 ? ", " : "",
-							 quote_identifier(get_namespace_name(schema)),
-							 quote_identifier(get_constraint_name(trigger->tgconstraint)));
+		if (!(by_nature ? trigger->tginitdeferred : trigger->tgdeferrable) ||
+			!OidIsValid(trigger->tgconstraint))
+			continue;
+		name = get_constraint_name(trigger->tgconstraint);
+		demand_no_namesake(name, RelationGetRelid(relation), relation->rd_rel->relowner, schema);
+		appendStringInfo(&names, "%s%s.%s", names.len > 0 ? ", " : "",
+						 quote_identifier(pems_schema_name(schema)), quote_identifier(name));
 	}
-	relation_close(relation, NoLock);
 	return names.len > 0 ? names.data : NULL;
 }
 
@@ -349,6 +429,7 @@ execute_as_owner(HostStatement *statement, FunctionCallInfo fcinfo)
 	Oid saved_user;
 	int saved_context;
 	int guc_level;
+	Relation relation;
 	char *deferrable;
 	char *deferred;
 	uint64 rows;
@@ -363,8 +444,10 @@ execute_as_owner(HostStatement *statement, FunctionCallInfo fcinfo)
 		set_row_security();
 	set_search_path(schema);
 	SPI_connect();
-	deferrable = deferrable_constraints(statement->table, schema, false);
-	deferred = deferrable_constraints(statement->table, schema, true);
+	relation = relation_open(get_relname_relid(statement->table, schema), AccessShareLock);
+	deferrable = deferrable_constraints(relation, false);
+	deferred = deferrable_constraints(relation, true);
+	relation_close(relation, NoLock);
 	set_constraints(deferrable, "IMMEDIATE");
 	rows = execute(statement, schema, fcinfo);
 	set_constraints(deferred, "DEFERRED");

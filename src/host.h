@@ -1,6 +1,7 @@
 /*
  * host.h
- *		The application's tables: are they what they were when they were attached?
+ *		The application's tables: are they what they were when they were attached?  And the schema
+ *		that they and we are in.
  *
  * Process: any backend, and the worker; inside a transaction.
  */
@@ -21,5 +22,11 @@
  * one of them was.
  */
 extern bool pems_host_is_intact(Oid schema);
+
+/*
+ * The name of the schema that the extension is in, palloc'ed, not quoted.  DROP SCHEMA waits for
+ * nobody who runs a function of it: an error (55000) when it is gone.
+ */
+extern char *pems_schema_name(Oid schema);
 
 #endif /* PEMS_HOST_H */

@@ -26,6 +26,7 @@
 
 #include "arrays.h"
 #include "compat.h"
+#include "host.h"
 #include "shmem.h"
 
 PG_FUNCTION_INFO_V1(pems_tally);
@@ -249,7 +250,7 @@ insert_plan(Oid schema)
 		"sync_seconds, latency_counts, last_completed_at) "
 		"VALUES ($1, date_trunc('hour', clock_timestamp(), 'UTC'), $2[1], $2[2], $2[3], $2[4], "
 		"$2[5], $2[6], $2[7], $2[8], $2[9], $2[10], $3, $4, $5)",
-		quote_identifier(get_namespace_name(schema)));
+		quote_identifier(pems_schema_name(schema)));
 	plan = SPI_prepare(text, lengthof(types), types);
 	if (plan == NULL)
 		elog(ERROR, "could not prepare \"%s\": %s", text, SPI_result_code_string(SPI_result));

@@ -297,6 +297,33 @@ $too_early =~ s/mallory/nobody/;
 like(error_as('app', "BEGIN; $too_early " . commit_statement($early) . q{INSERT INTO hostile.author VALUES ('nobody'); COMMIT;}), qr/^23503: /,
     'what the draft refers to must be there when pems_commit() is called');
 ok(!defined $t->item($early), 'and nothing is queued otherwise');
+
+# Another role has a table with a constraint of the same name in that schema.
+$t->sql('GRANT CREATE ON SCHEMA public TO intruder');
+as('intruder', <<'SQL');
+CREATE TABLE public.trap (place text);
+CREATE FUNCTION hostile.trap() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM hostile.attack(NEW.place); RETURN NULL; END $$;
+CREATE CONSTRAINT TRIGGER deferred AFTER INSERT ON public.trap DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION hostile.trap();
+CREATE TABLE public.parted (place text) PARTITION BY LIST (place);
+CREATE TABLE hostile.part PARTITION OF public.parted DEFAULT;
+CREATE CONSTRAINT TRIGGER deferred AFTER INSERT ON public.parted DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION hostile.trap();
+SQL
+my ($trapped, $trapped_too) = (draft('PFA-35', 35), draft('PFA-36', 36));
+attacks();
+for my $call (commit_statement($trapped), discard_statement($trapped_too))
+{
+    for my $table (qw(trap parted))
+    {
+        like(error_as('intruder', "BEGIN; INSERT INTO $table VALUES ('$table'); $call COMMIT;"), qr/^55000: constraint "deferred" of table "pfa_modification" cannot be checked now/,
+            "$call is refused where it would fire the trigger of another role's table $table");
+    }
+}
+gains_nothing('a namesake of a constraint');
+as('intruder', commit_statement($trapped));
+as('app', "BEGIN; UPDATE pfa_mirror SET last_synced_at = now() WHERE pfa_id = 'PFA-36'; " . commit_statement($trapped_too) . ' COMMIT;');
+ends_as($_, 'completed', 'the namesake of a table that was not changed, or that we write anyway, is in nobody\'s way') for $trapped, $trapped_too;
+as('intruder', 'DROP TABLE trap, parted');
+attacks();
 as('app', 'DROP TRIGGER deferred ON pfa_modification; DROP TRIGGER deferred ON pfa_mirror; '
       . 'ALTER TABLE pfa_modification ALTER CONSTRAINT author DEFERRABLE INITIALLY IMMEDIATE');
 my ($by_choice, $later) = draft_statement('PFA-34', 34);
