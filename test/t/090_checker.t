@@ -167,7 +167,7 @@ SQL
       [ alter(request_line(2, 3), { version => 1, idempotencyKey => "$item{2}:1" }), 'I3',
         qr/$item2:3 was sent on version 1, although $item2:2 had found version 2/ ],
     'an edit of another user over the one before' =>
-      [ modification(11, q{created_by = 'eve'}) . queue(11, q(payload = '{"monthlyRate": 2}'))
+      [ modification(11, q{created_by = 'eve'}) . queue(11, q(created_by = 'eve', payload = '{"monthlyRate": 2}'))
           . alter(request_line(11), { modifiedBy => 'eve', changes => { monthlyRate => 2 } })
           . alter(change_line(1) . q{ AND line->'changes' ? 'dor'}, { user => 'eve', changes => { monthlyRate => 2 } }),
         'I3 I8', qr/wrote PFA-1\.monthlyRate = 2 over 4001, which was 5500/ ],
