@@ -187,7 +187,7 @@ COMMENT ON COLUMN @extschema@.pfa_sync_conflict.pems_version IS 'What PEMS had';
 COMMENT ON COLUMN @extschema@.pfa_sync_conflict.base_data IS 'The record at local_version; NULL when the history does not have it';
 COMMENT ON COLUMN @extschema@.pfa_sync_conflict.local_data IS 'The delta';
 COMMENT ON COLUMN @extschema@.pfa_sync_conflict.pems_data IS 'The whole record at pems_version';
-COMMENT ON COLUMN @extschema@.pfa_sync_conflict.conflict_fields IS 'Array of dotted paths';
+COMMENT ON COLUMN @extschema@.pfa_sync_conflict.conflict_fields IS 'Array of dotted paths; a dot or backslash in a key has a backslash before it';
 COMMENT ON COLUMN @extschema@.pfa_sync_conflict.kind IS 'update_update, deleted_in_pems, changed_in_pems_before_delete, validation or base_missing';
 COMMENT ON COLUMN @extschema@.pfa_sync_conflict.status IS 'unresolved, resolved_auto or resolved_manual';
 COMMENT ON COLUMN @extschema@.pfa_sync_conflict.resolution IS 'use_local, use_pems or merge';

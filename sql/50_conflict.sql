@@ -1,6 +1,6 @@
 /*
  * 50_conflict: conflicts as users see and resolve them.  They are detected by the worker
- * (src/merge.c) and recorded by _pems_record_items() in 40_queue.
+ * (src/merge.c) and recorded by _pems_record_conflicts() in 40_queue.
  *
  * A resolution is a new edit on the version that the user saw: it gives the item that version as its
  * base and puts it back into the queue, at its old place in the order.  Whether PEMS has moved on
@@ -31,27 +31,45 @@ $function$;
 COMMENT ON FUNCTION @extschema@._pems_find_conflict(text, text) IS 'Internal: a conflict by id; P0002 when there is none in that organization';
 
 /*
- * _pems_at_path(document, path): the value that a dotted path names, NULL when there is none.  A name may have
- * dots in it, so each way to cut the path is tried, the longest name first.
+ * Paths: the keys that lead to a value, with dots between them: custom.costCentre.  A dot or a backslash in a key has a
+ * backslash before it, so that no two places have the same path.  src/merge.c writes them in the same way.
+ *
+ * _pems_path_key(key): a key as it stands in a path.
+ * _pems_path_keys(path): the keys of a path.
+ */
+CREATE FUNCTION @extschema@._pems_path_key(key text) RETURNS text
+LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $function$
+    SELECT replace(replace(key, '\', '\\'), '.', '\.')
+$function$;
+COMMENT ON FUNCTION @extschema@._pems_path_key(text) IS 'Internal: a key as it stands in a path';
+
+CREATE FUNCTION @extschema@._pems_path_keys(path text) RETURNS text[]
+LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $function$
+    SELECT array_agg(regexp_replace(k.key[1], '\\(.)', '\1', 'g') ORDER BY k.place)
+    FROM regexp_matches('.' || path, '\.((?:[^.\\]|\\.)*)', 'g') WITH ORDINALITY AS k (key, place)
+$function$;
+COMMENT ON FUNCTION @extschema@._pems_path_keys(text) IS 'Internal: the keys of a path';
+
+/*
+ * _pems_at_path(document, path): the value at that path, NULL when there is none.
  */
 CREATE FUNCTION @extschema@._pems_at_path(document jsonb, path text) RETURNS jsonb
 LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $function$
 DECLARE
-    name  text;
-    value jsonb := document -> path;
+    key   text;
+    value jsonb := document;
 BEGIN
-    IF value IS NOT NULL OR jsonb_typeof(document) IS DISTINCT FROM 'object' THEN
-        RETURN value;
-    END IF;
-    FOR name IN SELECT k FROM jsonb_object_keys(document) k WHERE starts_with(path, k || '.') ORDER BY length(k) DESC
+    FOREACH key IN ARRAY @extschema@._pems_path_keys(path)
     LOOP
-        value := @extschema@._pems_at_path(document -> name, substr(path, length(name) + 2));
-        EXIT WHEN value IS NOT NULL;
+        IF jsonb_typeof(value) IS DISTINCT FROM 'object' THEN
+            RETURN NULL;
+        END IF;
+        value := value -> key;
     END LOOP;
     RETURN value;
 END
 $function$;
-COMMENT ON FUNCTION @extschema@._pems_at_path(jsonb, text) IS 'Internal: the value that a dotted path names';
+COMMENT ON FUNCTION @extschema@._pems_at_path(jsonb, text) IS 'Internal: the value at a path';
 
 /*
  * _pems_decides(delta, path): does the delta say what becomes of that path?  It does when it names
@@ -60,37 +78,39 @@ COMMENT ON FUNCTION @extschema@._pems_at_path(jsonb, text) IS 'Internal: the val
 CREATE FUNCTION @extschema@._pems_decides(delta jsonb, path text) RETURNS boolean
 LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $function$
 DECLARE
-    name text;
+    key   text;
+    value jsonb := delta;
 BEGIN
-    IF jsonb_typeof(delta) <> 'object' OR delta ? path THEN
-        RETURN true;
-    END IF;
-    FOR name IN SELECT k FROM jsonb_object_keys(delta) k WHERE starts_with(path, k || '.')
+    FOREACH key IN ARRAY @extschema@._pems_path_keys(path)
     LOOP
-        IF @extschema@._pems_decides(delta -> name, substr(path, length(name) + 2)) THEN
+        IF jsonb_typeof(value) <> 'object' THEN
             RETURN true;
+        ELSIF NOT value ? key THEN
+            RETURN false;
         END IF;
+        value := value -> key;
     END LOOP;
-    RETURN false;
+    RETURN true;
 END
 $function$;
-COMMENT ON FUNCTION @extschema@._pems_decides(jsonb, text) IS 'Internal: does a delta say what becomes of a dotted path?';
+COMMENT ON FUNCTION @extschema@._pems_decides(jsonb, text) IS 'Internal: does a delta say what becomes of a path?';
 
 /*
- * _pems_leaf_paths(delta): dotted paths of the values that a delta sets; objects are entered, arrays
+ * _pems_leaf_paths(delta): paths of the values that a delta sets; objects are entered, arrays
  * and empty objects are values.
  */
 CREATE FUNCTION @extschema@._pems_leaf_paths(delta jsonb) RETURNS SETOF text
 LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $function$
     WITH RECURSIVE leaf (path, value) AS (
-        SELECT m.key, m.value FROM jsonb_each(CASE WHEN jsonb_typeof(delta) = 'object' THEN delta ELSE '{}' END) m
+        SELECT @extschema@._pems_path_key(m.key), m.value
+        FROM jsonb_each(CASE WHEN jsonb_typeof(delta) = 'object' THEN delta ELSE '{}' END) m
         UNION ALL
-        SELECT l.path || '.' || m.key, m.value
+        SELECT l.path || '.' || @extschema@._pems_path_key(m.key), m.value
         FROM leaf l CROSS JOIN LATERAL jsonb_each(CASE WHEN jsonb_typeof(l.value) = 'object' THEN l.value ELSE '{}' END) m
     )
     SELECT l.path FROM leaf l WHERE jsonb_typeof(l.value) <> 'object' OR l.value = '{}'
 $function$;
-COMMENT ON FUNCTION @extschema@._pems_leaf_paths(jsonb) IS 'Internal: dotted paths of the values that a delta sets';
+COMMENT ON FUNCTION @extschema@._pems_leaf_paths(jsonb) IS 'Internal: paths of the values that a delta sets';
 
 /*
  * pems_conflicts(organization_id, status, page_size, after)

@@ -478,20 +478,21 @@ move_on(PemsDelivery *delivery, const PemsCatalogue *catalogue, const PemsOutcom
 	pems_transition_after(&input, outcome, &delivery->result.transition);
 }
 
-/* The delta's fields, for a conflict that concerns the record as a whole. */
+/* The delta's fields, for a conflict that concerns the record as a whole: the decision on a record
+ * that is gone. */
 static char *
 delta_fields(PemsDelivery *delivery)
 {
 	JsonDocument delta;
-	char *fields[256];
-	size_t count = 0;
-	char *json;
+	PemsDecision decision;
+	char *json = "[]";
 
-	if (!parse(delivery->item.payload, &delta) || delta.root == NULL)
-		return "[]";
-	for (const JsonNode *n = delta.root->first; n != NULL && count < lengthof(fields); n = n->next)
-		fields[count++] = (char *) n->key;
-	json = fields_as_json(delivery, fields, count);
+	if (!parse(delivery->item.payload, &delta))
+		return json;
+	pems_merge_decide(&(PemsMergeInput){.delta = delta.root}, &decision);
+	if (!decision.failed)
+		json = fields_as_json(delivery, decision.fields, decision.field_count);
+	pems_merge_free(&decision);
 	pems_json_free(&delta);
 	return json;
 }

@@ -343,47 +343,56 @@ read_zone(const char **cursor, int *offset)
 	return true;
 }
 
+/* What a text says: a day, a time on it, and where that is. */
+typedef struct Reading
+{
+	long long days; /* since 1970-01-01, as it is written */
+	int seconds;
+	long nanoseconds;
+	int offset; /* seconds east of Greenwich */
+} Reading;
+
+static bool
+read_day_and_time(const char *text, Reading *reading)
+{
+	const char *cursor = text;
+
+	*reading = (Reading){0};
+	if (!read_day(&cursor, &reading->days))
+		return false;
+	if (*cursor == '\0')
+		return true;
+	if (!skip(&cursor, 'T') && !skip(&cursor, 't') && !skip(&cursor, ' '))
+		return false;
+	return read_time(&cursor, &reading->seconds, &reading->nanoseconds) &&
+		   read_zone(&cursor, &reading->offset) && *cursor == '\0';
+}
+
 bool
 pems_field_read_instant(const char *text, PemsInstant *instant)
 {
-	const char *cursor = text;
-	long long days;
-	long nanoseconds = 0;
-	int seconds = 0;
-	int offset = 0;
+	Reading reading;
 
-	if (!read_day(&cursor, &days))
+	if (!read_day_and_time(text, &reading))
 		return false;
-	if (*cursor != '\0')
-	{
-		if (!skip(&cursor, 'T') && !skip(&cursor, 't') && !skip(&cursor, ' '))
-			return false;
-		if (!read_time(&cursor, &seconds, &nanoseconds) || !read_zone(&cursor, &offset))
-			return false;
-		if (*cursor != '\0')
-			return false;
-	}
-	instant->seconds = days * SECONDS_PER_DAY + seconds - offset;
-	instant->nanoseconds = nanoseconds;
+	instant->seconds = reading.days * SECONDS_PER_DAY + reading.seconds - reading.offset;
+	instant->nanoseconds = reading.nanoseconds;
 	return true;
 }
 
 bool
 pems_field_instant(const PemsField *field, const JsonNode *value, PemsInstant *instant)
 {
-	if (value == NULL || value->kind != JSON_KIND_STRING ||
-		!pems_field_read_instant(value->text, instant))
-		return false;
-	if (field->type == PEMS_FIELD_DATE)
-	{
-		long long second_of_day = instant->seconds % SECONDS_PER_DAY;
+	Reading reading;
 
-		/* The remainder of an instant before 1970 is negative. */
-		if (second_of_day < 0)
-			second_of_day += SECONDS_PER_DAY;
-		instant->seconds -= second_of_day;
-		instant->nanoseconds = 0;
-	}
+	if (value == NULL || value->kind != JSON_KIND_STRING)
+		return false;
+	if (field->type != PEMS_FIELD_DATE)
+		return pems_field_read_instant(value->text, instant);
+	if (!read_day_and_time(value->text, &reading))
+		return false;
+	/* the day that is written: what another zone would call it is nobody's business */
+	*instant = (PemsInstant){.seconds = reading.days * SECONDS_PER_DAY};
 	return true;
 }
 

@@ -71,9 +71,9 @@ extern const char *pems_field_type_phrase(PemsFieldType type);
 
 /*
  * Type-aware equality (docs/CONFLICTS.md): numbers by value, timestamps by instant,
- * dates by UTC day, text exactly, json as pems_json_equal.  A NULL pointer is a
- * missing field; null and missing differ.  A value that does not fit the type
- * is compared as plain JSON.  field may be NULL (unknown field): plain JSON.
+ * dates by the day that is written, whatever time and zone follow, text exactly, json as
+ * pems_json_equal.  A NULL pointer is a missing field; null and missing differ.  A value that does
+ * not fit the type is compared as plain JSON.  field may be NULL (unknown field): plain JSON.
  */
 extern bool pems_field_equal(const PemsField *field, const JsonNode *a, const JsonNode *b);
 
@@ -94,7 +94,7 @@ extern bool pems_field_read_instant(const char *text, PemsInstant *instant);
 
 /*
  * The instant that a value of a date or timestamp field means: of a date, the
- * midnight UTC that begins its day.  False when value is NULL, null or no instant.
+ * midnight UTC that begins the day that is written.  False when value is NULL, null or no instant.
  */
 extern bool pems_field_instant(const PemsField *field, const JsonNode *value, PemsInstant *instant);
 /* -1, 0 or 1 */

@@ -71,6 +71,17 @@ cut_back(JsonBuffer *buffer, size_t length)
 	buffer->data[length] = '\0';
 }
 
+void
+pems_merge_append_key(JsonBuffer *path, const char *key, size_t length)
+{
+	for (size_t i = 0; i < length; i++)
+	{
+		if (key[i] == '.' || key[i] == '\\')
+			pems_json_append_text(path, "\\");
+		pems_json_append(path, &key[i], 1);
+	}
+}
+
 /* Step into a member; returns what leave() needs. */
 static size_t
 enter(Merge *merge, const JsonNode *member)
@@ -79,7 +90,7 @@ enter(Merge *merge, const JsonNode *member)
 
 	if (merge->depth++ > 0)
 		pems_json_append_text(&merge->path, ".");
-	pems_json_append(&merge->path, member->key, member->key_length);
+	pems_merge_append_key(&merge->path, member->key, member->key_length);
 	return before;
 }
 
@@ -90,26 +101,15 @@ leave(Merge *merge, size_t before)
 	cut_back(&merge->path, before);
 }
 
-static void
-add_field(Merge *merge, const char *path, size_t length)
-{
-	char *copy = malloc(length + 1);
-
-	if (copy)
-	{
-		memcpy(copy, path, length);
-		copy[length] = '\0';
-	}
-	if (!text_list_add(&merge->decision->fields, &merge->decision->field_count, copy))
-		merge->failed = true;
-}
-
-/* The value at the current path is disputed. */
+/* The value at the current path is disputed.  (The path of an empty key is empty, and maybe no text
+ * at all.) */
 static void
 add_current_path(Merge *merge)
 {
-	if (!merge->path.failed)
-		add_field(merge, merge->path.data, merge->path.length);
+	char *copy = merge->path.failed ? NULL : strdup(merge->path.data ? merge->path.data : "");
+
+	if (!text_list_add(&merge->decision->fields, &merge->decision->field_count, copy))
+		merge->failed = true;
 }
 
 /* All fields of the delta are disputed. */
@@ -121,7 +121,12 @@ add_delta_fields(Merge *merge)
 	if (!is_object(merge->input->delta))
 		return;
 	for (member = merge->input->delta->first; member; member = member->next)
-		add_field(merge, member->key, member->key_length);
+	{
+		size_t before = enter(merge, member);
+
+		add_current_path(merge);
+		leave(merge, before);
+	}
 }
 
 static void

@@ -6,7 +6,8 @@
  *
  * An object in the delta changes the members that it names and no others: where
  * delta, base and remote all hold an object, the decision is made member by
- * member, and paths are dotted (custom.costCentre).  What is sent is the whole
+ * member, and paths are dotted (custom.costCentre; a dot or backslash in a key has
+ * a backslash before it, so that no two places have the same path).  What is sent is the whole
  * object all the same: remote's, with what is still to send on top, which is right
  * whether PEMS merges objects or puts one in the place of the other.  Fields at the top are
  *compared by their type, everything below as plain JSON.  Arrays are one value.
@@ -89,6 +90,9 @@ extern void pems_merge_decide(const PemsMergeInput *input, PemsDecision *decisio
 extern void pems_merge_free(PemsDecision *decision);
 /* "update_update", "deleted_in_pems", ...: the text of pfa_sync_conflict.kind; NULL for NONE. */
 extern const char *pems_merge_kind_name(PemsConflictKind kind);
+
+/* Append a key as a part of a path: escaped, without the dot before it. */
+extern void pems_merge_append_key(JsonBuffer *path, const char *key, size_t length);
 
 /*
  * Append record with changes on top: objects member by member, all else

@@ -264,10 +264,22 @@ SELECT regress.refused('m1', r, CASE r WHEN 'merge' THEN '{"monthlyRate": 1}'::j
 SELECT regress.clear();
 
 -- A key with a dot in it, below the top of the record: the edit that is in conflict can be sent as it is.
-SELECT regress.conflict('m1', 'PFA-1', '{"extra": {"cost.centre": "B"}}', '{"extra": {"cost.centre": "C"}}', '["extra.cost.centre"]');
+SELECT regress.conflict('m1', 'PFA-1', '{"extra": {"cost.centre": "B"}}', '{"extra": {"cost.centre": "C"}}', '["extra.cost\\.centre"]');
 SELECT pems_conflict(regress.conflict_of('m1')) -> 'fields';
+-- a merge that decides another place of nearly the same path decides nothing
+SELECT regress.refused('m1', 'merge', '{"extra": {"cost": {"centre": "D"}}}');
+BEGIN;
+SELECT regress.resolve('m1', 'merge', '{"extra": {"cost.centre": "D"}}');
+ROLLBACK;
 SELECT regress.resolve('m1', 'use_local');
 SELECT regress.clear();
+
+-- Paths: no two places have the same one, and each leads back to its place.
+SELECT l.path, _pems_path_keys(l.path) AS keys, _pems_at_path(d.delta, l.path) AS value, _pems_decides(d.delta, l.path) AS decided
+FROM (SELECT '{"a": {"b": 1, "b.c": 2, "b\\.c": 3, "": 4, ".": 5, "\\": 6, "b": {"c": 7}}, "a.b": 8, "": {"": 9}, "x": [{"y": 1}], "e": {}}'::jsonb AS delta) d
+CROSS JOIN LATERAL _pems_leaf_paths(d.delta) AS l (path) ORDER BY l.path COLLATE "C";
+SELECT _pems_at_path('{"a": [1, 2]}', 'a.0') IS NULL AS no_element, _pems_at_path('{"a": "text"}', 'a.b') IS NULL AS not_below_a_text,
+    _pems_decides('{"a": null}', 'a.b') AS replaced, _pems_decides('{"a": {}}', 'a.b') AS not_named;
 
 -- Discarded in conflict: resolved for PEMS, and not to be resolved again.
 SELECT regress.conflict('m1', 'PFA-1', '{"monthlyRate": 5500}', '{"monthlyRate": 5800}', '["monthlyRate"]');

@@ -201,11 +201,48 @@ UNIT_TEST(values_compare_by_their_type)
 	CHECK(!equal(PEMS_FIELD_TIMESTAMP, "\"2025-01-15T00:00:00Z\"", "null"));
 	CHECK(!equal(PEMS_FIELD_TIMESTAMP, "\"soon\"", "\"later\""));
 	CHECK(equal(PEMS_FIELD_DATE, "\"2025-01-15\"", "\"2025-01-15T23:59:59.999Z\""));
-	CHECK(equal(PEMS_FIELD_DATE, "\"2025-01-14\"", "\"2025-01-15T00:30:00+01:00\""));
+	/* the day that is written, whatever zone follows */
+	CHECK(equal(PEMS_FIELD_DATE, "\"2025-01-15\"", "\"2025-01-15T00:30:00+01:00\""));
+	CHECK(equal(PEMS_FIELD_DATE, "\"2025-07-01\"", "\"2025-07-01T00:00:00+02:00\""));
+	CHECK(equal(PEMS_FIELD_DATE, "\"2025-07-01 23:59:59-11:00\"", "\"2025-07-01T00:00:00+14:00\""));
+	CHECK(!equal(PEMS_FIELD_DATE, "\"2025-07-01\"", "\"2025-07-02T00:00:00+05:30\""));
+	CHECK(!equal(PEMS_FIELD_DATE, "\"2025-01-14\"", "\"2025-01-15T00:30:00+01:00\""));
 	CHECK(!equal(PEMS_FIELD_DATE, "\"2025-01-15\"", "\"2025-01-16\""));
 	CHECK(equal(PEMS_FIELD_DATE, "\"1969-12-31\"", "\"1969-12-31T23:59:59Z\""));
 	CHECK(equal(PEMS_FIELD_JSON, "{\"a\":1,\"b\":2}", "{\"b\":2.0,\"a\":1}"));
 	CHECK(!equal(PEMS_FIELD_JSON, "[1,2]", "[2,1]"));
+}
+
+UNIT_TEST(impossible_days_and_times_are_no_dates)
+{
+	static const char *const texts[] = {
+		"\"2025-02-30\"",
+		"\"2025-02-29T00:00:00Z\"",
+		"\"2025-13-01\"",
+		"\"2025-00-10\"",
+		"\"2025-07-00\"",
+		"\"2025-07-01T24:00:01\"",
+		"\"2025-07-01T24:00:00\"",
+		"\"2025-07-01T12:60\"",
+		"\"2025-07-01T12:00:61\"",
+		"\"2025-07-01T12:00:00+99:00\"",
+		"\"2025-07-01T12:00:00+02:60\"",
+		"\"2025-07-01T12:00:00Z!\"",
+		"\"2025-07-01T\"",
+		"\"2025-07-01 \"",
+		"\"2025-7-1\"",
+		"\"20250701\"",
+		"20250701",
+	};
+
+	for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++)
+	{
+		if (!CHECK(!accepts(PEMS_FIELD_DATE, texts[i])) ||
+			!CHECK(!accepts(PEMS_FIELD_TIMESTAMP, texts[i])))
+			unit_note("%s", texts[i]);
+	}
+	CHECK(accepts(PEMS_FIELD_DATE, "\"2024-02-29\""));
+	CHECK(accepts(PEMS_FIELD_DATE, "\"2025-07-01T23:59:59.999999999-12:00\""));
 }
 
 UNIT_TEST(null_and_missing_differ)
