@@ -46,7 +46,8 @@ COMMENT ON FUNCTION @extschema@._pems_is_newest_state(text, text, integer, jsonb
  * Tables: pems_mirror_version.
  */
 CREATE FUNCTION @extschema@._pems_record_versions() RETURNS trigger
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $function$
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off AS $function$
 BEGIN
     PERFORM @extschema@._pems_attached();
     INSERT INTO @extschema@.pems_mirror_version (organization_id, pfa_id, version, data, source, changed_by)
@@ -155,7 +156,8 @@ COMMENT ON FUNCTION @extschema@._pems_fold_stats() IS 'Internal: folds the rows 
  * (foreign key); its successors may then take their turn.
  */
 CREATE FUNCTION @extschema@._pems_guard_modification() RETURNS trigger
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $function$
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off AS $function$
 BEGIN
     PERFORM @extschema@._pems_attached();
     -- a claim that has not committed yet is waited for: its item must not be deleted under it
@@ -189,7 +191,8 @@ COMMENT ON FUNCTION @extschema@._pems_guard_modification() IS 'Internal trigger:
  * way.  Errors: 55000 while an item is unfinished.
  */
 CREATE FUNCTION @extschema@._pems_guard_truncate() RETURNS trigger
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $function$
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off AS $function$
 BEGIN
     IF EXISTS (SELECT FROM @extschema@.pfa_write_queue q
                WHERE q.unfinished) THEN

@@ -13,7 +13,8 @@
  */
 CREATE FUNCTION @extschema@._pems_find_conflict(conflict_id text, organization_id text)
 RETURNS @extschema@.pfa_sync_conflict
-LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $function$
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
+SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off AS $function$
 DECLARE
     found_conflict @extschema@.pfa_sync_conflict;
 BEGIN
@@ -129,7 +130,8 @@ COMMENT ON FUNCTION @extschema@._pems_leaf_paths(jsonb) IS 'Internal: paths of t
 CREATE FUNCTION @extschema@.pems_conflicts(
     organization_id text, status text DEFAULT NULL, page_size integer DEFAULT 100, after text DEFAULT NULL)
 RETURNS jsonb
-LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $function$
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+SET plan_cache_mode = force_custom_plan SET enable_seqscan = off SET jit = off AS $function$
 DECLARE
     organization CONSTANT text := @extschema@._pems_organization(organization_id);
     wanted       CONSTANT text := status;
@@ -142,7 +144,7 @@ BEGIN
     RETURN (
         WITH page AS (
             SELECT c.* FROM @extschema@.pfa_sync_conflict c
-            WHERE c.organization_id = organization AND (wanted IS NULL OR c.status = wanted) AND (after IS NULL OR c.id > after)
+            WHERE c.organization_id = organization AND (wanted IS NULL OR c.status = wanted) AND c.id > coalesce(after, '')
             ORDER BY c.id LIMIT rows_wanted
         )
         SELECT jsonb_build_object(
@@ -195,7 +197,8 @@ COMMENT ON FUNCTION @extschema@._pems_conflict_fields(@extschema@.pfa_sync_confl
  * Tables: pfa_sync_conflict, pfa_write_queue, pems_field.
  */
 CREATE FUNCTION @extschema@.pems_conflict(conflict_id text, organization_id text DEFAULT NULL) RETURNS jsonb
-LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $function$
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off AS $function$
 DECLARE
     c      CONSTANT @extschema@.pfa_sync_conflict := @extschema@._pems_find_conflict(conflict_id, organization_id);
     origin record;
@@ -257,7 +260,8 @@ COMMENT ON FUNCTION @extschema@._pems_check_resolution(text, jsonb) IS 'Internal
  */
 CREATE FUNCTION @extschema@._pems_lock_conflict(conflict @extschema@.pfa_sync_conflict)
 RETURNS @extschema@.pfa_write_queue
-LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $function$
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
+SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off AS $function$
 DECLARE
     item @extschema@.pfa_write_queue;
     latest @extschema@.pfa_sync_conflict;
@@ -357,7 +361,8 @@ COMMENT ON FUNCTION @extschema@._pems_say_what_is_dropped(@extschema@.pfa_sync_c
  * at their old place in the order, with all their retries.  The worker decides whose turn it is.
  */
 CREATE FUNCTION @extschema@._pems_requeue(item_ids text[], next_request text, job_id text) RETURNS void
-LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $function$
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
+SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off AS $function$
 DECLARE
     modification_ids text[];
 BEGIN
@@ -388,7 +393,8 @@ COMMENT ON FUNCTION @extschema@._pems_requeue(text[], text, text) IS 'Internal: 
  * _pems_supersede(item): the user chose PEMS's side: nothing is sent, and later items of the record go on.
  */
 CREATE FUNCTION @extschema@._pems_supersede(item @extschema@.pfa_write_queue) RETURNS void
-LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $function$
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
+SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off AS $function$
 BEGIN
     UPDATE @extschema@.pfa_write_queue q SET status = 'cancelled', waits_for = NULL, completed_at = clock_timestamp()
     WHERE q.id = item.id;
@@ -422,7 +428,8 @@ CREATE FUNCTION @extschema@.pems_resolve_conflict(
     conflict_id text, resolution text, merged_data jsonb DEFAULT NULL, resolved_by text DEFAULT NULL,
     organization_id text DEFAULT NULL)
 RETURNS jsonb
-LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $function$
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off AS $function$
 DECLARE
     conflict @extschema@.pfa_sync_conflict;
     item     @extschema@.pfa_write_queue;

@@ -11,7 +11,8 @@
 CREATE FUNCTION @extschema@._pems_rollback_target(
     organization text, pfa_id text, version integer,
     OUT current_version integer, OUT current_data jsonb, OUT old_data jsonb)
-LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $function$
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
+SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off AS $function$
 DECLARE
     gone timestamptz;
     most CONSTANT integer := @extschema@._pems_setting('max_record_size'::text)::integer * 1024;

@@ -83,7 +83,8 @@ COMMENT ON FUNCTION @extschema@._pems_id(text, text) IS 'Internal: raises 22023 
  * 200 characters; 55000 when the host tables are not attached.
  */
 CREATE FUNCTION @extschema@._pems_organization(organization_id text) RETURNS text
-LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $function$
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
+SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off AS $function$
 BEGIN
     PERFORM @extschema@._pems_attached();
     IF organization_id IS NULL THEN
@@ -269,7 +270,8 @@ CREATE FUNCTION @extschema@._pems_queue_drafts(
     OUT job_id text, OUT queued integer, OUT rejections jsonb)
 -- planning that statement takes longer than queueing one draft; so a session plans it once, and that may be when the
 -- queue is still empty, where reading all of it looks cheap
-LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET jit = off AS $function$
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
+SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off AS $function$
 DECLARE
     job        CONSTANT text := @extschema@._pems_uuid();
     retries    CONSTANT integer := @extschema@._pems_setting('max_retries'::text)::integer;
@@ -301,11 +303,15 @@ BEGIN
                      (SELECT coalesce(m.data, 'null') FROM @extschema@.pfa_mirror m
                       WHERE m.organization_id = organization AND m.pfa_id = l.pfa_id) AS record
               FROM (-- locked in one order, so that two commits of the same drafts queue up instead of deadlocking
+                    SELECT DISTINCT u.id FROM unnest(wanted_ids) u (id) ORDER BY u.id) w
+              CROSS JOIN LATERAL (
                     SELECT m.id, m.pfa_id, m.operation, m.delta, m.base_version, m.created_by, m.change_reason, m.created_at,
                            m.sync_status
                     FROM @extschema@.pfa_modification m
-                    WHERE m.id = ANY (wanted_ids) AND m.organization_id = organization
-                    ORDER BY m.id FOR NO KEY UPDATE) l
+                    -- the organization said so that no index over it fits: a plan for few drafts would read all of the
+                    -- organization's later on
+                    WHERE m.id = w.id AND (m.organization_id = organization) IS TRUE
+                    FOR NO KEY UPDATE) l
               -- asked for all drafts: one that another session has just committed is simply none any more
               WHERE modification_ids IS NOT NULL OR l.sync_status = 'draft'
               -- not to be flattened: then _pems_check_draft() would be called instead of inlined
@@ -420,7 +426,8 @@ COMMENT ON FUNCTION @extschema@._pems_due_at(boolean, timestamptz) IS 'Internal:
  */
 CREATE FUNCTION @extschema@._pems_waiting(
     organization text, modification_ids text[], rank integer, OUT to_change text[], OUT due integer)
-LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp SET enable_sort = off SET enable_bitmapscan = off AS $function$
+LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp SET enable_sort = off SET enable_bitmapscan = off
+SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off AS $function$
     SELECT array_agg(w.id) FILTER (WHERE w.changes), (count(*) FILTER (WHERE NOT w.changes))::integer
     FROM (SELECT i.id, i.priority <> rank OR (i.waits_for IS NOT NULL
                      AND i.scheduled_at > @extschema@._pems_due_at(i.outcome_unknown, i.last_attempt_at)) AS changes
@@ -445,20 +452,22 @@ COMMENT ON FUNCTION @extschema@._pems_waiting(text, text[], integer) IS 'Interna
  * Returns: how many.
  */
 CREATE FUNCTION @extschema@._pems_hasten(item_ids text[], rank integer) RETURNS integer
-LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $function$
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
+SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off AS $function$
 DECLARE
+    places  tid[];
     changed integer;
 BEGIN
-    WITH waiting AS (
-        SELECT q.id, @extschema@._pems_due_at(q.outcome_unknown, q.last_attempt_at) AS due
-        FROM @extschema@.pfa_write_queue q
-        WHERE q.id = ANY (item_ids) AND q.status = 'pending'
-        ORDER BY q.id FOR NO KEY UPDATE
-    )
+    SELECT array_agg(l.place) INTO places
+    FROM (SELECT DISTINCT u.id FROM unnest(item_ids) u (id) ORDER BY u.id) w
+    CROSS JOIN LATERAL (SELECT q.ctid AS place FROM @extschema@.pfa_write_queue q
+                        WHERE q.id = w.id AND q.status = 'pending' FOR NO KEY UPDATE) l;
+    -- by place, which cannot change while we hold the lock: a join by id may be planned to read all of the queue
     UPDATE @extschema@.pfa_write_queue q
-    SET priority = rank, scheduled_at = w.due,
-        waits_for = CASE WHEN q.waits_for IN ('turn', 'resume') THEN q.waits_for WHEN w.due > clock_timestamp() THEN 'time' END
-    FROM waiting w WHERE q.id = w.id;
+    SET priority = rank, scheduled_at = @extschema@._pems_due_at(q.outcome_unknown, q.last_attempt_at),
+        waits_for = CASE WHEN q.waits_for IN ('turn', 'resume') THEN q.waits_for
+                         WHEN @extschema@._pems_due_at(q.outcome_unknown, q.last_attempt_at) > clock_timestamp() THEN 'time' END
+    FROM unnest(places) p (place) WHERE q.ctid = p.place;
     GET DIAGNOSTICS changed = ROW_COUNT;
     RETURN changed;
 END
@@ -524,7 +533,8 @@ COMMENT ON FUNCTION @extschema@.pems_write_sync(text, text[], text) IS 'Makes wa
 CREATE FUNCTION @extschema@.pems_discard(
     modification_id text, discarded_by text DEFAULT NULL, organization_id text DEFAULT NULL)
 RETURNS jsonb
-LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $function$
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off AS $function$
 DECLARE
     wanted       CONSTANT text := @extschema@._pems_id(modification_id, 'modification_id'::text);
     scope        CONSTANT text := organization_id;
@@ -637,7 +647,8 @@ COMMENT ON FUNCTION @extschema@.pems_validate(jsonb, jsonb) IS 'Checks changes a
  * Errors: P0002 when one does not exist (or belongs to another organization); 55000 when one is no dead letter.
  */
 CREATE FUNCTION @extschema@._pems_pick_dead_letters(item_ids text[], organization text) RETURNS text[]
-LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $function$
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
+SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off AS $function$
 DECLARE
     wanted  text[] := item_ids;
     picked  text[];
@@ -648,20 +659,27 @@ BEGIN
         SELECT array_agg(q.id) INTO wanted FROM @extschema@.pfa_write_queue q
         WHERE q.stopped AND q.status = 'failed' AND (organization IS NULL OR q.organization_id = organization);
     END IF;
-    -- modifications first, as everywhere; what others did to them meanwhile is seen below
-    PERFORM FROM @extschema@.pfa_modification m
-    WHERE m.id IN (SELECT q.modification_id FROM @extschema@.pfa_write_queue q
-                   WHERE q.id = ANY (wanted) AND (organization IS NULL OR q.organization_id = organization))
-    ORDER BY m.id FOR NO KEY UPDATE;
-    PERFORM FROM @extschema@.pfa_write_queue q
-    WHERE q.id = ANY (wanted) AND (organization IS NULL OR q.organization_id = organization)
-    ORDER BY q.id FOR NO KEY UPDATE;
+    -- Modifications first, as everywhere; what others did to them meanwhile is seen below.  Each row is looked up by
+    -- itself: a join may be planned to read all of a table.
+    PERFORM FROM (
+        SELECT DISTINCT i.modification_id
+        FROM unnest(wanted) u (id) CROSS JOIN LATERAL (
+            SELECT q.modification_id FROM @extschema@.pfa_write_queue q
+            WHERE q.id = u.id AND (organization IS NULL OR q.organization_id = organization) LIMIT 1) i
+        ORDER BY i.modification_id) w
+    CROSS JOIN LATERAL (SELECT m.id FROM @extschema@.pfa_modification m WHERE m.id = w.modification_id FOR NO KEY UPDATE) l;
+    PERFORM FROM (SELECT DISTINCT u.id FROM unnest(wanted) u (id) ORDER BY u.id) w
+    CROSS JOIN LATERAL (
+        SELECT q.id FROM @extschema@.pfa_write_queue q
+        WHERE q.id = w.id AND (organization IS NULL OR q.organization_id = organization) FOR NO KEY UPDATE) l;
 
     SELECT array_agg(q.id) FILTER (WHERE item_ids IS NOT NULL OR q.status = 'failed'),
            string_agg(format('%s is %s', q.id, q.status), ', ' ORDER BY q.commit_seq) FILTER (WHERE q.status <> 'failed')
     INTO picked, wrong
-    FROM @extschema@.pfa_write_queue q
-    WHERE q.id = ANY (wanted) AND (organization IS NULL OR q.organization_id = organization);
+    FROM (SELECT DISTINCT u.id FROM unnest(wanted) u (id)) w
+    CROSS JOIN LATERAL (
+        SELECT i.id, i.status, i.commit_seq FROM @extschema@.pfa_write_queue i
+        WHERE i.id = w.id AND (organization IS NULL OR i.organization_id = organization) LIMIT 1) q;
     IF item_ids IS NULL THEN
         RETURN picked;
     END IF;
@@ -701,7 +719,8 @@ COMMENT ON FUNCTION @extschema@._pems_pick_dead_letters(text[], text) IS 'Intern
 CREATE FUNCTION @extschema@.pems_retry(
     item_ids text[] DEFAULT NULL, organization_id text DEFAULT NULL, retried_by text DEFAULT NULL)
 RETURNS jsonb
-LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $function$
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off AS $function$
 DECLARE
     actor        CONSTANT text := @extschema@._pems_actor(retried_by);
     job          CONSTANT text := @extschema@._pems_uuid();

@@ -7,7 +7,8 @@
  * for each status by the index that has the fewest others.
  */
 CREATE FUNCTION @extschema@._pems_newest_items(organization text, wanted text) RETURNS SETOF @extschema@.pfa_write_queue
-LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $function$
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp SET enable_sort = off SET enable_bitmapscan = off
+SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off AS $function$
     SELECT n.* FROM @extschema@.organization o CROSS JOIN LATERAL (
         (SELECT q.* FROM @extschema@.pfa_write_queue q
          WHERE wanted = 'pending' AND q.organization_id = o.id AND q.unfinished AND q.in_line AND q.status = wanted
@@ -67,7 +68,8 @@ CREATE FUNCTION @extschema@._pems_sums(
     organization text, since timestamptz, until timestamptz,
     OUT pending bigint, OUT held bigint, OUT processing bigint, OUT failed bigint, OUT conflict bigint,
     OUT completed bigint, OUT seconds double precision, OUT last_at timestamptz)
-LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $function$
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off AS $function$
     SELECT coalesce(sum(s.pending), 0), coalesce(sum(s.held), 0), coalesce(sum(s.processing), 0), coalesce(sum(s.failed), 0),
            coalesce(sum(s.conflict), 0), coalesce(sum(s.completed) FILTER (WHERE s.hour BETWEEN since AND until), 0),
            coalesce(sum(s.sync_seconds) FILTER (WHERE s.hour BETWEEN since AND until), 0), max(s.last_completed_at)
@@ -101,7 +103,8 @@ CREATE FUNCTION @extschema@.pems_sync_status(
     organization_id text DEFAULT NULL, status text DEFAULT NULL, start_date timestamptz DEFAULT NULL,
     end_date timestamptz DEFAULT NULL)
 RETURNS jsonb
-LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $function$
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+SET plan_cache_mode = force_custom_plan SET enable_seqscan = off SET jit = off AS $function$
 DECLARE
     organization CONSTANT text := CASE WHEN organization_id IS NOT NULL THEN @extschema@._pems_organization(organization_id) END;
     wanted       CONSTANT text := status;
@@ -160,7 +163,8 @@ COMMENT ON FUNCTION @extschema@.pems_sync_status(text, text, timestamptz, timest
  * something pending, according to the statistics, only the first is looked at (which the planner would rather sort for).
  */
 CREATE FUNCTION @extschema@._pems_oldest_pending(organization text) RETURNS timestamptz
-LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp SET enable_sort = off SET enable_bitmapscan = off AS $function$
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp SET enable_sort = off SET enable_bitmapscan = off
+SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off AS $function$
     SELECT min(f.created_at) FROM (
         SELECT s.organization_id FROM @extschema@.pems_sync_stats s
         WHERE s.folded AND s.hour = '-infinity' AND s.pending > 0 AND s.organization_id <> '*'
@@ -204,7 +208,8 @@ CREATE FUNCTION @extschema@._pems_record_states(
     OUT pfa_id text, OUT status text, OUT since timestamptz, OUT due timestamptz, OUT error text, OUT conflict_id text,
     OUT modification_id text, OUT later bigint)
 RETURNS SETOF record
-LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $function$
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off AS $function$
     WITH wanted AS (
         SELECT DISTINCT u.id FROM unnest(pfa_ids) u (id)
     ), head AS (
@@ -220,10 +225,13 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $function$
         ORDER BY m.pfa_id, m.created_at DESC, m.id DESC
     ), mirror AS (
         SELECT r.pfa_id, coalesce(v.recorded_at, r.last_synced_at) AS at, v.modification_id
-        FROM wanted w JOIN @extschema@.pfa_mirror r ON r.organization_id = organization AND r.pfa_id = w.id
+        -- each by itself: a join may be planned to read all of a table
+        FROM wanted w CROSS JOIN LATERAL (
+            SELECT m.pfa_id, m.version, m.last_synced_at FROM @extschema@.pfa_mirror m
+            WHERE m.organization_id = organization AND m.pfa_id = w.id LIMIT 1) r
         LEFT JOIN LATERAL (
             SELECT h.recorded_at, h.modification_id FROM @extschema@.pems_mirror_version h
-            WHERE h.organization_id = r.organization_id AND h.pfa_id = r.pfa_id AND h.version = r.version
+            WHERE h.organization_id = organization AND h.pfa_id = r.pfa_id AND h.version = r.version
             ORDER BY h.state_seq DESC LIMIT 1) v ON true
     )
     SELECT h.pfa_id, CASE h.status WHEN 'processing' THEN 'syncing' WHEN 'pending' THEN 'queued' ELSE h.status END,
@@ -235,7 +243,8 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $function$
                 WHERE l.organization_id = h.organization_id AND l.pfa_id = h.pfa_id AND l.commit_seq > h.commit_seq
                   AND l.unfinished LIMIT 100) behind)
     FROM head h
-    LEFT JOIN @extschema@.pfa_sync_conflict c ON c.item_id = h.id AND c.status = 'unresolved'
+    LEFT JOIN LATERAL (SELECT o.id, o.created_at FROM @extschema@.pfa_sync_conflict o
+                       WHERE o.item_id = h.id AND o.status = 'unresolved' LIMIT 1) c ON true
     UNION ALL
     SELECT d.pfa_id, 'draft', d.created_at, NULL, NULL, NULL, d.id, 0
     FROM draft d WHERE d.pfa_id NOT IN (SELECT h.pfa_id FROM head h)

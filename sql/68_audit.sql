@@ -20,7 +20,8 @@ CREATE FUNCTION @extschema@.pems_audit(
     event_types text[] DEFAULT NULL, pfa_id text DEFAULT NULL, modification_id text DEFAULT NULL, actor text DEFAULT NULL,
     page_size integer DEFAULT 1000, after_at timestamptz DEFAULT NULL, after_seq bigint DEFAULT NULL)
 RETURNS SETOF @extschema@.pems_audit_log
-LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $function$
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+SET plan_cache_mode = force_custom_plan SET jit = off AS $function$
 DECLARE
     organization CONSTANT text := CASE WHEN organization_id IS NOT NULL THEN @extschema@._pems_organization(organization_id) END;
 BEGIN
@@ -85,7 +86,8 @@ COMMENT ON FUNCTION @extschema@._pems_drop_audit_partitions() IS 'Internal: drop
  * those from the oldest version on that a draft or an unfinished item of the record was made on.
  */
 CREATE FUNCTION @extschema@._pems_purge_versions(before timestamptz, most integer) RETURNS bigint
-LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp AS $function$
+LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp
+SET plan_cache_mode = force_custom_plan SET jit = off AS $function$
     WITH old AS (
         SELECT v.organization_id, v.pfa_id, v.version, v.state_seq FROM @extschema@.pems_mirror_version v
         WHERE v.recorded_at < before
@@ -127,7 +129,8 @@ COMMENT ON FUNCTION @extschema@._pems_purge_versions(timestamptz, integer) IS 'I
  */
 CREATE FUNCTION @extschema@.pems_purge(
     older_than interval DEFAULT NULL, max_rows integer DEFAULT 100000, purged_by text DEFAULT NULL) RETURNS jsonb
-LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $function$
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+SET plan_cache_mode = force_custom_plan SET jit = off AS $function$
 DECLARE
     keep       CONSTANT interval := coalesce(older_than, make_interval(mins => nullif(@extschema@._pems_setting('retention')::integer, 0)));
     before     timestamptz;
