@@ -6,6 +6,7 @@
 
 #include <fcntl.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -13,6 +14,12 @@
 
 #include "messages.h"
 #include "secret_line.h"
+
+/* How long a statement waits for one lock: nobody is to keep the program for ever. */
+#define LOCK_TIMEOUT "10s"
+
+/* The same for connecting, unless PGCONNECT_TIMEOUT or the connection string says it; seconds. */
+#define CONNECT_TIMEOUT "30"
 
 const char **
 connection_option(int option, Connection *connection)
@@ -44,9 +51,19 @@ complain_of_connection(PGconn *connection)
 	complain("%.*s", (int) length, message);
 }
 
-/* Show what the server, or libpq, says is wrong. */
+/* The server's words for that do not say what was waited for. */
+static bool
+is_lock_timeout(const PGresult *result)
+{
+	const char *code = PQresultErrorField(result, PG_DIAG_SQLSTATE);
+
+	return code && strcmp(code, "55P03") == 0;
+}
+
+/* Show what the server, or libpq, says is wrong with a statement, which comes in three parts. */
 static void
-complain_of_result(PGconn *connection, const PGresult *result)
+complain_of_result(PGconn *connection, const PGresult *result, const char *head, const char *schema,
+				   const char *tail)
 {
 	const char *message = PQresultErrorField(result, PG_DIAG_MESSAGE_PRIMARY);
 	const char *detail = PQresultErrorField(result, PG_DIAG_MESSAGE_DETAIL);
@@ -57,7 +74,15 @@ complain_of_result(PGconn *connection, const PGresult *result)
 		complain_of_connection(connection);
 		return;
 	}
-	complain("%s", message);
+	if (is_lock_timeout(result))
+	{
+		complain("waited " LOCK_TIMEOUT " for a lock that another session holds, to run: %s%s%s",
+				 head, schema, tail);
+		hint = "Run it again when that session has ended its transaction.  While it waits, "
+			   "pg_blocking_pids() in the database names the session.";
+	}
+	else
+		complain("%s", message);
 	if (detail)
 		(void) fprintf(stderr, "DETAIL:  %s\n", detail);
 	if (hint)
@@ -71,7 +96,8 @@ try_connect(const Connection *options, const char *password)
 	 * Later ones win, so that a connection string as database cannot change the encoding, and
 	 * another database takes the place of the one in it.
 	 */
-	const char *keywords[] = {"host",
+	const char *keywords[] = {"connect_timeout",
+							  "host",
 							  "port",
 							  "user",
 							  "password",
@@ -80,9 +106,16 @@ try_connect(const Connection *options, const char *password)
 							  "client_encoding",
 							  options->other_database ? "dbname" : NULL,
 							  NULL};
-	const char *values[] = {options->host, options->port,           options->user,
-							password,      options->database,       PROGRAM,
-							"UTF8",        options->other_database, NULL};
+	const char *values[] = {getenv("PGCONNECT_TIMEOUT") ? NULL : CONNECT_TIMEOUT,
+							options->host,
+							options->port,
+							options->user,
+							password,
+							options->database,
+							PROGRAM,
+							"UTF8",
+							options->other_database,
+							NULL};
 
 	return PQconnectdbParams(keywords, values, 1);
 }
@@ -107,6 +140,9 @@ connect_with_password(const Connection *options)
 PGconn *
 connect_database(const Connection *options)
 {
+	static const char settings[] =
+		"SELECT pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', false),"
+		" pg_catalog.set_config('lock_timeout', '" LOCK_TIMEOUT "', false)";
 	PGconn *connection = try_connect(options, NULL);
 	PGresult *result;
 
@@ -126,11 +162,10 @@ connect_database(const Connection *options)
 		PQfinish(connection);
 		return NULL;
 	}
-	result = PQexec(connection,
-					"SELECT pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', false)");
+	result = PQexec(connection, settings);
 	if (PQresultStatus(result) != PGRES_TUPLES_OK)
 	{
-		complain_of_result(connection, result);
+		complain_of_result(connection, result, settings, "", "");
 		PQfinish(connection);
 		connection = NULL;
 	}
@@ -158,7 +193,7 @@ run_command(PGconn *connection, const char *command)
 	bool done = PQresultStatus(result) == PGRES_COMMAND_OK;
 
 	if (!done)
-		complain_of_result(connection, result);
+		complain_of_result(connection, result, command, "", "");
 	PQclear(result);
 	return done;
 }
@@ -175,7 +210,7 @@ query_rows(PGconn *connection, const char *head, const char *schema, const char 
 						  parameters->values, parameters->lengths, parameters->formats, 0);
 	if (PQresultStatus(result) == PGRES_TUPLES_OK)
 		return result;
-	complain_of_result(connection, result);
+	complain_of_result(connection, result, head, schema, tail);
 	PQclear(result);
 	return NULL;
 }
@@ -199,14 +234,15 @@ query_row(PGconn *connection, const char *head, const char *schema, const char *
 char *
 find_schema(PGconn *connection)
 {
-	PGresult *result =
-		PQexec(connection, "SELECT n.nspname FROM pg_catalog.pg_extension e"
-						   " JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=)"
-						   " e.extnamespace WHERE e.extname OPERATOR(pg_catalog.=) 'pems_sync'");
+	static const char query[] =
+		"SELECT n.nspname FROM pg_catalog.pg_extension e"
+		" JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=)"
+		" e.extnamespace WHERE e.extname OPERATOR(pg_catalog.=) 'pems_sync'";
+	PGresult *result = PQexec(connection, query);
 	char *schema = NULL;
 
 	if (PQresultStatus(result) != PGRES_TUPLES_OK)
-		complain_of_result(connection, result);
+		complain_of_result(connection, result, query, "", "");
 	else if (PQntuples(result) != 1)
 	{
 		complain("the database \"%s\" does not have the extension pems_sync", PQdb(connection));

@@ -19,6 +19,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "../src/credentials.h"
@@ -70,37 +72,6 @@ server_uses(const Rotation *rotation, const char *key_id)
 	return same;
 }
 
-/*
- * Rotations of a key file come one after the other, whatever their databases: one that drops keys
- * must not take away what another has added and not used yet.  The lock is on the directory,
- * because the file is replaced; it goes with the descriptor, which is returned; -1 after a message.
- */
-static int
-wait_for_others(const char *file)
-{
-	const char *slash = strrchr(file, '/');
-	char *directory =
-		!slash ? strdup(".") : strndup(file, slash == file ? 1 : (size_t) (slash - file));
-	int fd = directory ? open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
-	bool locked = fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) == 0;
-
-	if (fd >= 0 && !locked && errno == EWOULDBLOCK)
-	{
-		complain("another rotation is under way; waiting for its end");
-		locked = flock(fd, LOCK_EX) == 0;
-	}
-	if (!locked)
-	{
-		complain("directory \"%s\" could not be locked: %s", directory ? directory : file,
-				 strerror(errno));
-		if (fd >= 0)
-			(void) close(fd);
-		fd = -1;
-	}
-	free(directory);
-	return fd;
-}
-
 static PemsKeyring *
 read_keyring(const char *file)
 {
@@ -112,6 +83,141 @@ read_keyring(const char *file)
 	complain("%s", error);
 	return NULL;
 }
+
+/* ---- one rotation at a time ---- */
+
+/* How long a rotation waits for another one, and how often it looks. */
+#define WAIT_SECONDS     10
+#define LOOKS_PER_SECOND 10
+
+typedef struct LockFile
+{
+	char *path;
+	uid_t owner; /* of the key file */
+	int fd;      /* -1: not locked */
+} LockFile;
+
+/* A lock file that others can open, or whose content is elsewhere, they could lock for ever. */
+static bool
+is_private(const LockFile *lock, const struct stat *status)
+{
+	bool ours = status->st_uid == geteuid() || (geteuid() == 0 && status->st_uid == lock->owner);
+
+	if (S_ISREG(status->st_mode) && status->st_nlink == 1 && ours && (status->st_mode & 077) == 0)
+		return true;
+	complain(
+		"lock file \"%s\" is not a plain file of the user who runs this, with mode 0600 and no "
+		"other name; remove it",
+		lock->path);
+	return false;
+}
+
+/* Does the path name the file still?  Who held the lock before has removed it. */
+static bool
+is_still_there(const LockFile *lock, const struct stat *status)
+{
+	struct stat now;
+
+	return lstat(lock->path, &now) == 0 && now.st_dev == status->st_dev &&
+		   now.st_ino == status->st_ino;
+}
+
+/* False after a message; otherwise the lock is taken, or somebody else has it. */
+static bool
+try_lock(LockFile *lock)
+{
+	struct stat status;
+	int fd = open(lock->path, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK | O_NOCTTY,
+				  S_IRUSR | S_IWUSR);
+
+	/* a rotation that root runs */
+	if (fd < 0 && errno == EACCES)
+		return true;
+	if (fd < 0 || fstat(fd, &status) != 0)
+	{
+		complain("lock file \"%s\" could not be opened: %s", lock->path, strerror(errno));
+		if (fd >= 0)
+			(void) close(fd);
+		return false;
+	}
+	if (!is_private(lock, &status))
+	{
+		(void) close(fd);
+		return false;
+	}
+	if (flock(fd, LOCK_EX | LOCK_NB) == 0 && is_still_there(lock, &status))
+		lock->fd = fd;
+	else
+		(void) close(fd);
+	return true;
+}
+
+/*
+ * Rotations of a key file come one after the other, whatever their databases: one that drops keys
+ * must not take away what another has added and not used yet.  The lock is on a file of its own,
+ * because the key file is replaced, and not on the directory, because that can be locked by
+ * everybody who may read it.  It ends with the process, however that ends.
+ */
+static bool
+wait_for_others(LockFile *lock)
+{
+	const struct timespec pause = {.tv_nsec = 1000000000 / LOOKS_PER_SECOND};
+
+	for (int look = 0; look <= WAIT_SECONDS * LOOKS_PER_SECOND; look++)
+	{
+		if (!try_lock(lock))
+			return false;
+		if (lock->fd >= 0)
+			return true;
+		if (look == 0)
+			complain("another rotation is under way; waiting for its end");
+		(void) nanosleep(&pause, NULL);
+	}
+	complain("gave up after %d s: \"%s\" is locked, or belongs to another user", WAIT_SECONDS,
+			 lock->path);
+	(void) fprintf(
+		stderr,
+		"HINT:  Only another rotation, or another process of the same user or of root, can "
+		"lock it; fuser \"%s\" shows which.  If no rotation is running, remove the file.\n",
+		lock->path);
+	return false;
+}
+
+static bool
+lock_key_file(const char *file, LockFile *lock)
+{
+	size_t size = strlen(file) + sizeof(".lock");
+	struct stat status;
+
+	if (lstat(file, &status) != 0)
+	{
+		complain("key file \"%s\" could not be looked at: %s", file, strerror(errno));
+		return false;
+	}
+	lock->owner = status.st_uid;
+	lock->path = malloc(size);
+	if (lock->path == NULL)
+	{
+		complain("out of memory");
+		return false;
+	}
+	(void) snprintf(lock->path, size, "%s.lock", file);
+	return wait_for_others(lock);
+}
+
+/* The file goes first: who waits for the lock finds out that it is gone, and makes another. */
+static void
+unlock_key_file(LockFile *lock)
+{
+	if (lock->fd >= 0)
+	{
+		(void) unlink(lock->path);
+		(void) close(lock->fd);
+	}
+	free(lock->path);
+}
+
+/* ---- the new key ---- */
 
 /* Is the file the one that the server reads?  Before anything is changed. */
 static bool
@@ -383,6 +489,19 @@ rotate(Rotation *rotation, bool drop)
 	return done;
 }
 
+static bool
+rotate_alone(Rotation *rotation, bool drop)
+{
+	PemsKeyring *keyring = read_keyring(rotation->file);
+	LockFile lock = {.fd = -1};
+	/* no lock file beside what is no key file */
+	bool done = keyring && lock_key_file(rotation->file, &lock) && rotate(rotation, drop);
+
+	unlock_key_file(&lock);
+	pems_credentials_free_keyring(keyring);
+	return done;
+}
+
 static const struct option rotate_options[] = {
 	{"drop-old-keys", no_argument, NULL, OPTION_DROP_OLD_KEYS},
 	CONNECTION_OPTIONS,
@@ -397,7 +516,6 @@ rotate_keys(int argc, char **argv)
 	bool drop = false;
 	bool done;
 	int found;
-	int lock;
 
 	while ((found = getopt_long(argc, argv, CONNECTION_LETTERS, rotate_options, NULL)) != -1)
 	{
@@ -424,10 +542,7 @@ rotate_keys(int argc, char **argv)
 	rotation.options = &connection;
 	rotation.connection = connect_database(&connection);
 	rotation.schema = rotation.connection ? find_schema(rotation.connection) : NULL;
-	lock = rotation.schema ? wait_for_others(rotation.file) : -1;
-	done = lock >= 0 && rotate(&rotation, drop);
-	if (lock >= 0)
-		(void) close(lock);
+	done = rotation.schema && rotate_alone(&rotation, drop);
 	pems_credentials_free_keyring(rotation.keyring);
 	PQfreemem(rotation.schema);
 	PQfinish(rotation.connection);

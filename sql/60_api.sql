@@ -750,20 +750,52 @@ $function$;
 COMMENT ON FUNCTION @extschema@.pems_retry(text[], text, text) IS 'Queues dead letters again (NULL: all), to be decided against PEMS as it is now. Returns {success, requeuedCount, jobId}. Errors: P0002 unknown organization or item, 55000 no dead letter.';
 
 /*
- * _pems_lock_credential(organization_id): one administrator at a time sets the credential of an
- * organization; until the transaction ends.
+ * _pems_lock_credentials(dropping): one administrator at a time sets credentials, until the transaction ends; and none
+ * while a rotation drops keys.  What is locked is a row, and a table, that only functions of the extension can lock, so
+ * nobody else can stop it.
+ * Parameters: dropping: keys are to be dropped; else a credential is to be set.
+ * Errors: 55000 when another session has it for ten seconds.
+ * Tables: pems_control (locked), pems_credential (locked).
  */
-CREATE FUNCTION @extschema@._pems_lock_credential(organization_id text) RETURNS void
-LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp AS $function$
-    SELECT pg_advisory_xact_lock(hashtextextended('pems_credential ' || organization_id, 0))
+CREATE FUNCTION @extschema@._pems_lock_credentials(dropping boolean) RETURNS void
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp SET lock_timeout = '10s' AS $function$
+DECLARE
+    holders text;
+BEGIN
+    IF dropping THEN
+        LOCK TABLE @extschema@.pems_credential IN SHARE MODE;
+    ELSE
+        PERFORM FROM @extschema@.pems_control c FOR NO KEY UPDATE;
+        LOCK TABLE @extschema@.pems_credential IN ROW EXCLUSIVE MODE;
+    END IF;
+EXCEPTION WHEN lock_not_available THEN
+    -- who waits for the row, as we did, has a lock on its table, too
+    SELECT string_agg(DISTINCT l.pid::text, ', ') INTO holders
+    FROM pg_locks l
+    WHERE l.locktype = 'relation' AND l.granted AND l.pid <> pg_backend_pid()
+      AND l.database = (SELECT d.oid FROM pg_database d WHERE d.datname = current_database())
+      AND CASE l.relation WHEN '@extschema@.pems_control'::regclass THEN NOT dropping AND l.mode <> 'AccessShareLock'
+                          WHEN '@extschema@.pems_credential'::regclass THEN
+                              l.mode IN ('ShareRowExclusiveLock', 'ExclusiveLock', 'AccessExclusiveLock')
+                              OR l.mode = CASE WHEN dropping THEN 'RowExclusiveLock' ELSE 'ShareLock' END
+                          ELSE false END
+      AND NOT EXISTS (SELECT FROM pg_locks w WHERE w.pid = l.pid AND NOT w.granted);
+    RAISE EXCEPTION 'another session has locked the credentials'
+        USING ERRCODE = 'object_not_in_prerequisite_state',
+              DETAIL = concat('Ten seconds were not enough for it to end its transaction.',
+                              ' It is process ' || holders || '.'),
+              HINT = 'It sets or rotates credentials, or attaches the tables. Try again when it has ended; '
+                     'pg_stat_activity shows what it does.';
+END
 $function$;
-COMMENT ON FUNCTION @extschema@._pems_lock_credential(text) IS 'Internal: one administrator at a time sets the credential of an organization';
+COMMENT ON FUNCTION @extschema@._pems_lock_credentials(boolean) IS
+    'Internal: one administrator at a time sets credentials, none while keys are dropped';
 
 /*
  * _pems_credential_target(code): for pems-credential: the organization and the generation that its
- * next credential gets.  Locks the organization's credential, so that two administrators who set one
- * at the same time come one after the other.
- * Errors: P0002 unknown code.
+ * next credential gets.  Locks the credentials, so that two administrators who set one at the same time come one
+ * after the other.
+ * Errors: P0002 unknown code; 55000 when another session has locked them for ten seconds.
  */
 CREATE FUNCTION @extschema@._pems_credential_target(code text, OUT organization_id text, OUT generation bigint)
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $function$
@@ -774,7 +806,7 @@ BEGIN
         RAISE EXCEPTION 'no organization has the code %', coalesce('"' || left($1, 100) || '"', 'NULL')
             USING ERRCODE = 'no_data_found', HINT = 'See the column code of table organization.';
     END IF;
-    PERFORM @extschema@._pems_lock_credential(organization_id);
+    PERFORM @extschema@._pems_lock_credentials(dropping => false);
     SELECT coalesce(max(c.generation), 0) + 1 INTO generation
     FROM @extschema@.pems_credential c WHERE c.organization_id = _pems_credential_target.organization_id;
 END
@@ -802,11 +834,13 @@ COMMENT ON FUNCTION @extschema@._pems_sealed_credentials() IS 'Internal: for pem
  * _pems_needed_keys(): for pems-credential rotate: the keys that credentials of this database are sealed to.  None
  * can be stored before the caller's transaction ends, so that it may drop all other keys meanwhile.  (A credential that
  * is stored afterwards is sealed to a key that is still there: pems-credential set looks before it commits.)
+ * Errors: 55000 when another session has locked them for ten seconds.
+ * Tables: pems_credential (locked).
  */
 CREATE FUNCTION @extschema@._pems_needed_keys() RETURNS SETOF text
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $function$
 BEGIN
-    LOCK TABLE @extschema@.pems_credential IN SHARE MODE;
+    PERFORM @extschema@._pems_lock_credentials(dropping => true);
     RETURN QUERY SELECT DISTINCT c.key_id FROM @extschema@.pems_credential c;
 END
 $function$;
@@ -834,13 +868,14 @@ COMMENT ON FUNCTION @extschema@._pems_check_sealed(text, bytea, text) IS 'Intern
  * token, sealed to another key.  Nothing that was paused goes on, because nothing is new for PEMS.
  * Returns: false when the credential is not that one any more: somebody has set a new one, which is sealed to the new key
  *   already.
+ * Errors: 55000 when another session has locked the credentials for ten seconds.
  */
 CREATE FUNCTION @extschema@._pems_reseal_credential(
     organization_id text, generation bigint, old_key_id text, sealed_token bytea, key_id text) RETURNS boolean
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $function$
 BEGIN
     PERFORM @extschema@._pems_check_sealed(''::text, $4, $5);
-    PERFORM @extschema@._pems_lock_credential($1);
+    PERFORM @extschema@._pems_lock_credentials(dropping => false);
     UPDATE @extschema@.pems_credential c SET sealed_token = $4, key_id = $5, state = NULL, problem = NULL
     WHERE c.organization_id = $1 AND c.generation = $2 AND c.key_id = $3;
     IF NOT FOUND THEN
@@ -863,7 +898,8 @@ COMMENT ON FUNCTION @extschema@._pems_reseal_credential(text, bigint, text, byte
  * Parameters: api_url: https://host/path, host in pems_sync.allowed_hosts; sealed_token:
  *   crypto_box_seal of organization code, URL, generation and token; key_id: key it is sealed to.
  * Returns: {success, organizationId, generation}
- * Errors: P0002 unknown organization; 22023 api_url not allowed, nothing sealed, or set_by longer than 1 kB.
+ * Errors: P0002 unknown organization; 22023 api_url not allowed, nothing sealed, or set_by longer than 1 kB; 55000 when
+ *   another session has locked the credentials for ten seconds.
  * Tables: pems_credential, pems_pause, pems_audit_log.
  */
 CREATE FUNCTION @extschema@.pems_set_credential(
@@ -879,7 +915,7 @@ BEGIN
     PERFORM @extschema@._pems_short(api_url, 'api_url'::text);
     PERFORM @extschema@._pems_check_sealed(api_url, sealed_token, key_id);
     endpoint := @extschema@._pems_check_api_url(api_url);
-    PERFORM @extschema@._pems_lock_credential(organization);
+    PERFORM @extschema@._pems_lock_credentials(dropping => false);
 
     INSERT INTO @extschema@.pems_credential AS c (organization_id, api_url, endpoint, sealed_token, key_id, generation, set_by)
     VALUES (organization, pems_set_credential.api_url, endpoint, pems_set_credential.sealed_token,

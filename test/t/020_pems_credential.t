@@ -38,6 +38,22 @@ sub is_run
 
 my $nothing = qr/\A\z/;
 
+# ---- how it is built ----
+
+# As Debian builds what handles secrets: code at addresses that nobody knows beforehand, tables of addresses that cannot be
+# written, guards on the stack, and functions that check sizes.
+SKIP:
+{
+    my ($header, $segments, $dynamic, $symbols) = map { scalar `readelf -W $_ '$program' 2>/dev/null` } qw(-h -l -d -s);
+    skip 'no readelf, or no ELF', 6 if $header !~ /ELF/;
+    like($header, qr/Type:\s+DYN/, 'built as a position-independent program');
+    like($dynamic, qr/FLAGS_1.*\bPIE\b/, 'built as a program, not a library');
+    like($segments, qr/GNU_RELRO/, 'relocations are read-only');
+    like($dynamic, qr/BIND_NOW|FLAGS_1.*\bNOW\b/, 'all of them, from the start on');
+    like($symbols, qr/__stack_chk_fail/, 'the stack is guarded');
+    like($symbols, qr/__\w+_chk\b(?<!__stack_chk)/, 'sizes are checked');
+}
+
 # ---- without a server ----
 
 is_run('--help', [ run_program('', '--help') ], 0, qr/keygen.*set/s, $nothing);

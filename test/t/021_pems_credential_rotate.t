@@ -6,10 +6,11 @@ use warnings;
 use FindBin;
 use lib "$FindBin::RealBin/../support/perl";
 
-use Fcntl qw(S_IMODE);
+use Fcntl qw(S_IMODE :flock);
 use IPC::Run;
 use JSON::PP;
 use PemsSync::Test;
+use POSIX ();
 use PostgreSQL::Test::Utils;
 use Test::More;
 use Time::HiRes qw(sleep time);
@@ -54,6 +55,15 @@ sub is_run
     like($result->[1], $out, "$name: standard output");
     like($result->[2], $err // $nothing, "$name: standard error");
     return;
+}
+
+# The same, for at most so many seconds; the exit status is 124 when that was too short.
+sub run_for
+{
+    my ($seconds, $command, @arguments) = @_;
+    my ($out, $err) = ('', '');
+    IPC::Run::run([ 'timeout', $seconds, $program, $command, @arguments ], '<', \"token-of-RIO\n", '>', \$out, '2>', \$err);
+    return ($? >> 8, $out, $err);
 }
 
 sub rotate { return run_program('rotate', $key_file, server(), @_) }
@@ -194,6 +204,7 @@ isnt(current_key(), $old, 'there is a new key');
 is(scalar keys_in_file(), $count + 1, 'the old ones are in the file still');
 is($t->sql("SELECT DISTINCT key_id FROM pems_credential"), current_key(), 'all rows are on the new key');
 my @status = lstat $key_file;
+ok(!-e "$key_file.lock", 'no lock file is left beside it');
 is(sprintf('%04o %d', S_IMODE($status[2]), $status[4]), sprintf('0400 %d', $>), 'mode and owner of the key file');
 ok(!-e "$key_file.new", 'nothing is left beside it');
 is(resealed() - $before, 2, 'the audit log has a line for each');
@@ -282,6 +293,87 @@ for my $round (1 .. 3)
 }
 is($t->sql('SELECT sum(generation) FROM pems_credential'), $generations + $stored, 'what was said is what was done');
 wait_all_open('every row opens after sets and rotations');
+
+# ---------- locks that others hold ----------
+
+# Whoever may read the directory may lock it; that is no lock of ours.
+my ($directory) = $key_file =~ m{(.*)/};
+open my $locked, '<', $directory or die "$directory: $!";
+flock $locked, LOCK_EX or die $!;
+is_run('rotate in a directory that somebody has locked', [ run_for(60, 'rotate', $key_file, server()) ], 0, qr/sealed to it/);
+close $locked;
+ok(!-e "$key_file.lock", 'no lock file is left');
+
+# A lock file that others could lock, or that is none.
+for my $case (
+    [ 'a link', sub { symlink "$directory/elsewhere", $_[0] or die $! }, qr/lock.*could not be opened/ ],
+    [ 'a second name', sub { append_to_file("$_[0].other", ''); chmod 0600, "$_[0].other"; link "$_[0].other", $_[0] or die $! }, qr/"\Q$key_file\E\.lock" is not a plain file of the user who runs this.*no other name/ ],
+    [ 'a directory', sub { mkdir $_[0] or die $! }, qr/lock.*could not be opened/ ],
+    [ 'a fifo', sub { POSIX::mkfifo($_[0], 0600) or die $! }, qr/is not a plain file/ ],
+    [ 'a file for all', sub { append_to_file($_[0], ''); chmod 0644, $_[0] or die $! }, qr/mode 0600/ ])
+{
+    my ($what, $make, $err) = @$case;
+    $make->("$key_file.lock");
+    my $before = current_key();
+    is_run("rotate when the lock file is $what", [ run_for(60, 'rotate', $key_file, server()) ], 1, $nothing, $err);
+    is(current_key(), $before, "rotate when the lock file is $what: nothing was changed");
+    -d "$key_file.lock" ? rmdir "$key_file.lock" : unlink "$key_file.lock";
+}
+ok(!-e "$directory/elsewhere", 'the link was not followed');
+
+# Another rotation that does not end.  One that was killed leaves the file, and no lock.
+append_to_file("$key_file.lock", '');
+chmod 0600, "$key_file.lock" or die $!;
+is_run('rotate beside the lock file of one that was killed', [ run_for(60, 'rotate', $key_file, server()) ], 0, qr/sealed to it/);
+append_to_file("$key_file.lock", '');
+chmod 0600, "$key_file.lock" or die $!;
+open $locked, '<', "$key_file.lock" or die $!;
+flock $locked, LOCK_EX or die $!;
+my $begin = time;
+is_run('rotate beside one that does not end', [ run_for(60, 'rotate', $key_file, server()) ], 1, $nothing,
+    qr/another rotation is under way.*gave up after 10 s: "\Q$key_file\E\.lock" is locked.*HINT:.*fuser/s);
+cmp_ok(time - $begin, '>', 9, 'it waited for a while');
+close $locked;
+unlink "$key_file.lock";
+
+# An advisory lock can be taken by anybody, under any number.
+my $stranger = $t->node->background_psql('postgres', extra_params => [ '-U', 'app' ]);
+$stranger->query("SELECT pg_advisory_lock(hashtextextended('pems_credential ' || o, 0)) FROM unnest(ARRAY['org-rio', 'org-lima']) o");
+my @set = ('set', '--organization', 'RIO', '--url', $fake->url, server());
+is_run('set beside an advisory lock', [ run_for(60, @set) ], 0, qr/^credential for RIO set/);
+is_run('rotate beside an advisory lock', [ run_for(60, 'rotate', $key_file, server()) ], 0, qr/sealed to it/);
+for my $table (qw(pems_control pems_credential))
+{
+    like($t->sql_error("SET ROLE app; SELECT FROM $table FOR NO KEY UPDATE"), qr/^42501/, "what is locked cannot be locked by others: a row of $table");
+    like($t->sql_error("SET ROLE app; BEGIN; LOCK TABLE $table IN ACCESS SHARE MODE"), qr/^42501/, "what is locked cannot be locked by others: $table");
+}
+$stranger->quit;
+
+# An administrator may lock the credentials, and a superuser all.  Both are waited for, not for ever, and who waits says for what.
+my $keeper = $t->node->background_psql('postgres', extra_params => [ '-U', 'keeper' ]);
+my $pid = $keeper->query_safe(q{BEGIN; SELECT pg_backend_pid() FROM _pems_credential_target('LIMA')});
+is_run('set beside one that does not end', [ run_for(60, @set) ], 1, $nothing,
+    qr/another session has locked the credentials\nDETAIL:.*It is process $pid\.\nHINT:.*Try again/);
+like($t->sql_error(q{SELECT pems_set_credential('org-rio', '} . $fake->url . q{', decode(repeat('00', 48), 'hex'), '0123456789abcdef')}),
+    qr/^55000: another session has locked the credentials/, 'pems_set_credential() says the same');
+$keeper->query_safe('ROLLBACK');
+is_run('set, when it has ended', [ run_for(60, @set) ], 0, qr/^credential for RIO set/);
+$keeper->quit;
+
+my $super = $t->node->background_psql('postgres');
+$super->query_safe('BEGIN; LOCK TABLE pems_credential IN EXCLUSIVE MODE');
+$pid = $super->query_safe('SELECT pg_backend_pid()');
+is_run('set beside a locked table', [ run_for(60, @set) ], 1, $nothing, qr/another session has locked the credentials.*It is process $pid\./s);
+is_run('rotate --drop-old-keys beside a locked table', [ run_for(60, 'rotate', $key_file, server(), '--drop-old-keys') ], 1, $nothing,
+    qr/another session has locked the credentials.*the old keys stay/s);
+$super->query_safe('ROLLBACK; BEGIN; LOCK TABLE organization');
+is_run('set beside a locked table of the application', [ run_for(60, @set) ], 1, $nothing,
+    qr/waited 10s for a lock that another session holds, to run: SELECT .*_pems_credential_target\(\$1\)\nHINT:.*pg_blocking_pids/);
+is_run('list beside a locked table of the application', [ run_for(60, 'list', server()) ], 1, $nothing,
+    qr/waited 10s for a lock that another session holds, to run: SELECT .*pems_endpoints/);
+$super->query_safe('ROLLBACK');
+$super->quit;
+wait_all_open('every row opens after all these locks');
 
 # ---------- killed ----------
 
