@@ -469,14 +469,38 @@ $function$;
 COMMENT ON FUNCTION @extschema@._pems_mark_syncing(text[]) IS 'Internal: sync_status syncing for requests that take their time';
 
 /*
- * _pems_notify(outcomes): tells listeners on channel pems_sync what happened, one message per item,
- * or one for all when more than 20 belong to one organization.
+ * _pems_payload(message): a notification as text.  The server takes less than 8000 bytes; of a longer message the
+ * sentence is shortened first, then its longest members are left out.
  */
-CREATE FUNCTION @extschema@._pems_notify(outcomes @extschema@._pems_outcome[]) RETURNS void
-LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $function$
+CREATE FUNCTION @extschema@._pems_payload(message jsonb) RETURNS text
+LANGUAGE plpgsql IMMUTABLE STRICT SET search_path = pg_catalog, pg_temp AS $function$
+DECLARE
+    sentence text;
 BEGIN
-    PERFORM pg_notify('pems_sync', (m.body || jsonb_build_object('at', @extschema@._pems_iso(clock_timestamp())))::text)
-    FROM (
+    WHILE octet_length(message::text) >= 8000 LOOP
+        sentence := message ->> 'errorMessage';
+        IF sentence <> '' THEN
+            message := jsonb_set(message, '{errorMessage}', to_jsonb(left(sentence, length(sentence) / 2)));
+        ELSE
+            message := message - (SELECT m.key FROM jsonb_each_text(message) m
+                                  WHERE m.key NOT IN ('type', 'at') ORDER BY octet_length(m.value) DESC NULLS LAST LIMIT 1);
+        END IF;
+    END LOOP;
+    RETURN message::text;
+END
+$function$;
+COMMENT ON FUNCTION @extschema@._pems_payload(jsonb) IS 'Internal: a notification as text that NOTIFY takes';
+
+/*
+ * _pems_messages(outcomes): what listeners on channel pems_sync are to be told: one message per item, or one for all
+ * when more than 20 belong to one organization.
+ * Returns: payloads for _pems_send_notifications(); NULL: none.
+ * Tables: pfa_sync_conflict.
+ */
+CREATE FUNCTION @extschema@._pems_messages(outcomes @extschema@._pems_outcome[]) RETURNS text[]
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $function$
+BEGIN
+    RETURN (
     WITH event AS (
         SELECT o.organization_id, o.pfa_id, o.modification_id, o.job_id, o.error,
                CASE o.verdict WHEN 'completed' THEN 'SYNC_SUCCESS' WHEN 'conflict' THEN 'SYNC_CONFLICT'
@@ -503,10 +527,26 @@ BEGIN
                    'errorMessage', left(min(o.error), 1000))
         FROM unnest(outcomes) o WHERE o.pause GROUP BY o.organization_id
     )
-    SELECT e.body FROM message e) m;
+    SELECT array_agg(@extschema@._pems_payload(
+               m.body || jsonb_build_object('at', @extschema@._pems_iso(clock_timestamp()))))
+    FROM message m);
 END
 $function$;
-COMMENT ON FUNCTION @extschema@._pems_notify(@extschema@._pems_outcome[]) IS 'Internal: notifications of one batch';
+COMMENT ON FUNCTION @extschema@._pems_messages(@extschema@._pems_outcome[]) IS 'Internal: what listeners are to be told of a batch';
+
+/*
+ * _pems_send_notifications(messages): tells listeners on channel pems_sync.  A transaction of its own, after what it tells
+ * of is committed: where the server's queue of notifications is full, nothing but the messages is lost.  It changes no
+ * table, so nobody waits for the disk.
+ */
+CREATE FUNCTION @extschema@._pems_send_notifications(messages text[]) RETURNS void
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $function$
+BEGIN
+    PERFORM set_config('synchronous_commit', 'off', true);
+    PERFORM pg_notify('pems_sync', m) FROM unnest(messages) m;
+END
+$function$;
+COMMENT ON FUNCTION @extschema@._pems_send_notifications(text[]) IS 'Internal: sends notifications';
 
 /*
  * _pems_iso(at): a time as the JSON of the API writes it, ISO 8601 in UTC with Z.
@@ -700,14 +740,17 @@ COMMENT ON FUNCTION @extschema@._pems_unlocked(@extschema@._pems_outcome[]) IS '
 
 /*
  * _pems_record(outcomes, careful, landed): records what became of claimed items, in one transaction: queue, audit
- * log, mirror and history, conflicts, modifications, whose turn it is next, notifications.
+ * log, mirror and history, conflicts, modifications, whose turn it is next.
  *
  * Parameters:
  *   careful  leave out what other sessions have locked instead of waiting for them
  *   landed   claims of which all outcomes were recorded before this call
- * Returns: ids of the items that are done with (recorded, or no longer ours), in the order of outcomes.
+ * Returns:
+ *   recorded  ids of the items that are done with (recorded, or no longer ours), in the order of outcomes
+ *   messages  for _pems_send_notifications(), once this is committed; NULL: none
  */
-CREATE FUNCTION @extschema@._pems_record(outcomes @extschema@._pems_outcome[], careful boolean, landed bigint[] DEFAULT '{}') RETURNS text[]
+CREATE FUNCTION @extschema@._pems_record(
+    outcomes @extschema@._pems_outcome[], careful boolean, landed bigint[] DEFAULT '{}', OUT recorded text[], OUT messages text[])
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $function$
 DECLARE
     mine @extschema@._pems_outcome[] := CASE WHEN careful THEN @extschema@._pems_unlocked(outcomes) ELSE outcomes END;
@@ -728,25 +771,29 @@ BEGIN
         HAVING count(*) > 0;
 
         PERFORM @extschema@._pems_settle(array_agg(o.organization_id), array_agg(o.pfa_id)) FROM unnest(mine) o;
-        PERFORM @extschema@._pems_notify(mine);
+        messages := @extschema@._pems_messages(mine);
     END IF;
     IF NOT careful THEN
-        RETURN (SELECT array_agg(o.item_id ORDER BY o.ordinality) FROM unnest(outcomes) WITH ORDINALITY o);
+        recorded := (SELECT array_agg(o.item_id ORDER BY o.ordinality) FROM unnest(outcomes) WITH ORDINALITY o);
+    ELSE
+        recorded := (SELECT array_agg(o.item_id ORDER BY o.ordinality) FROM unnest(outcomes) WITH ORDINALITY o
+                     WHERE NOT EXISTS (SELECT FROM @extschema@.pfa_write_queue q
+                                       WHERE q.id = o.item_id AND q.claim_token = o.claim_token AND q.status = 'processing'));
     END IF;
-    RETURN (SELECT array_agg(o.item_id ORDER BY o.ordinality) FROM unnest(outcomes) WITH ORDINALITY o
-            WHERE NOT EXISTS (SELECT FROM @extschema@.pfa_write_queue q
-                              WHERE q.id = o.item_id AND q.claim_token = o.claim_token AND q.status = 'processing'));
 END
 $function$;
-COMMENT ON FUNCTION @extschema@._pems_record(@extschema@._pems_outcome[], boolean, bigint[]) IS 'Internal: records what became of claimed items; returns the ids of those that are done with';
+COMMENT ON FUNCTION @extschema@._pems_record(@extschema@._pems_outcome[], boolean, bigint[]) IS 'Internal: records what became of claimed items; returns the ids of those that are done with, and what listeners are to be told';
 
 /*
- * _pems_quarantine(outcome, problem): the outcome of an item cannot be recorded,
- * because something in the database (a trigger on the application's table, say) raises an error.
- * The item becomes a dead letter without depending on the application's tables, so that it does
- * not block the others; its modification is marked as failed if that is possible.  The audit log has both what PEMS said and what the database said.
+ * _pems_quarantine(outcome, problem): the outcome of an item cannot be recorded, because something in the database (a
+ * trigger on the application's table, say) raises an error or takes too long.  The item becomes a dead letter without
+ * touching the application's tables, so that it does not block the others; _pems_mark_failed() then shows it there, if
+ * that is possible.  The audit log has both what PEMS said and what the database said.
+ *
+ * Returns: messages for _pems_send_notifications(); NULL: the item is no longer ours, and nothing was done.
+ * Tables: pfa_write_queue, pems_recheck, pems_audit_log.
  */
-CREATE FUNCTION @extschema@._pems_quarantine(outcome @extschema@._pems_outcome, problem text) RETURNS void
+CREATE FUNCTION @extschema@._pems_quarantine(outcome @extschema@._pems_outcome, problem text) RETURNS text[]
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $function$
 BEGIN
     WITH changed AS (
@@ -766,23 +813,31 @@ BEGIN
            'pems_sync', c.attempt, outcome.http_method, outcome.path, outcome.http_status, outcome.latency_ms,
            outcome.request, outcome.response, c.error_code, c.last_error
     FROM changed c;
-
-    -- Whoever waits for the edit should see it, if the database lets us say so.
-    BEGIN
-        outcome.verdict := 'failed';
-        outcome.error := problem;
-        PERFORM @extschema@._pems_host_mark(ARRAY[q.modification_id], ARRAY['failed'], ARRAY[NULL::integer], ARRAY[q.last_error])
-        FROM @extschema@.pfa_write_queue q
-        WHERE q.id = outcome.item_id AND q.claim_token = outcome.claim_token AND q.error_code = 'DATABASE_ERROR';
-        IF FOUND THEN
-            PERFORM @extschema@._pems_notify(ARRAY[outcome]);
-        END IF;
-    EXCEPTION WHEN OTHERS THEN
-        RAISE WARNING 'pems_sync: a modification could not be marked as failed either' USING DETAIL = SQLERRM;
-    END;
+    IF NOT FOUND THEN
+        RETURN NULL;
+    END IF;
+    outcome.verdict := 'failed';
+    outcome.error := problem;
+    RETURN @extschema@._pems_messages(ARRAY[outcome]);
 END
 $function$;
-COMMENT ON FUNCTION @extschema@._pems_quarantine(@extschema@._pems_outcome, text) IS 'Internal: makes a dead letter of an item whose outcome the database refuses to record';
+COMMENT ON FUNCTION @extschema@._pems_quarantine(@extschema@._pems_outcome, text) IS 'Internal: makes a dead letter of an item whose outcome the database refuses to record; returns what listeners are to be told';
+
+/*
+ * _pems_mark_failed(item_ids): shows those of these items that are dead letters in the application's table, whose
+ * triggers may refuse it.
+ */
+CREATE FUNCTION @extschema@._pems_mark_failed(item_ids text[]) RETURNS void
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $function$
+BEGIN
+    PERFORM @extschema@._pems_host_mark(array_agg(q.modification_id), array_agg('failed'::text), array_agg(NULL::integer),
+                array_agg(q.last_error))
+    FROM @extschema@.pfa_write_queue q
+    WHERE q.id = ANY (item_ids) AND q.status = 'failed'
+    HAVING count(*) > 0;
+END
+$function$;
+COMMENT ON FUNCTION @extschema@._pems_mark_failed(text[]) IS 'Internal: sync_status failed for items that are dead letters';
 
 /*
  * _pems_make_audit_partitions(): makes the audit partitions of this month and the next.  Runs with the rights of the

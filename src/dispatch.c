@@ -19,6 +19,7 @@
 #include "postgres.h"
 
 #include "miscadmin.h"
+#include "nodes/pg_list.h"
 #include "storage/ipc.h"
 #include "storage/pmsignal.h"
 #include "utils/memutils.h"
@@ -119,6 +120,7 @@ static int64 *landed = NULL;     /* claims of which everything is recorded */
 static int landed_count = 0;
 static int landed_room = 0;
 static int64 request_count = 0;
+static List *messages = NIL; /* texts for listeners, of this turn */
 static char last_error[PEMS_WORKER_ERROR_SIZE];
 
 /* --- lists --- */
@@ -166,6 +168,8 @@ earliest(int64 a, int64 b)
 #define CANNOT_RECORD     "outcomes could not be recorded"
 #define CANNOT_RECORD_ONE "an outcome could not be recorded"
 #define CANNOT_SHOW       "could not show modifications as syncing"
+#define CANNOT_MARK       "a modification could not be marked as failed"
+#define CANNOT_NOTIFY     "listeners could not be told"
 #define TABLES_CHANGED    "the tables of the application were changed"
 
 /* The same problem again and again is logged once. */
@@ -760,6 +764,47 @@ sort_out(ParcelList *list, const bool *recorded)
 	}
 }
 
+static void
+note_messages(const PemsTexts *texts)
+{
+	MemoryContext caller = MemoryContextSwitchTo(turn_context);
+
+	for (int i = 0; i < texts->count; i++)
+		messages = lappend(messages, pstrdup(texts->texts[i]));
+	MemoryContextSwitchTo(caller);
+}
+
+static PemsQueueStatus
+run_exchange(PemsExchange *exchange)
+{
+	PemsQueueStatus done = pems_queue_exchange(exchange);
+
+	if (done == PEMS_QUEUE_OK)
+		note_messages(&exchange->messages);
+	return done;
+}
+
+/* Listeners are told when what they hear of is durable; what cannot be told is dropped. */
+static void
+send_notifications(void)
+{
+	PemsTexts texts = {NULL, 0};
+	PemsQueueStatus done;
+	ListCell *cell;
+
+	if (messages == NIL)
+		return;
+	texts.texts = palloc(sizeof(char *) * list_length(messages));
+	foreach (cell, messages)
+		texts.texts[texts.count++] = lfirst(cell);
+	messages = NIL;
+	done = pems_queue_notify(&texts);
+	if (done == PEMS_QUEUE_OK)
+		problem_is_over(CANNOT_NOTIFY);
+	else if (done != PEMS_QUEUE_GONE)
+		report_problem(CANNOT_NOTIFY, pems_queue_problem());
+}
+
 /*
  * Another session has a row locked that belongs to one of these.  Record those that are free;
  * nobody waits for the others.
@@ -770,8 +815,23 @@ record_carefully(ParcelList *list)
 	PemsExchange exchange = {
 		.results = results_of(list), .result_count = list->count, .careful = true};
 
-	if (went_well(pems_queue_exchange(&exchange), CANNOT_RECORD))
+	if (went_well(run_exchange(&exchange), CANNOT_RECORD))
 		sort_out(list, exchange.recorded);
+}
+
+/* The database refuses the result: the item becomes a dead letter, and is shown as one if possible.
+ */
+static bool
+set_aside(const PemsResult *result, const char *reason)
+{
+	PemsTexts texts;
+
+	if (pems_queue_quarantine(result, reason, &texts) != PEMS_QUEUE_OK)
+		return false;
+	note_messages(&texts);
+	if (pems_queue_mark_failed(result->item->id) != PEMS_QUEUE_OK)
+		report_problem(CANNOT_MARK, pems_queue_problem());
+	return true;
 }
 
 /* One result by itself: recorded, set aside, or (false) to be tried again later. */
@@ -780,15 +840,14 @@ record_alone(Parcel *parcel)
 {
 	PemsResult *result = &parcel->delivery.result;
 	PemsExchange exchange = {.results = &result, .result_count = 1, .careful = true};
-	PemsQueueStatus done = pems_queue_exchange(&exchange);
+	PemsQueueStatus done = run_exchange(&exchange);
 
 	if (done == PEMS_QUEUE_OK)
 		return exchange.recorded[0];
 	if (done == PEMS_QUEUE_GONE || done == PEMS_QUEUE_CHANGED)
 		return false;
 	report_problem(CANNOT_RECORD_ONE, pems_queue_problem());
-	return done == PEMS_QUEUE_ERROR &&
-		   pems_queue_quarantine(result, pstrdup(pems_queue_problem())) == PEMS_QUEUE_OK;
+	return done == PEMS_QUEUE_ERROR && set_aside(result, pstrdup(pems_queue_problem()));
 }
 
 /* The batch failed as a whole.  Find out which of its results is at fault, so that it fails alone.
@@ -931,7 +990,7 @@ exchange(bool look, int64 now)
 		PEMS_FAILPOINT("answer_unrecorded");
 	memory = AllocSetContextCreate(TopMemoryContext, "pems_sync batch", ALLOCSET_DEFAULT_SIZES);
 	turn = MemoryContextSwitchTo(memory);
-	done = pems_queue_exchange(&exchange);
+	done = run_exchange(&exchange);
 	MemoryContextSwitchTo(turn);
 	end_if_told_to();
 	schedule_sweep(now);
@@ -1098,6 +1157,7 @@ work(uint32 reasons)
 	if (opened)
 	{
 		start_requests(monotonic_us());
+		send_notifications();
 		show_slow_requests(monotonic_us());
 		maintain(now);
 	}
@@ -1127,6 +1187,7 @@ pems_dispatch_turn(uint32 reasons, const TimestampTz *news)
 		work(reasons);
 	}
 	pems_check_start(client, status, monotonic_us());
+	messages = NIL;
 	MemoryContextSwitchTo(caller);
 	MemoryContextReset(turn_context);
 }

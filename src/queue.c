@@ -48,6 +48,7 @@
 #include "failpoint.h"
 #include "host.h"
 #include "queue.h"
+#include "shmem.h"
 
 #define EXTENSION_NAME "pems_sync"
 #define WORKER_ROLE    "pems_sync_worker"
@@ -69,6 +70,8 @@ typedef enum Statement
 	STATEMENT_FIRST_READY,
 	STATEMENT_CLAIM,
 	STATEMENT_QUARANTINE,
+	STATEMENT_MARK_FAILED,
+	STATEMENT_NOTIFY,
 	STATEMENT_MARK_SYNCING,
 	STATEMENT_MAINTAIN,
 	STATEMENT_NOTE_CREDENTIALS,
@@ -80,11 +83,13 @@ static const char *const statement_texts[STATEMENT_COUNT] = {
 	[STATEMENT_ORGANIZATIONS] = "SELECT * FROM %s._pems_organizations()",
 	[STATEMENT_CATALOGUE] = "SELECT %s._pems_catalogue()",
 	[STATEMENT_ADOPT] = "SELECT %s._pems_adopt()",
-	[STATEMENT_RECORD] = "SELECT %s._pems_record($1, $2, $3)",
+	[STATEMENT_RECORD] = "SELECT * FROM %s._pems_record($1, $2, $3)",
 	[STATEMENT_PREPARE] = "SELECT %s._pems_prepare()",
 	[STATEMENT_FIRST_READY] = "SELECT * FROM %s._pems_first_ready($1, $2, $3)",
 	[STATEMENT_CLAIM] = "SELECT * FROM %s._pems_claim($1, $2, $3, $4)",
 	[STATEMENT_QUARANTINE] = "SELECT %s._pems_quarantine($1, $2)",
+	[STATEMENT_MARK_FAILED] = "SELECT %s._pems_mark_failed($1)",
+	[STATEMENT_NOTIFY] = "SELECT %s._pems_send_notifications($1)",
 	[STATEMENT_MARK_SYNCING] = "SELECT %s._pems_mark_syncing($1)",
 	[STATEMENT_MAINTAIN] = "SELECT %s._pems_maintain()",
 	[STATEMENT_NOTE_CREDENTIALS] = "SELECT %s._pems_note_credentials($1, $2, $3)",
@@ -143,6 +148,13 @@ worth_repeating(int sqlstate)
 		   ERRCODE_TO_CATEGORY(sqlstate) == ERRCODE_INSUFFICIENT_RESOURCES;
 }
 
+/* Cut where a character ends: what becomes of it is stored in the database. */
+static void
+remember_problem(const char *text)
+{
+	pems_shmem_copy_text(problem, text, sizeof(problem));
+}
+
 /* In PG_CATCH: remembers what the error said, and leaves the transaction behind. */
 static PemsQueueStatus
 abandon(MemoryContext caller)
@@ -160,8 +172,8 @@ abandon(MemoryContext caller)
 	pgstat_report_stat(true);
 	pgstat_report_activity(STATE_IDLE, NULL);
 
-	snprintf(problem, sizeof(problem), "%s%s%s", data->message, data->detail ? " " : "",
-			 data->detail ? data->detail : "");
+	remember_problem(psprintf("%s%s%s", data->message, data->detail ? " " : "",
+							  data->detail ? data->detail : ""));
 	status = worth_repeating(data->sqlerrcode) ? PEMS_QUEUE_BUSY : PEMS_QUEUE_ERROR;
 	FreeErrorData(data);
 	return status;
@@ -319,6 +331,26 @@ text_array(const char *const *texts, int count)
 	for (int i = 0; i < count; i++)
 		values[i] = CStringGetTextDatum(texts[i]);
 	return construct_array(values, count, TEXTOID, -1, false, TYPALIGN_INT);
+}
+
+/* A column of type text[] as C strings in that context. */
+static PemsTexts
+texts_of(MemoryContext context, const Row *row, int column)
+{
+	PemsTexts texts = {NULL, 0};
+	MemoryContext caller;
+	Datum *elements;
+
+	if (row->nulls[column - 1])
+		return texts;
+	deconstruct_array(DatumGetArrayTypeP(row->values[column - 1]), TEXTOID, -1, false, TYPALIGN_INT,
+					  &elements, NULL, &texts.count);
+	caller = MemoryContextSwitchTo(context);
+	texts.texts = palloc(sizeof(char *) * Max(texts.count, 1));
+	for (int i = 0; i < texts.count; i++)
+		texts.texts[i] = TextDatumGetCString(elements[i]);
+	MemoryContextSwitchTo(caller);
+	return texts;
 }
 
 /* --- plans and table sizes --- */
@@ -689,27 +721,24 @@ outcome_datum(TupleDesc descriptor, const PemsResult *result)
 
 /* The statement answers with the ids of the items that are done with, in the results' order. */
 static void
-read_recorded(PemsExchange *exchange)
+read_recorded(MemoryContext context, PemsExchange *exchange)
 {
 	Row row = row_at(0);
-	Datum *ids;
-	int id_count = 0;
+	PemsTexts ids = texts_of(CurrentMemoryContext, &row, 1);
 	int next = 0;
 
-	if (!row.nulls[0])
-		deconstruct_array(DatumGetArrayTypeP(row.values[0]), TEXTOID, -1, false, TYPALIGN_INT, &ids,
-						  NULL, &id_count);
 	for (int i = 0; i < exchange->result_count; i++)
 	{
-		exchange->recorded[i] = next < id_count && strcmp(TextDatumGetCString(ids[next]),
-														  exchange->results[i]->item->id) == 0;
+		exchange->recorded[i] =
+			next < ids.count && strcmp(ids.texts[next], exchange->results[i]->item->id) == 0;
 		if (exchange->recorded[i])
 			next++;
 	}
+	exchange->messages = texts_of(context, &row, 2);
 }
 
 static void
-record(PemsExchange *exchange)
+record(MemoryContext context, PemsExchange *exchange)
 {
 	TupleDesc descriptor = BlessTupleDesc(lookup_rowtype_tupdesc_copy(outcome_type, -1));
 	Datum *outcomes = palloc(sizeof(Datum) * exchange->result_count);
@@ -723,13 +752,15 @@ record(PemsExchange *exchange)
 	values[1] = BoolGetDatum(exchange->careful);
 	values[2] = PointerGetDatum(pems_bigint_array(exchange->landed, exchange->landed_count));
 	run(STATEMENT_RECORD, 3, types, values, NULL);
-	read_recorded(exchange);
+	read_recorded(context, exchange);
 }
 
 typedef struct QuarantineWork
 {
+	MemoryContext context;
 	const PemsResult *result;
 	const char *reason;
+	PemsTexts *messages;
 } QuarantineWork;
 
 static void
@@ -740,20 +771,63 @@ quarantine(void *argument)
 	Oid types[] = {outcome_type, TEXTOID};
 	PemsResult bare = *work->result;
 	Datum values[2];
+	Row row;
 
 	/* what the database refused may be one of these, so they are left out */
 	bare.mirror_data = bare.mirror_patch = bare.response = NULL;
 	values[0] = outcome_datum(descriptor, &bare);
 	values[1] = CStringGetTextDatum(work->reason);
 	run(STATEMENT_QUARANTINE, 2, types, values, NULL);
+	row = row_at(0);
+	*work->messages = texts_of(work->context, &row, 1);
 }
 
 PemsQueueStatus
-pems_queue_quarantine(const PemsResult *result, const char *reason)
+pems_queue_quarantine(const PemsResult *result, const char *reason, PemsTexts *messages)
 {
-	QuarantineWork work = {result, reason};
+	QuarantineWork work = {CurrentMemoryContext, result, reason, messages};
 
-	return in_transaction("setting an item aside", TOUCHES_HOST, quarantine, &work);
+	return in_transaction("setting an item aside", TOUCHES_OURS, quarantine, &work);
+}
+
+static void
+mark_failed(void *argument)
+{
+	const PemsTexts *item_ids = argument;
+	Oid types[] = {TEXTARRAYOID};
+	Datum values[] = {
+		PointerGetDatum(text_array((const char *const *) item_ids->texts, item_ids->count))};
+
+	run(STATEMENT_MARK_FAILED, 1, types, values, NULL);
+}
+
+PemsQueueStatus
+pems_queue_mark_failed(const char *item_id)
+{
+	char *id = pstrdup(item_id);
+	PemsTexts item_ids = {&id, 1};
+
+	return in_transaction("marking a modification as failed", TOUCHES_HOST, mark_failed, &item_ids);
+}
+
+/* --- notify --- */
+
+static void
+notify(void *argument)
+{
+	const PemsTexts *messages = argument;
+	Oid types[] = {TEXTARRAYOID};
+	Datum values[] = {
+		PointerGetDatum(text_array((const char *const *) messages->texts, messages->count))};
+
+	run(STATEMENT_NOTIFY, 1, types, values, NULL);
+	PEMS_FAILPOINT("notify_uncommitted");
+}
+
+PemsQueueStatus
+pems_queue_notify(const PemsTexts *messages)
+{
+	return in_transaction("telling listeners", TOUCHES_OURS, notify, (void *) messages);
 }
 
 /* --- claim --- */
@@ -935,7 +1009,7 @@ do_exchange(void *argument)
 	renew_plans_if_sizes_changed();
 	if (exchange->result_count > 0)
 	{
-		record(exchange);
+		record(work->context, exchange);
 		PEMS_FAILPOINT("record_uncommitted");
 		PEMS_FAILPOINT_IN_COMMIT("record_in_commit");
 	}
@@ -957,6 +1031,7 @@ pems_queue_exchange(PemsExchange *exchange)
 	exchange->recorded = palloc0(sizeof(bool) * Max(exchange->result_count, 1));
 	exchange->items = NULL;
 	exchange->item_count = 0;
+	exchange->messages = (PemsTexts){NULL, 0};
 	return in_transaction("recording outcomes and claiming items", TOUCHES_HOST, do_exchange,
 						  &work);
 }

@@ -152,6 +152,12 @@ typedef struct PemsCredentialNote
 
 extern PemsQueueStatus pems_queue_note_credentials(const PemsCredentialNote *notes, int count);
 
+typedef struct PemsTexts
+{
+	char **texts;
+	int count;
+} PemsTexts;
+
 /* What goes into and comes out of one transaction that records results and then claims. */
 typedef struct PemsExchange
 {
@@ -163,16 +169,23 @@ typedef struct PemsExchange
 	PemsGrant *grants;
 	int grant_count;
 
-	bool *recorded;  /* per result: done with */
-	PemsItem *items; /* what was claimed */
+	bool *recorded;     /* per result: done with */
+	PemsTexts messages; /* for pems_queue_notify() */
+	PemsItem *items;    /* what was claimed */
 	int item_count;
 	TimestampTz next_due; /* when the next waiting item's time comes, or DT_NOEND */
 } PemsExchange;
 
 /* What comes out is allocated in the current memory context, and set only with PEMS_QUEUE_OK. */
 extern PemsQueueStatus pems_queue_exchange(PemsExchange *exchange);
-/* Make a dead letter of an item whose result the database refuses to record. */
-extern PemsQueueStatus pems_queue_quarantine(const PemsResult *result, const char *reason);
+/* Make a dead letter of an item whose result the database refuses to record; touches no table of
+ * the application. */
+extern PemsQueueStatus pems_queue_quarantine(const PemsResult *result, const char *reason,
+											 PemsTexts *messages);
+/* Show a dead letter in the application's table, if it lets us. */
+extern PemsQueueStatus pems_queue_mark_failed(const char *item_id);
+/* Tell listeners.  What fails here is lost, and harms nothing else. */
+extern PemsQueueStatus pems_queue_notify(const PemsTexts *messages);
 /* Show modifications of slow requests as syncing. */
 extern PemsQueueStatus pems_queue_mark_syncing(const char *const *item_ids, int count);
 /* Statistics and audit partitions; now and then. */

@@ -260,11 +260,11 @@ SELECT * FROM regress.claims;
 -- recording takes away the rows of the claims that it is told of, and no others
 CREATE FUNCTION regress.token(modification text) RETURNS bigint LANGUAGE sql AS $$ SELECT q.claim_token FROM pfa_write_queue q WHERE q.modification_id = modification $$;
 SET ROLE pems_sync_worker;
-SELECT cardinality(_pems_record(ARRAY[regress.applied('v1')], false)) AS recorded;
+SELECT cardinality((_pems_record(ARRAY[regress.applied('v1')], false)).recorded) AS recorded;
 SELECT count(*) FROM pems_claim;
-SELECT cardinality(_pems_record(ARRAY[regress.applied('v2')], false, ARRAY[regress.token('v3')])) AS recorded;
+SELECT cardinality((_pems_record(ARRAY[regress.applied('v2')], false, ARRAY[regress.token('v3')])).recorded) AS recorded;
 SELECT * FROM regress.claims;
-SELECT cardinality(_pems_record(ARRAY[regress.applied('v3')], true, ARRAY[regress.token('v1'), regress.token('v5'), -1])) AS recorded;
+SELECT cardinality((_pems_record(ARRAY[regress.applied('v3')], true, ARRAY[regress.token('v1'), regress.token('v5'), -1])).recorded) AS recorded;
 SELECT count(*) FROM pems_claim;
 RESET ROLE;
 -- the claim that was told of too early left its items as they were

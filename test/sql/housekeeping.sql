@@ -110,22 +110,26 @@ SELECT _pems_adopt();
 SELECT count(*) AS claims FROM pems_claim;
 SELECT regress.clear();
 
--- quarantine: the database refuses to record; a dead letter, both stories in the audit log, the mirror untouched, the modification failed.
+-- quarantine: the database refuses to record; a dead letter, both stories in the audit log, the mirror untouched; a step of its own shows the modification as failed.
 SELECT regress.queue('q1', 'PFA-1'), regress.queue('q2', 'PFA-1'), regress.queue('q3', 'PFA-2');
 SELECT count(*) FROM regress.claim();
 SET ROLE pems_sync_worker;
-SELECT _pems_quarantine(regress.outcome('q1', 'completed', '{"request": {"changes": {}}, "pems_version": 2}'), 'a trigger says no');
+SELECT regress.scrub(_pems_quarantine(regress.outcome('q1', 'completed', '{"request": {"changes": {}}, "pems_version": 2}'), 'a trigger says no')::text);
+RESET ROLE;
+SELECT sync_status FROM pfa_modification WHERE id = 'q1';
+SET ROLE pems_sync_worker;
+SELECT _pems_mark_failed(ARRAY(SELECT id FROM pfa_write_queue));
 RESET ROLE;
 SELECT * FROM regress.items;
 SELECT last_error, completed_at IS NOT NULL FROM pfa_write_queue WHERE modification_id = 'q1';
-SELECT sync_status FROM pfa_modification WHERE id = 'q1';
+SELECT id, sync_status, sync_error FROM pfa_modification ORDER BY id;
 SELECT version FROM pfa_mirror WHERE organization_id = 'org-rio' AND pfa_id = 'PFA-1';
 SELECT event_type, modification_id, attempt, http_method, http_status, request, error_code, error FROM pems_audit_log WHERE event_type <> 'COMMITTED';
 -- with a stale token: nothing; of a read: a write that may have arrived is not forgotten
 UPDATE pfa_write_queue SET next_request = 'read', outcome_unknown = true WHERE modification_id = 'q3';
 SELECT _pems_quarantine(regress.outcome('q3', 'pending', '{"event_type": "READ_ATTEMPT", "http_method": "GET", "claim_token": 0}'), 'stale');
 SELECT status FROM pfa_write_queue WHERE modification_id = 'q3';
-SELECT _pems_quarantine(regress.outcome('q3', 'pending', '{"event_type": "READ_ATTEMPT", "http_method": "GET"}'), 'not now');
+SELECT cardinality(_pems_quarantine(regress.outcome('q3', 'pending', '{"event_type": "READ_ATTEMPT", "http_method": "GET"}'), 'not now'));
 SELECT * FROM regress.items WHERE modification_id = 'q3';
 SELECT count(*) FROM pems_audit_log WHERE event_type = 'READ_ATTEMPT';
 SELECT regress.clear();

@@ -320,6 +320,26 @@ $$;
 SELECT regress.both();
 
 
+-- Notifications: what is to be said is returned, not sent; whatever ids and sentences are, it is JSON of less than 8000 bytes.
+SELECT regress.queue('s1', 'PFA-1', '{"model": "s1"}'), regress.queue('s2', 'PFA-2', '{"model": "s2"}');
+SELECT count(*) FROM regress.claim();
+SET ROLE pems_sync_worker;
+SELECT regress.scrub(r.messages[1]), regress.scrub(r.messages[2]), cardinality(r.messages) FROM _pems_record(ARRAY[
+    regress.outcome('s1', 'failed', jsonb_build_object('job_id', 'j', 'error_code', 'INVALID_REQUEST', 'error', 'No.')),
+    regress.outcome('s2', 'failed', jsonb_build_object('job_id', repeat('j', 8000), 'error_code', 'INVALID_REQUEST', 'error', repeat('"', 2000)))], false) r;
+RESET ROLE;
+CREATE FUNCTION regress.payload(message jsonb) RETURNS text LANGUAGE sql AS $$
+    SELECT (octet_length(p) < 8000) || ' ' || (SELECT string_agg(m.key || ' ' || coalesce(length(m.value)::text, 'null'), ', ' ORDER BY m.key COLLATE "C") FROM jsonb_each_text(p::jsonb) m) FROM _pems_payload(message) p $$;
+SELECT regress.payload('{"type": "SYNC_FAILED", "pfaId": "PFA-1", "jobId": null, "errorMessage": null}');
+SELECT regress.payload(jsonb_build_object('type', 'SYNC_FAILED', 'at', 'now', 'organizationId', repeat('o', o), 'pfaId', repeat('p', p), 'modificationId', repeat(m, 4000), 'conflictId', NULL, 'errorMessage', e))
+FROM (VALUES (7, 5, 'm', 'No.'), (4000, 5, 'm', 'No.'), (4000, 4000, 'm', 'No.'), (8000, 8000, 'm', 'No.'), (7, 5, 'ö', repeat('ß', 1000)), (7, 5, '"', repeat(E'\u0001', 1000)), (7, 5, E'\u0001', NULL)) v (o, p, m, e);
+SELECT regress.payload(jsonb_build_object('type', 'SYNC_FAILED', 'pfaId', 'PFA-1', 'errorMessage', repeat(c, 1000))) FROM unnest(ARRAY['a', 'ß', '"', E'\u0001', '🙂']) c;
+SELECT _pems_send_notifications(ARRAY[_pems_payload(jsonb_build_object('type', 'SYNC_PAUSED', 'organizationId', repeat(E'\u0001', 9000), 'errorMessage', repeat('"', 9000)))]);
+SELECT regress.state($$SELECT _pems_send_notifications(ARRAY[repeat('x', 8000)])$$);
+SELECT _pems_send_notifications(NULL), _pems_send_notifications('{}');
+BEGIN; SELECT _pems_send_notifications('{}'), current_setting('synchronous_commit'); COMMIT;
+SELECT regress.clear();
+
 DROP SCHEMA regress CASCADE;
 DROP EXTENSION pems_sync;
 DROP TABLE pfa_modification, pfa_mirror, organization;

@@ -95,6 +95,6 @@ $$;
 CREATE FUNCTION regress.record(VARIADIC outcomes _pems_outcome[]) RETURNS text LANGUAGE plpgsql AS $$
 BEGIN
     RETURN (SELECT string_agg(q.modification_id, ' ' ORDER BY d.ordinality)
-            FROM unnest(_pems_record(outcomes, false)) WITH ORDINALITY AS d (id) JOIN pfa_write_queue q ON q.id = d.id);
+            FROM unnest((_pems_record(outcomes, false)).recorded) WITH ORDINALITY AS d (id) JOIN pfa_write_queue q ON q.id = d.id);
 END
 $$;
