@@ -189,10 +189,16 @@ LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp AS $function$
     SELECT coalesce(
         (SELECT 'This database is a copy; it sends nothing until an administrator resumes it.'
          WHERE @extschema@._pems_standing() = 'copy'),
-        (SELECT 'Sending is paused' || coalesce(': ' || p.reason, '.') FROM @extschema@.pems_pause p
+        (SELECT CASE p.cause WHEN 'credential' THEN 'PEMS refuses the credential of the organization' ELSE 'Sending is paused' END
+                || coalesce(': ' || p.reason, '.') FROM @extschema@.pems_pause p
          WHERE p.organization_id IN (organization, '*') ORDER BY p.organization_id DESC, p.cause LIMIT 1),
         (SELECT 'The organization has no credential for PEMS.'
          WHERE NOT EXISTS (SELECT FROM @extschema@.pems_credential c WHERE c.organization_id = organization)),
+        (SELECT coalesce(upper(left(w.last_error, 1)) || substr(w.last_error, 2) || '.', 'The key file cannot be used.')
+         FROM @extschema@._pems_worker_state() w WHERE w.state = 'no_key' LIMIT 1),
+        (SELECT CASE c.state WHEN 'no_key' THEN 'There is no key for the credential of the organization'
+                             ELSE 'The credential of the organization cannot be opened' END || coalesce(': ' || c.problem, '.')
+         FROM @extschema@.pems_credential c WHERE c.organization_id = organization AND c.state IN ('no_key', 'cannot_open')),
         (SELECT 'The worker is not running.'
          WHERE NOT EXISTS (SELECT FROM @extschema@._pems_worker_state() w WHERE w.state = 'running')))
 $function$;

@@ -68,6 +68,25 @@ SELECT regress.badge('PFA-1');
 UPDATE pems_control SET cluster = 'elsewhere';
 SELECT regress.badge('PFA-1');
 ROLLBACK;
+-- a credential that the worker could not open, and one that PEMS has refused
+BEGIN;
+SELECT _pems_note_credentials('{org-rio}', '{cannot_open}', '{"It is damaged, or sealed for another organization."}');
+SELECT regress.badge('PFA-1');
+SELECT regress.badge('PFA-1', 'org-rio2');
+SELECT _pems_note_credentials('{org-rio}', '{no_key}', '{"Key 0123456789abcdef is not in the key file."}');
+SELECT regress.badge('PFA-1');
+SELECT _pems_note_credentials('{org-rio}', '{cannot_open}', '{""}');
+SELECT regress.badge('PFA-1');
+SELECT _pems_note_credentials('{org-rio}', '{ok}', '{""}');
+SELECT regress.badge('PFA-1');
+INSERT INTO pems_pause (organization_id, cause, reason, paused_by) VALUES ('org-rio', 'credential', 'Invalid token', 'pems_sync');
+SELECT regress.badge('PFA-1');
+UPDATE pems_pause SET reason = NULL;
+SELECT regress.badge('PFA-1');
+-- what an administrator has done comes first
+SELECT pems_pause('org-rio', 'month end') -> 'paused';
+SELECT regress.badge('PFA-1');
+ROLLBACK;
 -- a later edit is behind it: the first one counts
 SELECT regress.commit(ARRAY['d2']);
 SELECT regress.badge('PFA-1');

@@ -144,6 +144,7 @@ SELECT _pems_wake(true);
 SQL
 ok($t->wait_for("SELECT credential = 'cannot_open' FROM pems_endpoints WHERE organization_code = 'LIMA'"), 'a copied row cannot be opened');
 like(listed('LIMA'), qr/^LIMA\s+cannot_open\s.*damaged, or sealed for another/, 'list: cannot_open');
+like($t->sql(q{SELECT _pems_why_not_sent('org-lima')}), qr/^The credential of the organization cannot be opened: .*damaged, or sealed for another/, 'pems_sync_state() says so, too');
 is_run('check of it', [ run_program('check', '--organization', 'LIMA', server()) ], 1, qr/\ALIMA: Its credential does not open: .*\n\z/);
 is_run('rotate with it', [ rotate() ], 1, qr/^1 credential sealed to it$/m, qr/credential of LIMA does not open.*set it again.*old keys stay/s);
 isnt(current_key(), $first, 'the other is on the new key');

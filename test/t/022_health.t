@@ -142,6 +142,7 @@ $health = health_is('no key', 'down', qr/^The key file cannot be used: key file 
 unlike($health->{problems}[0], qr/cannot be used.*cannot be used/, 'said once');
 is_deeply($health->{credentials}, { no_key => 2, no_credential => 1 }, 'the credentials have no key');
 is_deeply([ @{ endpoint('RIO') }{qw(credential)}, endpoint('RIO')->{credential_problem} =~ /does not exist/ ? 1 : 0 ], [ 'no_key', 1 ], 'so says pems_endpoints');
+like($t->sql(q{SELECT _pems_why_not_sent('org-rio')}), qr/^The key file cannot be used: key file "\S+" does not exist/, 'and what pems_sync_state() says of a record that waits');
 is_ill('RIO', qr/key file cannot be used/, 'no key');
 $t->set(key_file => $t->key_file);
 health_is('the key is back', 'ok');
