@@ -179,7 +179,7 @@ BEGIN
                'the modification was deleted'
         FROM @extschema@.pfa_write_queue q
         WHERE q.modification_id = OLD.id AND q.status IN ('pending', 'conflict', 'failed');
-        PERFORM @extschema@._pems_wake();
+        PERFORM @extschema@._pems_wake(false);
     END IF;
     RETURN OLD;
 END

@@ -382,7 +382,7 @@ BEGIN
     IF modification_ids IS NOT NULL THEN
         PERFORM @extschema@._pems_host_mark(modification_ids, array_fill('queued'::text, ARRAY[cardinality(modification_ids)]),
                     array_fill(NULL::integer, ARRAY[cardinality(modification_ids)]), array_fill(NULL::text, ARRAY[cardinality(modification_ids)]));
-        PERFORM @extschema@._pems_wake();
+        PERFORM @extschema@._pems_wake(false);
         PERFORM @extschema@._pems_warn_if_idle();
     END IF;
 END
@@ -399,8 +399,8 @@ BEGIN
     UPDATE @extschema@.pfa_write_queue q SET status = 'cancelled', waits_for = NULL, completed_at = clock_timestamp()
     WHERE q.id = item.id;
     INSERT INTO @extschema@.pems_recheck (organization_id, pfa_id) VALUES (item.organization_id, item.pfa_id);
-    PERFORM @extschema@._pems_host_mark(ARRAY[item.modification_id], ARRAY['superseded'], ARRAY[NULL::integer], ARRAY[NULL::text]);
-    PERFORM @extschema@._pems_wake();
+    PERFORM @extschema@._pems_host_mark(ARRAY[item.modification_id], ARRAY['superseded'::text], ARRAY[NULL::integer], ARRAY[NULL::text]);
+    PERFORM @extschema@._pems_wake(false);
 END
 $function$;
 COMMENT ON FUNCTION @extschema@._pems_supersede(@extschema@.pfa_write_queue) IS 'Internal: the user chose PEMS''s side of a conflict';
@@ -453,7 +453,7 @@ BEGIN
         SET base_version = coalesce(conflict.pems_version, q.base_version),
             base_at = coalesce(conflict.seen_at, conflict.created_at), payload = delta, outcome_unknown = false, sent_version = NULL
         WHERE q.id = item.id;
-        PERFORM @extschema@._pems_requeue(ARRAY[item.id], 'write', NULL);
+        PERFORM @extschema@._pems_requeue(ARRAY[item.id], 'write'::text, NULL::text);
     END IF;
 
     UPDATE @extschema@.pfa_sync_conflict c

@@ -123,7 +123,7 @@ BEGIN
     VALUES ('ROLLBACK_REQUESTED', organization, pfa_id, modification, actor,
             jsonb_build_object('version', version, 'changes', delta), reason);
     SELECT d.* INTO done
-    FROM @extschema@._pems_queue_drafts(organization, ARRAY[modification], NULL, NULL, actor, 0, 'rollback') d;
+    FROM @extschema@._pems_queue_drafts(organization, ARRAY[modification], NULL::text, NULL::text, actor, 0, 'rollback'::text) d;
     IF done.job_id IS NULL THEN
         RAISE EXCEPTION 'version % of PFA record "%" would not be valid today', version, pfa_id
             USING ERRCODE = 'object_not_in_prerequisite_state',

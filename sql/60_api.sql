@@ -11,7 +11,7 @@
 CREATE FUNCTION @extschema@._pems_attached() RETURNS void
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $function$
 BEGIN
-    IF NOT EXISTS (SELECT FROM @extschema@.pems_control) OR NOT @extschema@._pems_host_intact() THEN
+    IF NOT EXISTS (SELECT FROM @extschema@.pems_control) OR NOT @extschema@._pems_host_intact(false) THEN
         RAISE EXCEPTION 'pems_sync is not attached to the tables of the application'
             USING ERRCODE = 'object_not_in_prerequisite_state',
                   DETAIL = coalesce(nullif(array_to_string(@extschema@._pems_host_problems(), E'\n'), ''), 'pems_attach() has not run.'),
@@ -182,7 +182,7 @@ BEGIN
           (SELECT CASE WHEN d.organization_id = $1 THEN d.pending + d.processing END FROM @extschema@.pems_sync_stats d
            WHERE NOT d.folded AND d.transaction >= folded_until ORDER BY d.transaction DESC LIMIT 50)) w;
     RETURN clock_timestamp() + make_interval(secs => greatest(0, coalesce(waiting, 0))::double precision
-                                   / coalesce(nullif(@extschema@._pems_setting('rate_limit')::integer, 0), 1000));
+                                   / coalesce(nullif(@extschema@._pems_setting('rate_limit'::text)::integer, 0), 1000));
 END
 $function$;
 COMMENT ON FUNCTION @extschema@._pems_estimate(text) IS 'Internal: when what waits now will probably be done';
@@ -292,7 +292,7 @@ BEGIN
                                                       d.base_version, d.record IS NOT NULL),
                         @extschema@._pems_check_size(d.id, d.created_by, d.change_reason, @extschema@._pems_size(d.delta), max_delta,
                                                      @extschema@._pems_size(d.record), max_record),
-                        CASE WHEN d.operation = 'UPDATE' THEN @extschema@._pems_check_delta(d.delta, nullif(d.record, 'null')) END) AS problem
+                        CASE WHEN d.operation = 'UPDATE' THEN @extschema@._pems_check_delta(d.delta, nullif(d.record, 'null'::jsonb)) END) AS problem
         FROM (SELECT l.id, l.pfa_id, l.operation, l.delta, l.base_version, l.created_by, l.change_reason, l.created_at,
                      -- an application that sets sync_status back does not take an item out of the queue
                      -- (by the modification's index: no other has this condition, and with LIMIT it cannot be a hash of all that waits)
@@ -355,7 +355,7 @@ BEGIN
         VALUES (job, organization, kind, actor, queued, jsonb_array_length(rejections));
         PERFORM @extschema@._pems_host_mark(queued_ids, array_fill('queued'::text, ARRAY[cardinality(queued_ids)]),
                     array_fill(NULL::integer, ARRAY[cardinality(queued_ids)]), array_fill(NULL::text, ARRAY[cardinality(queued_ids)]));
-        PERFORM @extschema@._pems_wake();
+        PERFORM @extschema@._pems_wake(false);
         PERFORM @extschema@._pems_warn_if_idle();
     END IF;
     job_id := CASE WHEN queued > 0 THEN job END;
@@ -395,7 +395,7 @@ DECLARE
     done         record;
 BEGIN
     SELECT d.* INTO done
-    FROM @extschema@._pems_queue_drafts(organization, modification_ids, committed_by, owner, actor, rank, 'commit') d;
+    FROM @extschema@._pems_queue_drafts(organization, modification_ids, committed_by, owner, actor, rank, 'commit'::text) d;
     RETURN jsonb_build_object(
         'success', done.queued > 0 OR done.rejections = '[]',
         'jobId', done.job_id,
@@ -508,7 +508,7 @@ BEGIN
     IF touched > 0 THEN
         INSERT INTO @extschema@.pems_sync_job (id, organization_id, kind, requested_by, queued)
         VALUES (job, organization, 'write_sync', @extschema@._pems_caller(), touched);
-        PERFORM @extschema@._pems_wake();
+        PERFORM @extschema@._pems_wake(false);
         PERFORM @extschema@._pems_warn_if_idle();
     END IF;
     RETURN jsonb_build_object(
@@ -578,8 +578,8 @@ BEGIN
     VALUES ('DISCARDED', modification.organization_id, modification.pfa_id, wanted, item.id, item.job_id, conflict, actor);
     INSERT INTO @extschema@.pems_recheck (organization_id, pfa_id)
     SELECT modification.organization_id, modification.pfa_id WHERE item.id IS NOT NULL;
-    PERFORM @extschema@._pems_host_mark(ARRAY[wanted], ARRAY['discarded'], ARRAY[NULL::integer], ARRAY[NULL::text]);
-    PERFORM @extschema@._pems_wake();
+    PERFORM @extschema@._pems_host_mark(ARRAY[wanted], ARRAY['discarded'::text], ARRAY[NULL::integer], ARRAY[NULL::text]);
+    PERFORM @extschema@._pems_wake(false);
     RETURN jsonb_build_object('success', true, 'modificationId', wanted, 'outcome', 'cancelled');
 END
 $function$;
@@ -634,7 +634,7 @@ BEGIN
                   HINT = 'Pass pfa_mirror.data of the record, or leave it out.';
     END IF;
     IF changes <> '{}' THEN
-        problem := @extschema@._pems_check_delta(changes, nullif(current, 'null'));
+        problem := @extschema@._pems_check_delta(changes, nullif(current, 'null'::jsonb));
     END IF;
     RETURN jsonb_build_object('valid', problem IS NULL, 'errors', coalesce(problem -> 'errors', '[]'));
 END
@@ -741,7 +741,7 @@ BEGIN
             (event_type, organization_id, pfa_id, modification_id, item_id, job_id, actor, error_code, error)
         SELECT 'RETRIED', q.organization_id, q.pfa_id, q.modification_id, q.id, job, actor, q.error_code, q.last_error
         FROM @extschema@.pfa_write_queue q WHERE q.id = ANY (picked);
-        PERFORM @extschema@._pems_requeue(picked, 'read', job);
+        PERFORM @extschema@._pems_requeue(picked, 'read'::text, job);
     END IF;
     RETURN jsonb_build_object('success', true, 'requeuedCount', coalesce(cardinality(picked), 0),
                               'jobId', CASE WHEN picked IS NOT NULL THEN job END);
@@ -1004,9 +1004,9 @@ DECLARE
     -- looked at before pems_attach() makes it an original
     is_copy CONSTANT boolean := @extschema@._pems_standing() = 'copy';
 BEGIN
-    IF target = '*' AND (@extschema@._pems_standing() <> 'ok' OR NOT @extschema@._pems_host_intact()
+    IF target = '*' AND (@extschema@._pems_standing() <> 'ok' OR NOT @extschema@._pems_host_intact(false)
                          OR EXISTS (SELECT FROM @extschema@._pems_host_missing())) THEN
-        PERFORM @extschema@.pems_attach();
+        PERFORM @extschema@.pems_attach(false);
     END IF;
     IF is_copy OR EXISTS (SELECT FROM @extschema@.pfa_write_queue q WHERE q.in_line AND q.waits_for = 'resume') THEN
         PERFORM @extschema@._pems_take_over(target);

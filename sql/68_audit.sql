@@ -132,7 +132,7 @@ CREATE FUNCTION @extschema@.pems_purge(
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 SET plan_cache_mode = force_custom_plan SET jit = off AS $function$
 DECLARE
-    keep       CONSTANT interval := coalesce(older_than, make_interval(mins => nullif(@extschema@._pems_setting('retention')::integer, 0)));
+    keep       CONSTANT interval := coalesce(older_than, make_interval(mins => nullif(@extschema@._pems_setting('retention'::text)::integer, 0)));
     before     timestamptz;
     actor      CONSTANT text := @extschema@._pems_actor(purged_by);
     ids        text[];

@@ -24,7 +24,8 @@ DECLARE
     problems text[] := @extschema@._pems_host_problems();
 BEGIN
     IF problems = '{}' THEN
-        PERFORM @extschema@.pems_attach();
+        -- all arguments: a function without any that somebody has planted would be called instead, with our rights
+        PERFORM @extschema@.pems_attach(false);
     ELSE
         -- scripts of extensions run with client_min_messages = warning
         SET LOCAL client_min_messages = notice;
