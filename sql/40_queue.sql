@@ -435,7 +435,7 @@ BEGIN
     WITH dead AS (DELETE FROM @extschema@.pems_claim c RETURNING c.item_ids)
     SELECT array_agg(DISTINCT i.id) INTO claimed FROM dead d CROSS JOIN LATERAL unnest(d.item_ids) i (id);
     adopted := @extschema@._pems_adopt_items(claimed);
-    IF (SELECT s.processing FROM @extschema@._pems_sums(NULL, 'infinity', 'infinity') s) <> 0 THEN
+    IF (SELECT s.processing FROM @extschema@._pems_sums(NULL::text, 'infinity'::timestamptz, 'infinity'::timestamptz) s) <> 0 THEN
         adopted := adopted + @extschema@._pems_adopt_items(ARRAY(
             SELECT q.id FROM @extschema@.pfa_write_queue q WHERE q.unfinished AND q.status = 'processing'));
     END IF;
@@ -609,7 +609,7 @@ BEGIN
     FROM unnest(outcomes) o JOIN @extschema@.pfa_write_queue q ON q.id = o.item_id
     WHERE o.event_type = 'SYNCED_WITHOUT_REQUEST' AND o.was_unknown
       AND v.organization_id = o.organization_id AND v.pfa_id = o.pfa_id AND v.version = o.pems_version
-      AND v.state_seq = @extschema@._pems_base_seq(o.organization_id, o.pfa_id, o.pems_version, 'infinity')
+      AND v.state_seq = @extschema@._pems_base_seq(o.organization_id, o.pfa_id, o.pems_version, 'infinity'::timestamptz)
       AND v.version = q.sent_version + 1 AND v.modification_id IS NULL;
 END
 $function$;

@@ -88,7 +88,7 @@ LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp AS $function$
         WHEN w.database IS NULL THEN format('No worker is configured for database "%s": set shared_preload_libraries = ''pems_sync'' and list the database in pems_sync.databases, then restart the server.', current_database())
         WHEN w.pid IS NULL AND pg_is_in_recovery() THEN 'This server is a standby: the worker starts when it is promoted.'
         WHEN w.pid IS NULL THEN format('The worker is not running; see the server''s log. If it never started, max_worker_processes (%s) is used up: raise it and restart the server.', current_setting('max_worker_processes'))
-        WHEN w.last_heartbeat < clock_timestamp() - interval '1 minute' - 2 * @extschema@._pems_setting('poll_interval')::integer * interval '1 millisecond'
+        WHEN w.last_heartbeat < clock_timestamp() - interval '1 minute' - 2 * @extschema@._pems_setting('poll_interval'::text)::integer * interval '1 millisecond'
             THEN format('The worker (process %s) has not gone round its loop since %s.', w.pid, @extschema@._pems_iso(w.last_heartbeat))
         ELSE CASE w.state
             WHEN 'running' THEN NULL
@@ -155,7 +155,7 @@ CREATE FUNCTION @extschema@._pems_problems(failed bigint, conflicts bigint, olde
 RETURNS TABLE (level text, problem text)
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $function$
 DECLARE
-    attached CONSTANT boolean := EXISTS (SELECT FROM @extschema@.pems_control) AND @extschema@._pems_host_intact();
+    attached CONSTANT boolean := EXISTS (SELECT FROM @extschema@.pems_control) AND @extschema@._pems_host_intact(false);
 BEGIN
     RETURN QUERY SELECT 'down', w FROM @extschema@._pems_worker_problem() w WHERE w IS NOT NULL;
     RETURN QUERY SELECT 'down', 'The tables of the application: ' || p FROM unnest(@extschema@._pems_host_problems()) p;
@@ -269,14 +269,14 @@ COMMENT ON FUNCTION @extschema@._pems_health_in_time() IS 'Internal: pems_health
 CREATE FUNCTION @extschema@._pems_health_full() RETURNS jsonb
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $function$
 DECLARE
-    attached CONSTANT boolean := EXISTS (SELECT FROM @extschema@.pems_control) AND @extschema@._pems_host_intact();
-    sums     CONSTANT record := @extschema@._pems_sums(NULL, 'infinity', 'infinity');
+    attached CONSTANT boolean := EXISTS (SELECT FROM @extschema@.pems_control) AND @extschema@._pems_host_intact(false);
+    sums     CONSTANT record := @extschema@._pems_sums(NULL::text, 'infinity'::timestamptz, 'infinity'::timestamptz);
     age      double precision;
     levels   text[];
     problems jsonb;
     states   jsonb := '{}';
 BEGIN
-    SELECT extract(epoch FROM clock_timestamp() - @extschema@._pems_oldest_pending(NULL)) INTO age WHERE sums.pending > 0;
+    SELECT extract(epoch FROM clock_timestamp() - @extschema@._pems_oldest_pending(NULL::text)) INTO age WHERE sums.pending > 0;
     -- less than nothing: the clock was set back
     age := greatest(0, age);
     SELECT array_agg(p.level), coalesce(jsonb_agg(p.problem), '[]') INTO levels, problems

@@ -93,7 +93,7 @@ INSERT INTO regress.call (roles, statement, allowed) VALUES
     ('none', $$SELECT pems_resolve_conflict(regress.conflict_of('e1'), 'merge'::text, '{"monthlyRate": -1}'::jsonb, NULL::text, NULL::text)$$, '22023'),
     ('none', $$SELECT pems_resolve_conflict(regress.conflict_of('e1'), 'use_pems'::text, NULL::jsonb, NULL::text, NULL::text)$$, 'ok'),
     -- the worker
-    ('pems_sync_worker', $$SELECT _pems_standing(), _pems_prepare(), _pems_adopt(), _pems_maintain(), _pems_catalogue()$$, 'ok'),
+    ('pems_sync_worker', $$SELECT _pems_standing(), _pems_prepare(), _pems_adopt(), _pems_maintain(), _pems_catalogue(), _pems_mark_failed(NULL::text[]), _pems_send_notifications(NULL::text[])$$, 'ok'),
     ('pems_sync_worker', $$SELECT * FROM _pems_organizations()$$, 'ok'),
     ('pems_sync_worker', $$SELECT * FROM _pems_first_ready(ARRAY['org-rio'], ARRAY['-infinity', '-infinity', '-infinity']::timestamptz[], ARRAY[0, 0, 0]::bigint[])$$, 'ok'),
     -- two items of a record that believe that it is their turn
@@ -151,6 +151,7 @@ SELECT f.funcname, f.calls FROM pg_stat_xact_user_functions f
 WHERE f.funcname ~ '^_?pems_' AND f.funcid NOT IN (SELECT r.oid FROM regress.routine r) ORDER BY f.funcname COLLATE "C";
 COMMIT;
 
+DROP SCHEMA regress CASCADE;
 DROP EXTENSION pems_sync;
 DROP TABLE pfa_modification, pfa_mirror, organization;
 DO $$
@@ -163,5 +164,4 @@ BEGIN
     END LOOP;
 END
 $$;
-DROP SCHEMA regress CASCADE;
 DROP ROLE regress_pems_reader, regress_pems_user, regress_pems_admin;
