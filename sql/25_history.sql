@@ -151,40 +151,34 @@ $function$;
 COMMENT ON FUNCTION @extschema@._pems_fold_stats() IS 'Internal: folds the rows of differences of pems_sync_stats into those of their hour';
 
 /*
- * _pems_guard_modification(): row trigger on pfa_modification, before delete.
- * Errors: 55000 while the item is in flight.  A waiting item goes with its modification
- * (foreign key); its successors may then take their turn.
+ * _pems_guard_item(): row trigger on pfa_write_queue, before an unfinished item is deleted, which happens with its
+ * modification (foreign key).  On our own table, because the application's owner can take off what is on his.
+ * Errors: 55000 while the item is in flight.  One that waits is gone then; its successors may take their turn.
  */
-CREATE FUNCTION @extschema@._pems_guard_modification() RETURNS trigger
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
-SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off AS $function$
+CREATE FUNCTION @extschema@._pems_guard_item() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $function$
 BEGIN
-    PERFORM @extschema@._pems_attached();
-    -- a claim that has not committed yet is waited for: its item must not be deleted under it
-    PERFORM FROM @extschema@.pfa_write_queue q WHERE q.modification_id = OLD.id FOR UPDATE;
-    IF EXISTS (SELECT FROM @extschema@.pfa_write_queue q
-               WHERE q.modification_id = OLD.id
-                 AND (q.status = 'processing' OR (q.status = 'pending' AND (q.outcome_unknown OR q.next_request = 'refresh')))) THEN
-        RAISE EXCEPTION 'modification "%" is being sent to PEMS', OLD.id
+    -- a claim that has not committed yet was waited for: OLD is the item as it is now
+    IF OLD.status = 'processing' OR (OLD.status = 'pending' AND (OLD.outcome_unknown OR OLD.next_request = 'refresh')) THEN
+        RAISE EXCEPTION 'modification "%" is being sent to PEMS', OLD.modification_id
             USING ERRCODE = 'object_not_in_prerequisite_state',
                   DETAIL = 'Its item in pfa_write_queue is in flight, or its outcome is not known yet.',
                   HINT = 'Delete it when its sync_status has changed.';
     END IF;
-    INSERT INTO @extschema@.pems_recheck (organization_id, pfa_id)
-    SELECT DISTINCT q.organization_id, q.pfa_id FROM @extschema@.pfa_write_queue q
-    WHERE q.modification_id = OLD.id AND q.status IN ('pending', 'conflict', 'failed');
-    IF FOUND THEN
-        INSERT INTO @extschema@.pems_audit_log (event_type, organization_id, pfa_id, modification_id, item_id, job_id, actor, error)
-        SELECT 'DISCARDED', q.organization_id, q.pfa_id, q.modification_id, q.id, q.job_id, @extschema@._pems_caller(),
-               'the modification was deleted'
-        FROM @extschema@.pfa_write_queue q
-        WHERE q.modification_id = OLD.id AND q.status IN ('pending', 'conflict', 'failed');
-        PERFORM @extschema@._pems_wake(false);
-    END IF;
+    INSERT INTO @extschema@.pems_recheck (organization_id, pfa_id) VALUES (OLD.organization_id, OLD.pfa_id);
+    INSERT INTO @extschema@.pems_audit_log (event_type, organization_id, pfa_id, modification_id, item_id, job_id, actor, error)
+    VALUES ('DISCARDED', OLD.organization_id, OLD.pfa_id, OLD.modification_id, OLD.id, OLD.job_id, @extschema@._pems_caller(),
+            'the modification was deleted');
+    PERFORM @extschema@._pems_wake(false);
     RETURN OLD;
 END
 $function$;
-COMMENT ON FUNCTION @extschema@._pems_guard_modification() IS 'Internal trigger: a modification in flight cannot be deleted';
+COMMENT ON FUNCTION @extschema@._pems_guard_item() IS 'Internal trigger: an item in flight cannot be deleted, nor can its modification';
+
+CREATE TRIGGER pems_guard_delete BEFORE DELETE ON @extschema@.pfa_write_queue
+    FOR EACH ROW WHEN (OLD.unfinished) EXECUTE FUNCTION @extschema@._pems_guard_item();
+-- also where session_replication_role is replica
+ALTER TABLE @extschema@.pfa_write_queue ENABLE ALWAYS TRIGGER pems_guard_delete;
 
 /*
  * _pems_guard_truncate(): statement trigger, before truncate, on the host tables and on those of ours that say what is under

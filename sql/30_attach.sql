@@ -167,7 +167,6 @@ CREATE FUNCTION @extschema@._pems_host_triggers() RETURNS TABLE (table_name text
 LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $function$
     VALUES ('pfa_mirror', 'pems_versions_inserted', 'AFTER INSERT ON %s REFERENCING NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION @extschema@._pems_record_versions()'),
            ('pfa_mirror', 'pems_versions_updated', 'AFTER UPDATE ON %s REFERENCING NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION @extschema@._pems_record_versions()'),
-           ('pfa_modification', 'pems_guard_delete', 'BEFORE DELETE ON %s FOR EACH ROW EXECUTE FUNCTION @extschema@._pems_guard_modification()'),
            ('organization', 'pems_guard_truncate', 'BEFORE TRUNCATE ON %s FOR EACH STATEMENT EXECUTE FUNCTION @extschema@._pems_guard_truncate()'),
            ('pfa_mirror', 'pems_guard_truncate', 'BEFORE TRUNCATE ON %s FOR EACH STATEMENT EXECUTE FUNCTION @extschema@._pems_guard_truncate()'),
            ('pfa_modification', 'pems_guard_truncate', 'BEFORE TRUNCATE ON %s FOR EACH STATEMENT EXECUTE FUNCTION @extschema@._pems_guard_truncate()')
@@ -191,20 +190,40 @@ $function$;
 COMMENT ON FUNCTION @extschema@._pems_host_foreign_keys() IS 'Internal: foreign keys from the extension''s tables to the host tables';
 
 /*
- * _pems_host_missing(): triggers and foreign keys that an attach would make: somebody has taken them off, or the table
- * is another one than it was, or a restore has left them out.
+ * _pems_host_trigger_states(): the triggers of the extension on the host tables, each with the command that makes it and
+ * its state: NULL; missing; replaced, by another of its name; disabled, also when it fires only with
+ * session_replication_role = origin.
+ */
+CREATE FUNCTION @extschema@._pems_host_trigger_states() RETURNS TABLE (table_name text, trigger_name text, command text, state text)
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $function$
+    SELECT t.table_name, t.trigger_name, c.command,
+           CASE WHEN g.oid IS NULL THEN 'missing' WHEN pg_get_triggerdef(g.oid) <> c.command THEN 'replaced'
+                WHEN g.tgenabled <> 'A' THEN 'disabled' END
+    FROM @extschema@._pems_host_triggers() t
+    CROSS JOIN LATERAL (SELECT format('@extschema@.%I', t.table_name) AS name) r
+    CROSS JOIN LATERAL (SELECT format('CREATE TRIGGER %I ', t.trigger_name) || format(t.definition, r.name) AS command) c
+    LEFT JOIN pg_trigger g ON g.tgname = t.trigger_name AND g.tgrelid = to_regclass(r.name)
+$function$;
+COMMENT ON FUNCTION @extschema@._pems_host_trigger_states() IS 'Internal: triggers of the extension on the host tables: missing, replaced, disabled, or (NULL) as they were made';
+
+/*
+ * _pems_host_missing(): what an attach would make or make again, because somebody has taken it off or changed it, or
+ * the table is another one than it was, or a restore has left it out.  A line for each.
  */
 CREATE FUNCTION @extschema@._pems_host_missing() RETURNS SETOF text
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $function$
-    SELECT format('trigger %s of %s', t.trigger_name, t.table_name) FROM @extschema@._pems_host_triggers() t
-    WHERE NOT EXISTS (SELECT FROM pg_trigger g WHERE g.tgname = t.trigger_name
-                      AND g.tgrelid = to_regclass(format('@extschema@.%I', t.table_name)))
+    SELECT format(CASE t.state WHEN 'missing' THEN 'trigger %s of %s is missing' ELSE 'trigger %s of %s was %s' END,
+                  t.trigger_name, t.table_name, t.state)
+    FROM @extschema@._pems_host_trigger_states() t WHERE t.state IS NOT NULL
     UNION ALL
-    SELECT format('foreign key %s of %s', f.constraint_name, f.table_name) FROM @extschema@._pems_host_foreign_keys() f
+    SELECT format('foreign key %s of %s is missing', f.constraint_name, f.table_name) FROM @extschema@._pems_host_foreign_keys() f
     WHERE NOT EXISTS (SELECT FROM pg_constraint c WHERE c.conname = f.constraint_name
                       AND c.conrelid = to_regclass(format('@extschema@.%I', f.table_name)))
+    UNION ALL
+    SELECT 'index idx_modification_syncstatus of pfa_modification is missing'
+    WHERE to_regclass('@extschema@.idx_modification_syncstatus') IS NULL
 $function$;
-COMMENT ON FUNCTION @extschema@._pems_host_missing() IS 'Internal: triggers and foreign keys that an attach would make';
+COMMENT ON FUNCTION @extschema@._pems_host_missing() IS 'Internal: what an attach would make or make again, a line each';
 
 /*
  * _pems_host_extend(): adds what is not there yet: columns, index, triggers, foreign keys,
@@ -224,10 +243,13 @@ BEGIN
         SELECT 'CREATE INDEX idx_modification_syncstatus ON @extschema@.pfa_modification (organization_id, sync_status)'
         WHERE to_regclass('@extschema@.idx_modification_syncstatus') IS NULL
         UNION ALL
-        SELECT format('CREATE TRIGGER %I ', t.trigger_name) || format(t.definition, format('@extschema@.%I', t.table_name))
-        FROM @extschema@._pems_host_triggers() t
-        WHERE NOT EXISTS (SELECT FROM pg_trigger g WHERE g.tgname = t.trigger_name
-                          AND g.tgrelid = format('@extschema@.%I', t.table_name)::regclass)
+        SELECT x.command FROM @extschema@._pems_host_trigger_states() t
+        CROSS JOIN LATERAL (
+            SELECT 1 AS step, format('DROP TRIGGER %I ON @extschema@.%I', t.trigger_name, t.table_name) AS command
+            WHERE t.state = 'replaced'
+            UNION ALL
+            SELECT 2, t.command WHERE t.state IN ('missing', 'replaced')
+            ORDER BY step) x
         UNION ALL
         SELECT format('ALTER TABLE @extschema@.%I ADD CONSTRAINT %I %s', f.table_name, f.constraint_name, f.definition)
         FROM @extschema@._pems_host_foreign_keys() f

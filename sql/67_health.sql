@@ -162,7 +162,7 @@ BEGIN
     RETURN QUERY SELECT 'down', 'pems_sync is not attached to the tables of the application; run SELECT pems_attach().'
                  WHERE NOT attached AND @extschema@._pems_host_problems() = '{}'
                    AND NOT EXISTS (SELECT FROM @extschema@._pems_worker_state() w WHERE w.state = 'not_attached');
-    RETURN QUERY SELECT 'degraded', format('What pems_attach() made is missing: %s; run SELECT pems_attach().', string_agg(m, ', '))
+    RETURN QUERY SELECT 'degraded', format('What pems_attach() made is not as it was: %s; run SELECT pems_attach().', string_agg(m, ', '))
                  FROM @extschema@._pems_host_missing() m WHERE attached AND @extschema@._pems_standing() = 'ok' HAVING count(*) > 0;
     RETURN QUERY SELECT 'degraded', l FROM @extschema@._pems_lock_problems() l;
     RETURN QUERY SELECT 'degraded', 'The worker says: ' || w.last_error FROM @extschema@._pems_worker_state() w

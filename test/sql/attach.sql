@@ -82,6 +82,23 @@ SELECT p FROM jsonb_array_elements_text(pems_health() -> 'problems') p WHERE p L
 SELECT pems_resume();
 SELECT p FROM jsonb_array_elements_text(pems_health() -> 'problems') p WHERE p LIKE 'What pems_attach()%';
 SELECT count(*) FROM pg_trigger WHERE tgname ~ '^pems_' AND tgrelid::regclass::text IN ('organization', 'pfa_mirror', 'pfa_modification');
+-- So it does where a trigger is there, but does not do what ours does.
+CREATE TABLE regress.made AS SELECT tgrelid, tgname, tgtype, tgfoid, tgenabled, pg_get_triggerdef(oid) AS definition FROM pg_trigger WHERE tgname ~ '^pems_' AND tgrelid::regclass::text IN ('organization', 'pfa_mirror', 'pfa_modification');
+CREATE FUNCTION regress.idle() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NULL; END $$;
+ALTER TABLE organization DISABLE TRIGGER pems_guard_truncate;
+ALTER TABLE pfa_modification ENABLE TRIGGER pems_guard_truncate;
+DROP TRIGGER pems_guard_truncate ON pfa_mirror;
+CREATE TRIGGER pems_guard_truncate BEFORE TRUNCATE ON pfa_mirror FOR EACH STATEMENT EXECUTE FUNCTION regress.idle();
+DROP TRIGGER pems_versions_inserted ON pfa_mirror;
+CREATE CONSTRAINT TRIGGER pems_versions_inserted AFTER INSERT ON pfa_mirror FOR EACH ROW EXECUTE FUNCTION regress.idle();
+DROP TRIGGER pems_versions_updated ON pfa_mirror;
+CREATE TRIGGER pems_versions_updated AFTER UPDATE OF id ON pfa_mirror FOR EACH ROW WHEN (false) EXECUTE FUNCTION _pems_record_versions();
+DROP INDEX idx_modification_syncstatus;
+SELECT regexp_split_to_table(p, '[:,;] ') FROM jsonb_array_elements_text(pems_health() -> 'problems') p WHERE p LIKE 'What pems_attach()%';
+SELECT pems_resume();
+SELECT p FROM jsonb_array_elements_text(pems_health() -> 'problems') p WHERE p LIKE 'What pems_attach()%';
+SELECT m.tgrelid::regclass, m.tgname FROM regress.made m WHERE NOT EXISTS (
+    SELECT FROM pg_trigger t WHERE (t.tgrelid, t.tgname, t.tgtype, t.tgfoid, t.tgenabled, pg_get_triggerdef(t.oid)) = (m.tgrelid, m.tgname, m.tgtype, m.tgfoid, m.tgenabled, m.definition));
 BEGIN;
 SELECT pems_resume();
 SELECT relation::regclass, mode FROM pg_locks WHERE pid = pg_backend_pid() AND relation IN ('organization'::regclass, 'pfa_mirror'::regclass, 'pfa_modification'::regclass)

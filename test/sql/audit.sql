@@ -165,7 +165,7 @@ SELECT pems_attach() -> 'success';
 
 -- What an edit that is still a draft, or waits, will be compared with stays: everything is finished and may go, and each such edit is
 -- claimed with the same base, the same own changes and the same mirror as before.  Records of all kinds, edited by two users.
-DELETE FROM pfa_write_queue;
+SELECT regress.empty_queue() \g /dev/null
 DELETE FROM pfa_modification;
 DELETE FROM pems_recheck;
 CREATE FUNCTION regress.edit(id text, pfa_id text, delta jsonb, author text) RETURNS void LANGUAGE plpgsql AS $$

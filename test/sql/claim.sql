@@ -24,7 +24,7 @@ SELECT status, waits_for, attempt, sent_version, claim_token IS NOT NULL AS toke
 SELECT sync_status FROM pfa_modification;
 -- what is claimed is not claimed again
 SELECT count(*) FROM regress.claim();
-DELETE FROM pfa_write_queue;
+SELECT regress.empty_queue() \g /dev/null
 
 -- At most one of a record, the first in commit order, whatever the priorities; the others wait for their turn.
 SELECT regress.queue('a1', 'PFA-1', priority => 'low'), regress.queue('a2', 'PFA-1', priority => 'high'), regress.queue('a3', 'PFA-1'),
@@ -36,11 +36,11 @@ SELECT regress.claim(2);
 SELECT regress.claim(2);
 RESET ROLE;
 SELECT modification_id, status, waits_for FROM regress.items;
-DELETE FROM pfa_write_queue;
+SELECT regress.empty_queue() \g /dev/null
 SELECT regress.queue('s1', 'PFA-1'), regress.queue('s2', 'PFA-2'), regress.queue('s3', 'PFA-3');
 UPDATE pfa_write_queue SET scheduled_at = scheduled_at - interval '1 hour' WHERE modification_id = 's3';
 SELECT regress.claim(2);
-DELETE FROM pfa_write_queue;
+SELECT regress.empty_queue() \g /dev/null
 
 -- Several organizations in one call, each with its own number; the answer takes turns among them.
 SELECT regress.queue('r1', 'PFA-1'), regress.queue('r2', 'PFA-2'), regress.queue('r3', 'PFA-3'),
@@ -51,14 +51,14 @@ SELECT q.modification_id FROM _pems_claim(ARRAY['org-rio', 'org-rio2', 'org-nowh
 SELECT regress.claim(0, 'org-port');
 SELECT count(*) FROM _pems_claim('{}', '{}');
 RESET ROLE;
-DELETE FROM pfa_write_queue;
+SELECT regress.empty_queue() \g /dev/null
 
 -- Held by an earlier item that waits for a retry, is in flight, in conflict or dead; a finished one holds nobody.
 CREATE FUNCTION regress.after(first_status text, first_waits text DEFAULT NULL) RETURNS text LANGUAGE plpgsql AS $$
 DECLARE
     claimed text;
 BEGIN
-    DELETE FROM pfa_write_queue;
+    PERFORM regress.empty_queue();
     PERFORM regress.draft(first_status || coalesce('-' || first_waits, '') || n, 'PFA-1') FROM generate_series(1, 2) n;
     PERFORM regress.commit(NULL);
     UPDATE pfa_write_queue SET status = first_status, waits_for = first_waits, scheduled_at = now() + interval '1 hour', claim_token = 0 WHERE waits_for IS NULL;
@@ -72,25 +72,25 @@ SELECT s, regress.after(s) FROM unnest(ARRAY['processing', 'conflict', 'failed']
 SELECT regress.after('pending', 'time');
 SELECT s, regress.after(s) FROM unnest(ARRAY['completed', 'cancelled']) s;
 -- a later item in flight holds an earlier one, too: two sessions had committed at the same time, and one of them was sent already
-DELETE FROM pfa_write_queue;
+SELECT regress.empty_queue() \g /dev/null
 SELECT regress.queue('early', 'PFA-1'), regress.queue('late', 'PFA-1');
 UPDATE pfa_write_queue SET waits_for = NULL;
 UPDATE pfa_write_queue SET status = 'processing', claim_token = 0 WHERE modification_id = 'late';
 SELECT regress.claim();
 SELECT modification_id, status, waits_for FROM regress.items;
-DELETE FROM pfa_write_queue;
+SELECT regress.empty_queue() \g /dev/null
 -- both ready: the first goes, the second is sent back
 SELECT regress.queue('first', 'PFA-1', priority => 'low'), regress.queue('second', 'PFA-1', priority => 'high');
 UPDATE pfa_write_queue SET waits_for = NULL;
 SELECT regress.claim();
 SELECT modification_id, status, waits_for FROM regress.items;
-DELETE FROM pfa_write_queue;
+SELECT regress.empty_queue() \g /dev/null
 -- other records, and the same record of another organization, never wait for it
 SELECT regress.queue('h' || n, 'PFA-1') FROM generate_series(1, 50) n \g /dev/null
 SELECT regress.queue('other', 'PFA-2'), regress.queue('rio2', 'PFA-1', organization_id => 'org-rio2');
 UPDATE pfa_write_queue SET status = 'failed' WHERE modification_id = 'h1';
 SELECT regress.claim(1), regress.claim(1, 'org-rio2');
-DELETE FROM pfa_write_queue;
+SELECT regress.empty_queue() \g /dev/null
 
 -- Paused: one organization, or all.
 SELECT regress.queue('x1', 'PFA-1'), regress.queue('x2', 'PFA-1', organization_id => 'org-rio2');
@@ -101,7 +101,7 @@ SELECT regress.claim();
 INSERT INTO pems_pause (organization_id, cause, paused_by) VALUES ('org-rio', 'credential', 'pems_sync');
 SELECT pems_resume() -> 'paused';
 SELECT regress.claim();
-DELETE FROM pfa_write_queue;
+SELECT regress.empty_queue() \g /dev/null
 
 -- What the decision needs, when the mirror has moved on from what the user saw: base, own changes, mirror.
 SELECT regress.draft('o1', 'PFA-5', '{"model": "mine"}'), regress.draft('o2', 'PFA-5', '{"dor": "PROJECT", "model": "mine again"}'), regress.draft('o3', 'PFA-5', '{"model": "hers"}', 'bob');
@@ -114,11 +114,11 @@ UPDATE pfa_mirror SET version = 3, data = data || '{"category": "Trucks"}' WHERE
 SELECT regress.commit(ARRAY['o2']);
 SELECT base_version, mirror_version, base_data -> 'model' AS base_model, base_data -> 'category' AS base_category, own_data, mirror_data -> 'model' AS model, mirror_data -> 'category' AS category
 FROM _pems_claim(ARRAY['org-rio'], ARRAY[1]);
-DELETE FROM pfa_write_queue WHERE modification_id = 'o2';
+SELECT regress.empty_queue('o2') \g /dev/null
 -- bob's edit: alice's is not his own
 SELECT regress.commit(ARRAY['o3']);
 SELECT base_version, mirror_version, own_data, mirror_data -> 'model' AS model FROM _pems_claim(ARRAY['org-rio'], ARRAY[1]);
-DELETE FROM pfa_write_queue WHERE modification_id = 'o3';
+SELECT regress.empty_queue('o3') \g /dev/null
 -- of own changes the fields that are asked for and no others; which are those that differ on all three sides, or, for a DELETE, all
 UPDATE pfa_write_queue SET payload = payload || '{"contract": "C-1"}' WHERE modification_id = 'o1';
 UPDATE pems_mirror_version SET data = data || '{"contract": "C-1"}' WHERE pfa_id = 'PFA-5' AND version IN (2, 3);
@@ -137,7 +137,7 @@ SELECT regress.queue('o5', 'PFA-4');
 DELETE FROM pfa_mirror WHERE organization_id = 'org-rio' AND pfa_id = 'PFA-4';
 SELECT base_version, mirror_version, mirror_deleted, base_data, mirror_data FROM _pems_claim(ARRAY['org-rio'], ARRAY[1]);
 SELECT modification_id, status, sent_version FROM regress.items WHERE modification_id IN ('o4', 'o5');
-DELETE FROM pfa_write_queue;
+SELECT regress.empty_queue() \g /dev/null
 
 -- A read keeps the version of the write before it; so does the next write while its outcome is unknown, and then it takes the mirror's.
 SELECT regress.queue('v1', 'PFA-1');
@@ -155,7 +155,7 @@ UPDATE pfa_write_queue SET status = 'pending';
 SELECT (SELECT claim_token FROM pfa_write_queue) < (SELECT claim_token FROM _pems_claim(ARRAY['org-rio'], ARRAY[1])) AS grows;
 
 -- Whole records again for what follows.
-DELETE FROM pfa_write_queue;
+SELECT regress.empty_queue() \g /dev/null
 DELETE FROM pfa_modification;
 DELETE FROM pfa_mirror WHERE organization_id = 'org-rio';
 INSERT INTO pfa_mirror (organization_id, pfa_id, version, data) SELECT 'org-rio', 'PFA-' || n, 1, '{"monthlyRate": 5000}' FROM generate_series(1, 6) n;
@@ -181,7 +181,7 @@ SELECT regress.claim_behind(normal => 'p3');
 -- those before it were left, and are there for a claim from the start
 SELECT regress.claim_behind();
 RESET ROLE;
-DELETE FROM pfa_write_queue;
+SELECT regress.empty_queue() \g /dev/null
 DELETE FROM pfa_modification;
 -- each priority has a place of its own
 SELECT regress.queue('h' || n, 'PFA-' || n, priority => 'high'), regress.queue('n' || n, 'PFA-' || n + 2), regress.queue('l' || n, 'PFA-' || n + 4, priority => 'low') FROM generate_series(1, 2) n \g /dev/null
@@ -195,7 +195,7 @@ BEGIN;
 SELECT regress.claim_behind(high => 'h1', low => 'l2');
 ROLLBACK;
 SELECT regress.claim_behind('h2', 'n2', 'l2');
-DELETE FROM pfa_write_queue;
+SELECT regress.empty_queue() \g /dev/null
 -- and so has each organization; NULL places are the beginning
 SELECT regress.queue('r1', 'PFA-1'), regress.queue('r2', 'PFA-2'), regress.queue('q1', 'PFA-1', organization_id => 'org-rio2'), regress.queue('q2', 'PFA-2', organization_id => 'org-rio2');
 BEGIN;
@@ -204,16 +204,16 @@ FROM _pems_claim(ARRAY['org-rio', 'org-rio2'], ARRAY[5, 5], ARRAY[NULL, NULL, NU
 ORDER BY q.commit_seq;
 ROLLBACK;
 SELECT q.modification_id FROM _pems_claim(ARRAY['org-rio', 'org-rio2'], ARRAY[5, 5], NULL, NULL) c JOIN pfa_write_queue q ON q.id = c.item_id ORDER BY q.commit_seq;
-DELETE FROM pfa_write_queue;
+SELECT regress.empty_queue() \g /dev/null
 -- the answer says where in line each item stands
 SELECT regress.queue('s1', 'PFA-1', priority => 'high'), regress.queue('s2', 'PFA-2'), regress.queue('s3', 'PFA-3', priority => 'low');
 SELECT q.modification_id, c.priority, (c.scheduled_at, c.commit_seq) = (q.scheduled_at, q.commit_seq) AS its_place FROM _pems_claim(ARRAY['org-rio'], ARRAY[5]) c JOIN pfa_write_queue q ON q.id = c.item_id ORDER BY q.commit_seq;
-DELETE FROM pfa_write_queue;
+SELECT regress.empty_queue() \g /dev/null
 
 -- There are three lines, so there are three priorities.
 SELECT regress.queue('t1', 'PFA-1');
 SELECT p, regress.state(format('UPDATE pfa_write_queue SET priority = %s', p)) FROM unnest(ARRAY[-11, -10, -1, 0, 1, 10, 100]) p;
-DELETE FROM pfa_write_queue;
+SELECT regress.empty_queue() \g /dev/null
 
 -- A claim is a heap-only update: it writes no index.
 TRUNCATE pfa_write_queue;
@@ -237,7 +237,7 @@ $$;
 SELECT s.status, s.waits_for, q.unfinished, q.in_line, q.held
 FROM unnest(ARRAY['pending', 'pending', 'pending', 'processing', 'conflict', 'failed', 'completed', 'cancelled'], ARRAY[NULL, 'time', 'turn']) WITH ORDINALITY AS s (status, waits_for, n)
 CROSS JOIN LATERAL (SELECT * FROM regress.derived(s.status, s.waits_for)) q ORDER BY s.n;
-DELETE FROM pfa_write_queue;
+SELECT regress.empty_queue() \g /dev/null
 
 -- pems_claim: one row for each claim that took something, with what it took.
 DELETE FROM pems_claim;

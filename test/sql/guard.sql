@@ -28,6 +28,16 @@ SET ROLE regress_pems_app;
 SELECT regress.attempt($$DELETE FROM pfa_modification WHERE id = 'flying'$$);
 SELECT regress.attempt($$DELETE FROM pfa_modification WHERE id = 'unknown'$$);
 SELECT regress.attempt($$DELETE FROM pfa_modification WHERE id = 'written'$$);
+RESET ROLE;
+-- the owner of the table cannot help it, nor can who deletes the item itself
+ALTER TABLE pfa_modification DISABLE TRIGGER USER;
+SELECT regress.state($$DELETE FROM pfa_modification WHERE id = 'flying'$$);
+ALTER TABLE pfa_modification ENABLE TRIGGER USER;
+SELECT regress.state($$DELETE FROM pfa_write_queue WHERE modification_id = 'flying'$$);
+SET session_replication_role = replica;
+SELECT regress.state($$DELETE FROM pfa_write_queue WHERE modification_id = 'unknown'$$);
+RESET session_replication_role;
+SET ROLE regress_pems_app;
 -- one of many: none is deleted
 SELECT regress.draft('draft', 'PFA-1');
 SELECT regress.state('DELETE FROM pfa_modification');

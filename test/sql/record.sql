@@ -14,7 +14,7 @@ CREATE VIEW regress.audit AS SELECT event_type, modification_id, actor, attempt,
     FROM pems_audit_log WHERE event_type <> 'COMMITTED' ORDER BY at, event_type COLLATE "C";
 CREATE VIEW regress.result AS SELECT modification_id, status, waits_for, next_request, outcome_unknown AS unknown, retry_count AS retries, rounds, sent_version AS sent, error_code, last_error, completed_at IS NOT NULL AS completed, attempt
     FROM pfa_write_queue ORDER BY commit_seq;
-CREATE FUNCTION regress.clear() RETURNS void LANGUAGE sql AS $$ DELETE FROM pfa_write_queue; DELETE FROM pfa_modification; TRUNCATE pems_audit_log; $$;
+CREATE FUNCTION regress.clear() RETURNS void LANGUAGE sql AS $$ SELECT regress.empty_queue(); DELETE FROM pfa_modification; TRUNCATE pems_audit_log; $$;
 GRANT SELECT ON ALL TABLES IN SCHEMA regress TO pems_sync_worker;
 
 -- Applied: mirror = mirror plus delta at the new version, attributed history, modification synced, one line in the audit log, the successor goes on.
@@ -238,7 +238,7 @@ SELECT regress.record(outcome) FROM right_one;
 SELECT regress.record(outcome) FROM right_one;
 SELECT (SELECT count(*) FROM pems_audit_log) - lines AS lines, (SELECT count(*) FROM pems_mirror_version) - versions AS versions FROM before;
 -- an item that is gone; a batch in which one is stale and one is ours
-DELETE FROM pfa_write_queue;
+SELECT regress.empty_queue() \g /dev/null
 SELECT regress.record(outcome) FROM stale;
 SELECT regress.queue('f2', 'PFA-3', '{"model": "f2"}');
 SELECT regress.claim();

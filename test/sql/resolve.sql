@@ -22,7 +22,7 @@ CREATE FUNCTION regress.resolve(
     modification text, resolution text, merged_data jsonb DEFAULT NULL, resolved_by text DEFAULT 'bob', organization_id text DEFAULT NULL)
 RETURNS text LANGUAGE sql AS $$ SELECT regress.scrub(pems_resolve_conflict(regress.conflict_of(modification), resolution, merged_data, resolved_by, organization_id)) $$;
 CREATE FUNCTION regress.clear() RETURNS void LANGUAGE sql AS $$
-    DELETE FROM pfa_write_queue; DELETE FROM pfa_sync_conflict; DELETE FROM pfa_modification; DELETE FROM pems_recheck; TRUNCATE pems_audit_log;
+    SELECT regress.empty_queue(); DELETE FROM pfa_sync_conflict; DELETE FROM pfa_modification; DELETE FROM pems_recheck; TRUNCATE pems_audit_log;
     DELETE FROM pems_mirror_version; DELETE FROM pfa_mirror WHERE pfa_id = 'PFA-1' AND organization_id = 'org-rio';
     INSERT INTO pfa_mirror (organization_id, pfa_id, version, data) VALUES ('org-rio', 'PFA-1', 1, '{"pfaId": "PFA-1", "source": "Rental", "dor": "BEO", "monthlyRate": 5000, "description": "Crawler crane",
         "forecastStart": "2025-01-15T00:00:00Z", "forecastEnd": "2025-06-30T00:00:00Z", "extra": {"centre": {"code": "A", "name": "Alpha"}, "tags": [1, 2]}}')

@@ -26,7 +26,7 @@ END
 $$;
 CREATE FUNCTION regress.item(modification text) RETURNS text LANGUAGE sql STABLE SECURITY DEFINER AS $$ SELECT id FROM public.pfa_write_queue WHERE modification_id = modification $$;
 CREATE FUNCTION regress.clear() RETURNS void LANGUAGE sql AS $$
-    DELETE FROM pfa_write_queue; DELETE FROM pfa_sync_conflict; DELETE FROM pfa_modification; DELETE FROM pems_recheck; DELETE FROM pems_sync_job; TRUNCATE pems_audit_log; $$;
+    SELECT regress.empty_queue(); DELETE FROM pfa_sync_conflict; DELETE FROM pfa_modification; DELETE FROM pems_recheck; DELETE FROM pems_sync_job; TRUNCATE pems_audit_log; $$;
 CREATE FUNCTION regress.everything() RETURNS text LANGUAGE sql AS $$
     SELECT concat_ws(E'\n', (SELECT string_agg(q::text, E'\n' ORDER BY q.commit_seq) FROM pfa_write_queue q), (SELECT string_agg(m::text, E'\n' ORDER BY m.id) FROM pfa_modification m),
         (SELECT count(*) FROM pems_audit_log), (SELECT count(*) FROM pems_recheck), (SELECT count(*) FROM pems_sync_job))

@@ -37,7 +37,7 @@ SELECT modification_id, regress.name(held_by) AS held_by FROM pems_queue WHERE p
 SELECT regress.state('DELETE FROM pems_queue') LIKE '%cannot delete%' OR NOT has_table_privilege('pems_sync_admin', 'pems_queue', 'DELETE') AS read_only;
 
 -- Open conflicts, and what waits for them: later unfinished items of the same record, of the same organization.
-DELETE FROM pfa_write_queue;
+SELECT regress.empty_queue() \g /dev/null
 SELECT regress.conflict('k1', 'PFA-5', '{"monthlyRate": 5500}', '{"monthlyRate": 5800}', '["monthlyRate"]'), regress.conflict('g1', 'PFA-6', '{"monthlyRate": 5500}', NULL, '["monthlyRate"]', 'deleted_in_pems'),
        regress.conflict('x1', 'PFA-2', '{"model": "x"}', '{"model": "y"}', '["model"]', organization_id => 'org-rio2');
 SELECT regress.queue('k2', 'PFA-5'), regress.queue('k3', 'PFA-5'), regress.queue('k4', 'PFA-5'), regress.queue('z1', 'PFA-2');

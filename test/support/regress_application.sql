@@ -50,6 +50,13 @@ RETURNS integer LANGUAGE sql AS $$
     SELECT regress.commit(ARRAY[id], organization_id, priority)
 $$;
 
+/* Items are deleted, also those in flight: of these modifications, or (none given) all. */
+CREATE FUNCTION regress.empty_queue(VARIADIC modification_ids text[] DEFAULT NULL) RETURNS void LANGUAGE sql SECURITY DEFINER AS $$
+    ALTER TABLE public.pfa_write_queue DISABLE TRIGGER pems_guard_delete;
+    DELETE FROM public.pfa_write_queue WHERE modification_ids IS NULL OR modification_id = ANY (modification_ids);
+    ALTER TABLE public.pfa_write_queue ENABLE ALWAYS TRIGGER pems_guard_delete;
+$$;
+
 /* The queue in commit order, by modification. */
 CREATE VIEW regress.items AS
     SELECT q.modification_id, q.status, q.waits_for, q.next_request, q.outcome_unknown, q.attempt, q.retry_count,
