@@ -38,6 +38,8 @@
 
 /* After a transaction failed: wait before the next try; milliseconds. */
 #define RETRY_PAUSE_MS 1000
+/* How long outcomes are recorded one by one before answers are looked at again; microseconds. */
+#define PASS_US 300000
 /* While the extension or its attachment is missing: how often to look. */
 #define LOOK_AGAIN_MS 1000
 /*
@@ -60,7 +62,9 @@
 /* What was announced is looked for a second time: a session may have had it locked at the first. */
 #define LOOK_TWICE_US 1000000
 /* A request that takes longer shows its modification as syncing. */
-#define SLOW_US        250000
+#define SLOW_US 250000
+/* That took too long: from when on it is tried again. */
+#define SLOW_SHOW_US   (INT64_C(60) * 1000000)
 #define MAINTENANCE_US (INT64_C(60) * 1000000)
 /* The same in a busy database: until then the status adds up all differences. */
 #define FOLD_US (INT64_C(10) * 1000000)
@@ -110,7 +114,8 @@ static int64 next_maintenance_us = 0;
 static int64 next_fold_us = 0;  /* maintenance that early, if anything happens */
 static int64 not_before_us = 0; /* after a failed transaction */
 static int64 next_stuck_us = 0; /* when to try the stuck ones again */
-static bool adopted = false;    /* what a predecessor left was taken up */
+static int64 no_show_before_us = 0;
+static bool adopted = false; /* what a predecessor left was taken up */
 static int64 next_sweep_us = 0;
 static int64 second_look_us = 0; /* 0: none is due */
 static int64 exchange_wanted_us =
@@ -805,20 +810,6 @@ send_notifications(void)
 		report_problem(CANNOT_NOTIFY, pems_queue_problem());
 }
 
-/*
- * Another session has a row locked that belongs to one of these.  Record those that are free;
- * nobody waits for the others.
- */
-static void
-record_carefully(ParcelList *list)
-{
-	PemsExchange exchange = {
-		.results = results_of(list), .result_count = list->count, .careful = true};
-
-	if (went_well(run_exchange(&exchange), CANNOT_RECORD))
-		sort_out(list, exchange.recorded);
-}
-
 /* The database refuses the result: the item becomes a dead letter, and is shown as one if possible.
  */
 static bool
@@ -834,9 +825,12 @@ set_aside(const PemsResult *result, const char *reason)
 	return true;
 }
 
-/* One result by itself: recorded, set aside, or (false) to be tried again later. */
+/*
+ * One result by itself: recorded, set aside, or (false) to be tried again later.  *go_on: whether
+ * there is a point in trying the next one now.
+ */
 static bool
-record_alone(Parcel *parcel)
+record_alone(Parcel *parcel, bool *go_on)
 {
 	PemsResult *result = &parcel->delivery.result;
 	PemsExchange exchange = {.results = &result, .result_count = 1, .careful = true};
@@ -844,26 +838,76 @@ record_alone(Parcel *parcel)
 
 	if (done == PEMS_QUEUE_OK)
 		return exchange.recorded[0];
+	*go_on = done == PEMS_QUEUE_ERROR;
 	if (done == PEMS_QUEUE_GONE || done == PEMS_QUEUE_CHANGED)
 		return false;
 	report_problem(CANNOT_RECORD_ONE, pems_queue_problem());
-	return done == PEMS_QUEUE_ERROR && set_aside(result, pstrdup(pems_queue_problem()));
+	return done != PEMS_QUEUE_BUSY && set_aside(result, pstrdup(pems_queue_problem()));
 }
 
-/* The batch failed as a whole.  Find out which of its results is at fault, so that it fails alone.
+static void
+move_all(ParcelList *to, Parcel *from)
+{
+	for (Parcel *next; from != NULL; from = next)
+	{
+		next = from->next;
+		list_add(to, from);
+	}
+}
+
+/*
+ * The batch failed as a whole.  Find out which of its results is at fault, so that it fails alone.
+ * A pass ends at the first that has to wait for a lock, or takes too long, and after a moment at
+ * the latest, because answers come in meanwhile.  The next one begins with those that were not
+ * tried.
  */
 static void
 record_one_by_one(ParcelList *list)
 {
-	bool *recorded = palloc0(sizeof(bool) * list->count);
-	int i = 0;
+	int64 until = monotonic_us() + PASS_US;
+	Parcel *parcel = list->head;
+	ParcelList tried;
+	bool go_on = true;
+	bool progress = false;
 
-	for (Parcel *parcel = list->head; parcel != NULL; parcel = parcel->next)
+	list_clear(list);
+	list_clear(&tried);
+	for (Parcel *next; parcel != NULL && go_on; parcel = next)
 	{
+		next = parcel->next;
 		CHECK_FOR_INTERRUPTS();
-		recorded[i++] = record_alone(parcel);
+		if (record_alone(parcel, &go_on))
+		{
+			release_recorded(parcel);
+			progress = true;
+		}
+		else
+			list_add(&tried, parcel);
+		go_on = go_on && monotonic_us() < until;
 	}
-	sort_out(list, recorded);
+	if (parcel != NULL && progress)
+		next_stuck_us = 0;
+	else if (stuck.count == 0)
+		next_stuck_us = monotonic_us() + RETRY_PAUSE_MS * 1000;
+	move_all(&stuck, parcel);
+	move_all(&stuck, tried.head);
+}
+
+/*
+ * Another session has a row locked that belongs to one of these.  Record those that are free;
+ * nobody waits for the others.
+ */
+static void
+record_carefully(ParcelList *list)
+{
+	PemsExchange exchange = {
+		.results = results_of(list), .result_count = list->count, .careful = true};
+	PemsQueueStatus done = run_exchange(&exchange);
+
+	if (done == PEMS_QUEUE_ERROR || done == PEMS_QUEUE_SLOW)
+		record_one_by_one(list);
+	else if (went_well(done, CANNOT_RECORD))
+		sort_out(list, exchange.recorded);
 }
 
 static void
@@ -1073,6 +1117,21 @@ start_requests(int64 now)
 		PEMS_FAILPOINT("request_sent");
 }
 
+/* A courtesy to people who look: nobody waits because it fails, and where it is slow it is left
+ * off. */
+static void
+show_as_syncing(const char *const *ids, int count, int64 now)
+{
+	PemsQueueStatus done = pems_queue_mark_syncing(ids, count);
+
+	if (done == PEMS_QUEUE_SLOW)
+		no_show_before_us = now + SLOW_SHOW_US;
+	if (done == PEMS_QUEUE_SLOW || done == PEMS_QUEUE_BUSY || done == PEMS_QUEUE_ERROR)
+		report_problem(CANNOT_SHOW, pems_queue_problem());
+	else
+		went_well(done, CANNOT_SHOW);
+}
+
 /* Requests that take their time show their modification as syncing. */
 static void
 show_slow_requests(int64 now)
@@ -1083,11 +1142,12 @@ show_slow_requests(int64 now)
 	for (Parcel *p = flying.head; p != NULL && p->delivery.started_at + SLOW_US <= now; p = p->next)
 		if (!p->delivery.shown_as_syncing && p->delivery.step == PEMS_STEP_WRITE)
 		{
-			ids[count++] = p->delivery.item.id;
+			if (now >= no_show_before_us)
+				ids[count++] = p->delivery.item.id;
 			p->delivery.shown_as_syncing = true;
 		}
 	if (count > 0)
-		went_well(pems_queue_mark_syncing(ids, count), CANNOT_SHOW);
+		show_as_syncing(ids, count, now);
 }
 
 /* --- the turn --- */

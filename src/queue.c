@@ -40,6 +40,7 @@
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
 #include "utils/syscache.h"
+#include "utils/timeout.h"
 #include "utils/timestamp.h"
 #include "utils/typcache.h"
 
@@ -52,6 +53,9 @@
 
 #define EXTENSION_NAME "pems_sync"
 #define WORKER_ROLE    "pems_sync_worker"
+
+/* How long writing the application's tables may take, and one more for each row; milliseconds. */
+#define HOST_WRITE_MS 2000
 
 /* The extension that was found by pems_queue_open(). */
 static Oid extension_oid = InvalidOid;
@@ -144,8 +148,45 @@ static bool
 worth_repeating(int sqlstate)
 {
 	return sqlstate == ERRCODE_LOCK_NOT_AVAILABLE || sqlstate == ERRCODE_T_R_DEADLOCK_DETECTED ||
-		   sqlstate == ERRCODE_T_R_SERIALIZATION_FAILURE || sqlstate == ERRCODE_QUERY_CANCELED ||
+		   sqlstate == ERRCODE_T_R_SERIALIZATION_FAILURE ||
 		   ERRCODE_TO_CATEGORY(sqlstate) == ERRCODE_INSUFFICIENT_RESOURCES;
+}
+
+/* --- how long writes to the application's tables may take --- */
+
+static bool host_write_is_timed = false;
+
+/* Whatever the application hung on its tables runs now: for so long, and no longer. */
+static void
+begin_host_write(int rows)
+{
+	enable_timeout_after(STATEMENT_TIMEOUT, HOST_WRITE_MS + rows);
+	host_write_is_timed = true;
+}
+
+static void
+forget_host_write_timer(void)
+{
+	if (host_write_is_timed)
+		disable_timeout(STATEMENT_TIMEOUT, false);
+	host_write_is_timed = false;
+	QueryCancelPending = false;
+}
+
+/* From here on nothing is canceled any more, least of all the commit. */
+static void
+end_host_write(void)
+{
+	CHECK_FOR_INTERRUPTS();
+	forget_host_write_timer();
+}
+
+/* In PG_CATCH: was it the timer that ended the work?  (Whoever else cancels is not heard.) */
+static bool
+took_too_long(int sqlstate)
+{
+	return sqlstate == ERRCODE_QUERY_CANCELED && host_write_is_timed &&
+		   !get_timeout_active(STATEMENT_TIMEOUT);
 }
 
 /* Cut where a character ends: what becomes of it is stored in the database. */
@@ -161,9 +202,12 @@ abandon(MemoryContext caller)
 {
 	ErrorData *data;
 	PemsQueueStatus status;
+	bool slow;
 
 	MemoryContextSwitchTo(caller);
 	data = CopyErrorData();
+	slow = took_too_long(data->sqlerrcode);
+	forget_host_write_timer();
 	HOLD_INTERRUPTS();
 	AbortCurrentTransaction();
 	FlushErrorState();
@@ -172,9 +216,13 @@ abandon(MemoryContext caller)
 	pgstat_report_stat(true);
 	pgstat_report_activity(STATE_IDLE, NULL);
 
-	remember_problem(psprintf("%s%s%s", data->message, data->detail ? " " : "",
-							  data->detail ? data->detail : ""));
-	status = worth_repeating(data->sqlerrcode) ? PEMS_QUEUE_BUSY : PEMS_QUEUE_ERROR;
+	remember_problem(slow ? psprintf("Writing the application's tables took longer than %d s.",
+									 HOST_WRITE_MS / 1000)
+						  : psprintf("%s%s%s", data->message, data->detail ? " " : "",
+									 data->detail ? data->detail : ""));
+	status = slow                                ? PEMS_QUEUE_SLOW
+			 : worth_repeating(data->sqlerrcode) ? PEMS_QUEUE_BUSY
+												 : PEMS_QUEUE_ERROR;
 	FreeErrorData(data);
 	return status;
 }
@@ -562,7 +610,9 @@ mark_syncing(void *argument)
 	Oid types[] = {TEXTARRAYOID};
 	Datum values[] = {PointerGetDatum(text_array(work->item_ids, work->count))};
 
+	begin_host_write(work->count);
 	run(STATEMENT_MARK_SYNCING, 1, types, values, NULL);
+	end_host_write();
 }
 
 PemsQueueStatus
@@ -751,7 +801,9 @@ record(MemoryContext context, PemsExchange *exchange)
 												false, TYPALIGN_DOUBLE));
 	values[1] = BoolGetDatum(exchange->careful);
 	values[2] = PointerGetDatum(pems_bigint_array(exchange->landed, exchange->landed_count));
+	begin_host_write(exchange->result_count);
 	run(STATEMENT_RECORD, 3, types, values, NULL);
+	end_host_write();
 	read_recorded(context, exchange);
 }
 
@@ -798,7 +850,9 @@ mark_failed(void *argument)
 	Datum values[] = {
 		PointerGetDatum(text_array((const char *const *) item_ids->texts, item_ids->count))};
 
+	begin_host_write(item_ids->count);
 	run(STATEMENT_MARK_FAILED, 1, types, values, NULL);
+	end_host_write();
 }
 
 PemsQueueStatus

@@ -20,6 +20,7 @@ typedef enum PemsQueueStatus
 	PEMS_QUEUE_OK,
 	PEMS_QUEUE_GONE,    /* the extension is not there (any more): forget everything */
 	PEMS_QUEUE_BUSY,    /* a row was locked, a deadlock: the same call may succeed later */
+	PEMS_QUEUE_SLOW,    /* writing the application's tables took too long, and was given up */
 	PEMS_QUEUE_CHANGED, /* the application's tables are not what was attached: nothing was done */
 	PEMS_QUEUE_ERROR
 } PemsQueueStatus;

@@ -317,14 +317,16 @@ reload_if_asked(void)
 }
 
 /*
- * SIGINT comes from the process itself when lock_timeout is over; that is heard.
+ * SIGINT comes from the process itself when lock_timeout is over, or the time that writing the
+ * application's tables may take (queue.c); that is heard.
  * pg_cancel_backend() is not: a canceled wait for a synchronous standby would be a claim that is
  * durable here only.
  */
 static void
-cancel_at_lock_timeout(SIGNAL_ARGS)
+cancel_at_timeout(SIGNAL_ARGS)
 {
-	if (get_timeout_indicator(LOCK_TIMEOUT, false))
+	if (get_timeout_indicator(LOCK_TIMEOUT, false) ||
+		get_timeout_indicator(STATEMENT_TIMEOUT, false))
 		StatementCancelHandler(postgres_signal_arg);
 }
 
@@ -346,7 +348,7 @@ pems_worker_main(Datum slot_number)
 {
 	pqsignal(SIGHUP, SignalHandlerForConfigReload);
 	pqsignal(SIGTERM, die);
-	pqsignal(SIGINT, cancel_at_lock_timeout);
+	pqsignal(SIGINT, cancel_at_timeout);
 	keep_memory_private();
 	BackgroundWorkerUnblockSignals();
 	take_slot(DatumGetInt32(slot_number));
