@@ -9,8 +9,8 @@
  * member, and paths are dotted (custom.costCentre; a dot or backslash in a key has
  * a backslash before it, so that no two places have the same path).  What is sent is the whole
  * object all the same: remote's, with what is still to send on top, which is right
- * whether PEMS merges objects or puts one in the place of the other.  Fields at the top are
- *compared by their type, everything below as plain JSON.  Arrays are one value.
+ * whether PEMS merges objects or puts one in the place of the other.  Fields at the top
+ * are compared by their type, everything below as plain JSON.  Arrays are one value.
  */
 #ifndef PEMS_MERGE_H
 #define PEMS_MERGE_H
@@ -55,7 +55,7 @@ typedef struct PemsDecision
 	PemsMergeAction action;
 	PemsConflictKind kind;
 	char *changes; /* SEND of an update: the JSON object to send; else NULL */
-	char **fields; /* CONFLICT: dotted paths, in the delta's order; VALIDATION: its fields */
+	char **fields; /* CONFLICT: paths, in the delta's order; VALIDATION: its fields */
 	size_t field_count;
 	char **errors; /* VALIDATION: the broken rules */
 	size_t error_count;

@@ -2,7 +2,8 @@
  * merge_fuzz.c
  *		libFuzzer target of src/merge.c: an input is an array of up to four values,
  *		delta, base, remote and own.  What is sent is applied by PEMS, and then
- *		there is nothing left to send; without a base nothing is sent at all.
+ *		there is nothing left to send; without a base nothing is sent at all.  A PEMS that
+ *		puts objects in the place of others then has the same record as one that merges them.
  *
  *	clang -g -O1 -fsanitize=fuzzer,address,undefined test/fuzz/merge_fuzz.c \
  *		src/merge.c src/validate.c src/field.c src/json.c
@@ -44,6 +45,67 @@ require_sensible(const PemsMergeInput *input, const PemsDecision *decision)
 	require((decision->error_count > 0) == (decision->kind == PEMS_CONFLICT_VALIDATION));
 }
 
+/* The record with each of its fields replaced that changes names. */
+static void
+append_replaced(const JsonNode *record, const JsonNode *changes, JsonBuffer *text)
+{
+	const char *comma = "";
+
+	pems_json_append_text(text, "{");
+	for (int side = 0; side < 2; side++)
+	{
+		const JsonNode *member = side == 0 ? record->first : changes->first;
+
+		for (; member; member = member->next)
+		{
+			if (side == 0 && pems_json_get(changes, member->key))
+				continue;
+			pems_json_append_text(text, comma);
+			pems_json_append_string(text, member->key, member->key_length);
+			pems_json_append_text(text, ":");
+			pems_json_append_node(text, member);
+			comma = ",";
+		}
+	}
+	pems_json_append_text(text, "}");
+}
+
+/* Is it all the same whether PEMS merges the objects of changes, or replaces them? */
+static void
+require_whole_objects(const JsonNode *record, const JsonNode *changes, const JsonNode *merged)
+{
+	JsonBuffer text = {0};
+	JsonDocument replaced;
+
+	if (record == NULL || record->kind != JSON_KIND_OBJECT)
+		return;
+	append_replaced(record, changes, &text);
+	require(pems_json_parse(text.data, text.length, &replaced, NULL));
+	require(pems_json_equal(replaced.root, merged));
+	pems_json_free(&replaced);
+	pems_json_buffer_free(&text);
+}
+
+/* What is sent where there is nothing to compare makes the record that the delta means. */
+static void
+check_complete(const JsonNode *delta, const JsonNode *record)
+{
+	JsonBuffer texts[2] = {{0}};
+	JsonDocument changes;
+	JsonDocument meant;
+
+	pems_merge_complete(delta, record, &texts[0]);
+	pems_merge_apply(record, delta, &texts[1]);
+	require(pems_json_parse(texts[0].data, texts[0].length, &changes, NULL));
+	require(pems_json_parse(texts[1].data, texts[1].length, &meant, NULL));
+	require(pems_merge_has_object(changes.root) == pems_merge_has_object(delta));
+	require_whole_objects(record, changes.root, meant.root);
+	pems_json_free(&changes);
+	pems_json_free(&meant);
+	pems_json_buffer_free(&texts[0]);
+	pems_json_buffer_free(&texts[1]);
+}
+
 /* PEMS applies what is sent: then all of the delta is there, and a second look sends nothing. */
 static void
 require_settled(PemsMergeInput input, const char *changes)
@@ -56,6 +118,7 @@ require_settled(PemsMergeInput input, const char *changes)
 	require(pems_json_parse(changes, strlen(changes), &sent, NULL));
 	pems_merge_apply(input.remote, sent.root, &text);
 	require(pems_json_parse(text.data, text.length, &result, NULL));
+	require_whole_objects(input.remote, sent.root, result.root);
 	input.remote = result.root;
 	pems_merge_decide(&input, &again);
 	require(again.action == PEMS_MERGE_NOTHING);
@@ -106,6 +169,8 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	decide(&input);
 	input.is_delete = true;
 	decide(&input);
+	if (input.delta && input.delta->kind == JSON_KIND_OBJECT && input.remote)
+		check_complete(input.delta, input.remote);
 	pems_field_free_catalogue(&catalogue);
 	pems_json_free(&document);
 	return 0;

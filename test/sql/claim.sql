@@ -270,6 +270,10 @@ RESET ROLE;
 -- the claim that was told of too early left its items as they were
 SELECT modification_id, status FROM regress.items;
 
+-- Objects are sent whole, for which the worker needs the mirror: which edits have one, at the top?
+SELECT v.delta, _pems_has_object(v.delta) FROM unnest(ARRAY['{}', '{"a": 1, "b": null}', '{"a": [{"b": 1}]}', '{"a": "{}"}', '{"a": {}}', '{"a": 1, "b": {"c": {}}}',
+    '[{"a": {}}]', '"a"', '1', 'null']::jsonb[]) WITH ORDINALITY AS v (delta, place) ORDER BY v.place;
+
 DROP SCHEMA regress CASCADE;
 DROP EXTENSION pems_sync;
 DROP TABLE pfa_modification, pfa_mirror, organization;
