@@ -25,7 +25,7 @@ typedef enum PemsFieldType
 	PEMS_FIELD_NUMBER,
 	PEMS_FIELD_INTEGER,
 	PEMS_FIELD_BOOLEAN,
-	PEMS_FIELD_DATE,      /* YYYY-MM-DD, or a timestamp of which the UTC day counts */
+	PEMS_FIELD_DATE,      /* YYYY-MM-DD; of a timestamp the day that is written counts */
 	PEMS_FIELD_TIMESTAMP, /* ISO 8601; a plain date means midnight UTC */
 	PEMS_FIELD_JSON       /* anything; objects compare field by field */
 } PemsFieldType;

@@ -92,6 +92,17 @@ SELECT regress.errors('{"forecastEnd": 5}', '{"forecastStart": "2025-01-15"}');
 -- a wrong type in current is not the delta's fault
 SELECT regress.errors('{"forecastEnd": "2025-01-01"}', '{"forecastStart": 7}');
 
+-- A date is the day that is written, whatever time and zone follow; these must be right all the same.
+INSERT INTO pems_field (name, label, type, after_field) VALUES ('dayFrom', 'First day', 'date', NULL), ('dayTo', 'Last day', 'date', 'dayFrom');
+SELECT v.value, regress.errors(jsonb_build_object('dayFrom', v.value)) FROM unnest(ARRAY['"2025-07-01"', '"2024-02-29"', '"2025-07-01T00:00:00+05:30"', '"2025-07-01T23:59:59.999-12:00"', '"2025-07-01 12:30"', 'null',
+    '"2025-02-29"', '"2025-02-30"', '"2025-13-01"', '"2025-07-00"', '"2025-07-01T24:00:00"', '"2025-07-01T24:00:01"', '"2025-07-01T12:60"', '"2025-07-01T12:30:60Z"', '"2025-07-01T12:30:00+99:00"',
+    '"2025-07-01T12:30:00+02:60"', '"2025-07-01Z"', '"2025-07-01 or so"', '"2025-07-01T12:30:00Z "', '"01.07.2025"', '"today"', '""', '20250701']::jsonb[]) WITH ORDINALITY AS v (value, place) ORDER BY v.place;
+-- later by the day, not by the instant
+SELECT regress.errors('{"dayFrom": "2025-07-01", "dayTo": "2025-07-02T00:00:00+05:30"}');
+SELECT regress.errors('{"dayFrom": "2025-07-01T23:30:00-05:00", "dayTo": "2025-07-02"}');
+SELECT regress.errors('{"dayFrom": "2025-07-01T00:00:00Z", "dayTo": "2025-07-01T23:00:00Z"}');
+SELECT regress.errors('{"dayTo": "2025-07-01T00:00:00-11:00"}', '{"dayFrom": "2025-07-01T00:00:00+14:00"}');
+
 -- Unknown and read-only fields.
 SELECT regress.errors('{"colour": "red", "Dor": "BEO"}');
 SELECT regress.errors('{"pfaId": "PFA-1"}');
