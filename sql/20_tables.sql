@@ -345,6 +345,7 @@ CREATE TABLE @extschema@.pems_pause (
     reason          text,
     paused_by       text NOT NULL,
     paused_at       timestamptz NOT NULL DEFAULT pg_catalog.now(),
+    of_organization text GENERATED ALWAYS AS (nullif(organization_id, '*')) STORED,
     PRIMARY KEY (organization_id, cause)
 );
 COMMENT ON TABLE @extschema@.pems_pause IS 'What is not being sent. organization_id * stands for all organizations.';
@@ -353,6 +354,7 @@ COMMENT ON COLUMN @extschema@.pems_pause.cause IS 'administrator (pems_pause) or
 COMMENT ON COLUMN @extschema@.pems_pause.reason IS 'Why, for people';
 COMMENT ON COLUMN @extschema@.pems_pause.paused_by IS 'Who paused it';
 COMMENT ON COLUMN @extschema@.pems_pause.paused_at IS 'Since when';
+COMMENT ON COLUMN @extschema@.pems_pause.of_organization IS 'organization_id without *: a pause goes with its organization (foreign key)';
 
 CREATE TABLE @extschema@.pems_control (
     singleton   boolean PRIMARY KEY DEFAULT true CHECK (singleton),

@@ -181,6 +181,24 @@ CREATE TRIGGER pems_guard_delete BEFORE DELETE ON @extschema@.pfa_write_queue
 ALTER TABLE @extschema@.pfa_write_queue ENABLE ALWAYS TRIGGER pems_guard_delete;
 
 /*
+ * _pems_forget_credential(): row trigger on pems_credential, after delete, which happens with the organization (foreign
+ * key).  The worker is to let go of the token.
+ */
+CREATE FUNCTION @extschema@._pems_forget_credential() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $function$
+BEGIN
+    INSERT INTO @extschema@.pems_audit_log (event_type, organization_id, actor, path, error)
+    VALUES ('CREDENTIAL_CHANGED', OLD.organization_id, @extschema@._pems_caller(), OLD.api_url, 'the organization was deleted');
+    PERFORM @extschema@._pems_wake(true);
+    RETURN NULL;
+END
+$function$;
+COMMENT ON FUNCTION @extschema@._pems_forget_credential() IS 'Internal trigger: a credential that goes with its organization is in the audit log, and the worker lets go of it';
+
+CREATE TRIGGER pems_forget_credential AFTER DELETE ON @extschema@.pems_credential
+    FOR EACH ROW EXECUTE FUNCTION @extschema@._pems_forget_credential();
+
+/*
  * _pems_guard_truncate(): statement trigger, before truncate, on the host tables and on those of ours that say what is under
  * way.  Errors: 55000 while an item is unfinished.
  */

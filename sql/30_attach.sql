@@ -76,10 +76,79 @@ $function$;
 COMMENT ON FUNCTION @extschema@._pems_host_foreign_code(oid) IS 'Internal: what expressions of indexes and statistics of a table use that does not come with PostgreSQL';
 
 /*
- * _pems_host_problems(): one line for each table, column or key that is missing or of the
- * wrong type, and for what would run with our rights; an empty array when all is well.
+ * _pems_host_obstacles(relation): what would keep us from writing one of the host tables, or from comparing its keys: a line
+ * each, with the statement that mends it.
  */
-CREATE FUNCTION @extschema@._pems_host_problems() RETURNS text[]
+CREATE FUNCTION @extschema@._pems_host_obstacles(relation oid) RETURNS TABLE (name text, line text)
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $function$
+    WITH host AS (
+        SELECT c.oid, n.nspname, c.relname, c.relname <> 'organization' AS written, c.relpersistence, c.relreplident,
+               c.relrowsecurity AND c.relforcerowsecurity AS forced, format('ALTER TABLE %s', c.oid::regclass) AS command
+        FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = relation
+    ), used AS (
+        SELECT h.relname, h.command, a.attname, a.attnotnull, a.attcollation
+        FROM host h JOIN pg_attribute a ON a.attrelid = h.oid AND NOT a.attisdropped
+        JOIN (SELECT e.table_name, e.column_name FROM @extschema@._pems_host_columns() e
+              UNION ALL SELECT d.table_name, d.column_name FROM @extschema@._pems_host_added() d) u
+          ON u.table_name = h.relname AND u.column_name = a.attname
+    )
+    SELECT '', format('%s has FORCE ROW LEVEL SECURITY, which may hide rows from its owner, who writes them: %s NO FORCE ROW LEVEL SECURITY',
+                      h.relname, h.command)
+    FROM host h WHERE h.written AND h.forced
+    UNION ALL
+    SELECT '', format('%s is unlogged, so nothing can refer to it: %s SET LOGGED', h.relname, h.command)
+    FROM host h WHERE h.relpersistence = 'u'
+    UNION ALL
+    SELECT '', format('%s is published without a replica identity, so its rows cannot be updated: %s REPLICA IDENTITY FULL',
+                      h.relname, h.command)
+    FROM host h
+    WHERE h.written AND h.relreplident <> 'f'
+      AND NOT EXISTS (SELECT FROM pg_index i
+                      WHERE i.indrelid = h.oid AND i.indisvalid AND i.indimmediate
+                        AND CASE h.relreplident WHEN 'd' THEN i.indisprimary WHEN 'i' THEN i.indisreplident END)
+      AND EXISTS (SELECT FROM pg_publication p JOIN pg_publication_tables t ON t.pubname = p.pubname
+                  WHERE p.pubupdate AND t.schemaname = h.nspname AND t.tablename = h.relname)
+    UNION ALL
+    SELECT u.attname, format('column %s.%s has the nondeterministic collation %s: %s ALTER COLUMN %I TYPE text COLLATE pg_catalog."default"',
+                             u.relname, u.attname, c.oid::regcollation, u.command, u.attname)
+    FROM used u JOIN pg_collation c ON c.oid = u.attcollation WHERE NOT c.collisdeterministic
+    UNION ALL
+    SELECT u.attname, format('column %s.%s must accept NULL: %s ALTER COLUMN %I DROP NOT NULL', u.relname, u.attname, u.command, u.attname)
+    FROM used u
+    WHERE u.attnotnull AND (u.relname, u.attname) IN (('pfa_mirror', 'deleted_at'), ('pfa_modification', 'sync_error'))
+$function$;
+COMMENT ON FUNCTION @extschema@._pems_host_obstacles(oid) IS 'Internal: what would keep the extension from writing a host table, with the statement that mends it';
+
+/*
+ * _pems_host_key_problem(relation, columns): NULL when a unique index of the table has just these columns and foreign keys
+ * may refer to it; else a line.
+ */
+CREATE FUNCTION @extschema@._pems_host_key_problem(relation oid, columns text[]) RETURNS text
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $function$
+    WITH key AS (
+        SELECT i.indexrelid, i.indimmediate FROM pg_index i
+        WHERE i.indrelid = relation AND i.indisunique AND i.indisvalid AND i.indpred IS NULL AND i.indexprs IS NULL
+          AND (SELECT array_agg(a.attname::text ORDER BY a.attname) FROM pg_attribute a
+               WHERE a.attrelid = relation AND a.attnum = ANY ((i.indkey::smallint[])[0:i.indnkeyatts - 1]))
+              = (SELECT array_agg(u.c ORDER BY u.c) FROM unnest(columns) u (c))
+    )
+    SELECT coalesce(
+        (SELECT format('the key of %s on (%s) is deferrable, so nothing can refer to it: ALTER TABLE %s DROP CONSTRAINT %I, ADD CONSTRAINT %I %s',
+                       r.relname, array_to_string(columns, ', '), relation::regclass, c.conname, c.conname,
+                       replace(replace(pg_get_constraintdef(c.oid), ' INITIALLY DEFERRED', ''), ' DEFERRABLE', ''))
+         FROM key k JOIN pg_constraint c ON c.conindid = k.indexrelid AND c.conrelid = relation AND c.contype IN ('p', 'u')
+         ORDER BY c.conname LIMIT 1),
+        format('%s needs a primary key or unique constraint on (%s)', r.relname, array_to_string(columns, ', ')))
+    FROM pg_class r WHERE r.oid = relation AND NOT EXISTS (SELECT FROM key k WHERE k.indimmediate)
+$function$;
+COMMENT ON FUNCTION @extschema@._pems_host_key_problem(oid, text[]) IS 'Internal: a line when a host table has no key on these columns that foreign keys may refer to';
+
+/*
+ * _pems_host_problems(attached): one line for each table, column or key that is missing or of the
+ * wrong type, for what would run with our rights, and for what we could not write; an empty array when all is well.
+ * attached: the columns that attach adds must be there, too.
+ */
+CREATE FUNCTION @extschema@._pems_host_problems(attached boolean) RETURNS text[]
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $function$
     WITH host AS (
         SELECT t.table_name, c.oid, c.relkind
@@ -87,9 +156,9 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $function$
         LEFT JOIN pg_class c ON c.relname = t.table_name AND c.relkind IN ('r', 'p', 'v', 'm', 'f')
                             AND c.relnamespace = '@extschema@'::regnamespace
     ), expected AS (
-        SELECT e.table_name, e.column_name, e.column_type, true AS required FROM @extschema@._pems_host_columns() e
+        SELECT e.table_name, e.column_name, e.column_type, true AS required, '' AS remedy FROM @extschema@._pems_host_columns() e
         UNION ALL
-        SELECT a.table_name, a.column_name, a.column_type, false FROM @extschema@._pems_host_added() a
+        SELECT a.table_name, a.column_name, a.column_type, attached, '; pems_attach() adds it again' FROM @extschema@._pems_host_added() a
     ), problem AS (
         SELECT h.table_name, 1 AS rank, '' AS name, format('table %s is missing', h.table_name) AS line
         FROM host h WHERE h.oid IS NULL
@@ -97,7 +166,8 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $function$
         SELECT h.table_name, 1, '', format('%s is not an ordinary table', h.table_name)
         FROM host h WHERE h.relkind <> 'r'
         UNION ALL
-        SELECT h.table_name, 2, e.column_name, format('column %s.%s (%s) is missing', h.table_name, e.column_name, e.column_type)
+        SELECT h.table_name, 2, e.column_name, format('column %s.%s (%s) is missing%s', h.table_name, e.column_name,
+                   e.column_type, e.remedy)
         FROM host h JOIN expected e USING (table_name)
         LEFT JOIN pg_attribute a ON a.attrelid = h.oid AND a.attname = e.column_name AND NOT a.attisdropped
         WHERE h.relkind = 'r' AND e.required AND a.attname IS NULL
@@ -108,15 +178,9 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $function$
         JOIN pg_attribute a ON a.attrelid = h.oid AND a.attname = e.column_name AND NOT a.attisdropped
         WHERE h.relkind = 'r' AND a.atttypid <> e.column_type
         UNION ALL
-        SELECT h.table_name, 3, k.columns::text, format('%s needs a primary key or unique constraint on (%s)', h.table_name,
-                   array_to_string(k.columns, ', '))
+        SELECT h.table_name, 3, k.columns::text, @extschema@._pems_host_key_problem(h.oid, k.columns)
         FROM host h JOIN @extschema@._pems_host_keys() k USING (table_name)
-        WHERE h.relkind = 'r' AND NOT EXISTS (
-            SELECT FROM pg_index i
-            WHERE i.indrelid = h.oid AND i.indisunique AND i.indisvalid AND i.indpred IS NULL AND i.indexprs IS NULL
-              AND (SELECT array_agg(a.attname::text ORDER BY a.attname) FROM pg_attribute a
-                   WHERE a.attrelid = h.oid AND a.attnum = ANY ((i.indkey::smallint[])[0:i.indnkeyatts - 1]))
-                  = (SELECT array_agg(u.c ORDER BY u.c) FROM unnest(k.columns) u (c)))
+        WHERE h.relkind = 'r'
         UNION ALL
         SELECT h.table_name, 4, '', format('%s has child tables, whose rows its keys do not know', h.table_name)
         FROM host h WHERE h.relkind = 'r' AND EXISTS (SELECT FROM pg_inherits i WHERE i.inhparent = h.oid)
@@ -125,10 +189,13 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $function$
                format('%s of %s uses %s, which does not come with PostgreSQL', f.place, h.table_name, f.name)
         FROM host h CROSS JOIN LATERAL @extschema@._pems_host_foreign_code(h.oid) f
         WHERE h.relkind = 'r'
+        UNION ALL
+        SELECT h.table_name, 6, o.name, o.line FROM host h CROSS JOIN LATERAL @extschema@._pems_host_obstacles(h.oid) o
+        WHERE h.relkind = 'r'
     )
-    SELECT coalesce(array_agg(p.line ORDER BY p.table_name, p.rank, p.name), '{}') FROM problem p
+    SELECT coalesce(array_agg(p.line ORDER BY p.table_name, p.rank, p.name), '{}') FROM problem p WHERE p.line IS NOT NULL
 $function$;
-COMMENT ON FUNCTION @extschema@._pems_host_problems() IS 'Internal: everything that is wrong with the host tables, a line each';
+COMMENT ON FUNCTION @extschema@._pems_host_problems(boolean) IS 'Internal: everything that is wrong with the host tables, a line each';
 
 /*
  * _pems_host_create(owner): makes the host tables that do not exist, owned by that role.
@@ -184,7 +251,9 @@ LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $function$
     FROM (VALUES ('pfa_write_queue', 'modification_id', 'pfa_modification', ' ON DELETE CASCADE'),
                  ('pfa_write_queue', 'organization_id', 'organization', ''),
                  ('pfa_sync_conflict', 'modification_id', 'pfa_modification', ' ON DELETE CASCADE'),
-                 ('pfa_sync_conflict', 'organization_id', 'organization', '')
+                 ('pfa_sync_conflict', 'organization_id', 'organization', ''),
+                 ('pems_credential', 'organization_id', 'organization', ' ON DELETE CASCADE'),
+                 ('pems_pause', 'of_organization', 'organization', ' ON DELETE CASCADE')
          ) AS k (table_name, column_name, host_table, action)
 $function$;
 COMMENT ON FUNCTION @extschema@._pems_host_foreign_keys() IS 'Internal: foreign keys from the extension''s tables to the host tables';
@@ -281,7 +350,8 @@ COMMENT ON FUNCTION @extschema@._pems_host_extend() IS 'Internal: adds columns, 
 
 /*
  * _pems_host_check_rows(): do the rows of the extension's tables refer to rows of the host tables that exist?
- * Errors: 55000 with the tables and how many rows.
+ * Credentials and pauses that do not are deleted, as they would be with their organization.
+ * Errors: 55000 with the tables and how many rows of the others do not.
  */
 CREATE FUNCTION @extschema@._pems_host_check_rows() RETURNS void
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $function$
@@ -290,7 +360,7 @@ DECLARE
 BEGIN
     SELECT string_agg(o.line, E'\n' ORDER BY o.line) INTO orphans
     FROM (
-        SELECT format('%s %s of %s: %s does not exist, for example "%s"', count(*), CASE count(*) WHEN 1 THEN 'row' ELSE 'rows' END,
+        SELECT format('%s of %s: %s does not exist, for example "%s"', @extschema@._pems_counted(count(*), 'row'::text, 'rows'::text),
                       r.table_name, r.host_table, left(min(r.id), 100)) AS line
         FROM (
             SELECT 'pfa_write_queue' AS table_name, 'pfa_modification' AS host_table, q.modification_id AS id
@@ -306,6 +376,10 @@ BEGIN
             SELECT 'pfa_sync_conflict', 'organization', c.organization_id FROM @extschema@.pfa_sync_conflict c
             WHERE NOT EXISTS (SELECT FROM @extschema@.organization o WHERE o.id = c.organization_id)) r
         GROUP BY r.table_name, r.host_table) o;
+    DELETE FROM @extschema@.pems_credential c
+    WHERE NOT EXISTS (SELECT FROM @extschema@.organization o WHERE o.id = c.organization_id);
+    DELETE FROM @extschema@.pems_pause p
+    WHERE p.of_organization IS NOT NULL AND NOT EXISTS (SELECT FROM @extschema@.organization o WHERE o.id = p.of_organization);
     IF orphans IS NOT NULL THEN
         RAISE EXCEPTION 'rows of pems_sync refer to rows of the application that do not exist'
             USING ERRCODE = 'object_not_in_prerequisite_state', DETAIL = orphans,
@@ -366,12 +440,12 @@ BEGIN
 
     -- nobody is to change anything about them between this look and the end
     PERFORM @extschema@._pems_host_intact(exclusively => true);
-    problems := @extschema@._pems_host_problems();
+    problems := @extschema@._pems_host_problems(false);
     IF problems <> '{}' THEN
         RAISE EXCEPTION 'the tables of the application are not as pems_sync needs them'
             USING ERRCODE = 'object_not_in_prerequisite_state',
                   DETAIL = array_to_string(problems, E'\n'),
-                  HINT = 'Add what is missing in schema @extschema@, or, in a new database, run SELECT @extschema@.pems_attach(create_missing => true).';
+                  HINT = 'Correct them in schema @extschema@, or, in a new database, run SELECT @extschema@.pems_attach(create_missing => true).';
     END IF;
 
     PERFORM @extschema@._pems_host_extend();

@@ -149,6 +149,15 @@ $function$;
 COMMENT ON FUNCTION @extschema@._pems_edit_problems() IS 'Internal: what many edits tell together, a sentence each';
 
 /*
+ * _pems_counted(number, one, many): the number with the words for one or for many: 1 dead letter, 2 dead letters.
+ */
+CREATE FUNCTION @extschema@._pems_counted(number bigint, one text, many text) RETURNS text
+LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $function$
+    SELECT format('%s %s', number, CASE number WHEN 1 THEN one ELSE many END)
+$function$;
+COMMENT ON FUNCTION @extschema@._pems_counted(bigint, text, text) IS 'Internal: a number with the words for one or for many';
+
+/*
  * _pems_problems(failed, conflicts, oldest_seconds): all that an operator should know, each a sentence, the worst first; level: down or degraded.
  */
 CREATE FUNCTION @extschema@._pems_problems(failed bigint, conflicts bigint, oldest_seconds double precision)
@@ -156,11 +165,12 @@ RETURNS TABLE (level text, problem text)
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $function$
 DECLARE
     attached CONSTANT boolean := EXISTS (SELECT FROM @extschema@.pems_control) AND @extschema@._pems_host_intact(false);
+    wrong    CONSTANT text[] := @extschema@._pems_host_problems(EXISTS (SELECT FROM @extschema@.pems_control));
 BEGIN
     RETURN QUERY SELECT 'down', w FROM @extschema@._pems_worker_problem() w WHERE w IS NOT NULL;
-    RETURN QUERY SELECT 'down', 'The tables of the application: ' || p FROM unnest(@extschema@._pems_host_problems()) p;
+    RETURN QUERY SELECT 'down', 'The tables of the application: ' || p FROM unnest(wrong) p;
     RETURN QUERY SELECT 'down', 'pems_sync is not attached to the tables of the application; run SELECT pems_attach().'
-                 WHERE NOT attached AND @extschema@._pems_host_problems() = '{}'
+                 WHERE NOT attached AND wrong = '{}'
                    AND NOT EXISTS (SELECT FROM @extschema@._pems_worker_state() w WHERE w.state = 'not_attached');
     RETURN QUERY SELECT 'degraded', format('What pems_attach() made is not as it was: %s; run SELECT pems_attach().', string_agg(m, ', '))
                  FROM @extschema@._pems_host_missing() m WHERE attached AND @extschema@._pems_standing() = 'ok' HAVING count(*) > 0;
@@ -178,11 +188,14 @@ BEGIN
                             WHERE q.organization_id = e.organization_id AND q.unfinished AND q.in_line))
                      ORDER BY e.organization_code;
     END IF;
-    RETURN QUERY SELECT 'degraded', format('PEMS at %s does not answer (%s faults in a row)', e.endpoint, e.faults) || coalesce(': ' || e.last_error, '.')
+    RETURN QUERY SELECT 'degraded', format('PEMS at %s does not answer (%s in a row)', e.endpoint,
+                        @extschema@._pems_counted(e.faults::bigint, 'fault'::text, 'faults'::text)) || coalesce(': ' || e.last_error, '.')
                  FROM @extschema@._pems_endpoint_states() e WHERE e.breaker <> 'closed' ORDER BY e.endpoint;
-    RETURN QUERY SELECT 'degraded', format('%s dead letters; see the view pems_dead_letters.', failed) WHERE failed > 0;
+    RETURN QUERY SELECT 'degraded', @extschema@._pems_counted(failed, 'dead letter'::text, 'dead letters'::text)
+                        || '; see the view pems_dead_letters.' WHERE failed > 0;
     RETURN QUERY SELECT 'degraded', e FROM @extschema@._pems_edit_problems() e;
-    RETURN QUERY SELECT 'degraded', format('%s conflicts wait for a user; see the view pems_open_conflicts.', conflicts) WHERE conflicts > 0;
+    RETURN QUERY SELECT 'degraded', @extschema@._pems_counted(conflicts, 'conflict waits'::text, 'conflicts wait'::text)
+                        || ' for a user; see the view pems_open_conflicts.' WHERE conflicts > 0;
     RETURN QUERY SELECT 'degraded', format('The oldest edit has been waiting for %s seconds.', floor(oldest_seconds)::bigint) WHERE oldest_seconds > 300;
     RETURN QUERY SELECT 'degraded', 'The audit log has no partition for this month: its rows go to pems_audit_log_default, which pems_purge() never drops.'
                  WHERE attached AND to_regclass('@extschema@.pems_audit_log_' || to_char(now() AT TIME ZONE 'UTC', 'YYYY_MM')) IS NULL

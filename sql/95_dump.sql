@@ -21,7 +21,7 @@ $dump$;
 
 DO $attach$
 DECLARE
-    problems text[] := @extschema@._pems_host_problems();
+    problems text[] := @extschema@._pems_host_problems(false);
 BEGIN
     IF problems = '{}' THEN
         -- all arguments: a function without any that somebody has planted would be called instead, with our rights
@@ -31,7 +31,7 @@ BEGIN
         SET LOCAL client_min_messages = notice;
         RAISE NOTICE 'pems_sync is installed, but not attached to the tables of an application'
             USING DETAIL = pg_catalog.array_to_string(problems, E'\n'),
-                  HINT = 'Create them and run SELECT @extschema@.pems_attach(), or run SELECT @extschema@.pems_attach(create_missing => true).';
+                  HINT = 'Correct that and run SELECT @extschema@.pems_attach(), or run SELECT @extschema@.pems_attach(create_missing => true).';
     END IF;
 END
 $attach$;

@@ -173,7 +173,7 @@ lock_tables(Oid schema, LOCKMODE mode, Oid *tables)
 static bool
 tables_have_no_problem(Oid schema)
 {
-	char *query = psprintf("SELECT %s._pems_host_problems() OPERATOR(pg_catalog.=) "
+	char *query = psprintf("SELECT %s._pems_host_problems(true) OPERATOR(pg_catalog.=) "
 						   "'{}'::pg_catalog.text[]",
 						   quote_identifier(pems_schema_name(schema)));
 	bool isnull;

@@ -135,6 +135,77 @@ SELECT pems_attach() -> 'success';
 SELECT pems_detach() -> 'success';
 DROP TABLE organization, pfa_mirror, pfa_modification;
 
+-- What would keep us from writing the tables once they are attached, or from referring to them: with the statement that mends it.
+DELETE FROM pfa_write_queue;
+CREATE COLLATION regress.no_case (provider = icu, locale = 'und-u-ks-level2', deterministic = false);
+CREATE TABLE organization (id text COLLATE regress.no_case, code text UNIQUE DEFERRABLE INITIALLY DEFERRED, name text COLLATE "C", PRIMARY KEY (id) DEFERRABLE);
+CREATE UNLOGGED TABLE pfa_mirror (id text UNIQUE, organization_id text, pfa_id text COLLATE regress.no_case, version integer, data jsonb, deleted_at timestamptz NOT NULL DEFAULT now(),
+                                  note text COLLATE regress.no_case, UNIQUE (organization_id, pfa_id));
+CREATE TABLE pfa_modification (id text UNIQUE, organization_id text, pfa_id text, base_version integer, delta jsonb, created_by text, created_at timestamptz, sync_error text NOT NULL DEFAULT '');
+ALTER TABLE organization ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+ALTER TABLE pfa_mirror FORCE ROW LEVEL SECURITY;
+ALTER TABLE pfa_modification ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+SET client_min_messages = error;
+CREATE PUBLICATION regress_pems_inserts FOR TABLE pfa_modification WITH (publish = 'insert, delete');
+SET client_min_messages = warning;
+SELECT regress.attempt('SELECT pems_attach()');
+SET client_min_messages = error;
+CREATE PUBLICATION regress_pems_updates FOR TABLE organization, pfa_modification WITH (publish = 'update');
+SET client_min_messages = warning;
+SELECT regress.attempt('SELECT pems_attach()');
+/* Does what the lines say. */
+DO $$
+DECLARE
+    command text;
+BEGIN
+    FOR command IN SELECT substring(p FROM 'ALTER TABLE .*') FROM unnest(_pems_host_problems(false)) p LOOP
+        EXECUTE command;
+    END LOOP;
+END $$;
+INSERT INTO organization VALUES ('org-rio', 'RIO', 'Rio');
+SELECT pems_attach() -> 'success';
+UPDATE pfa_modification SET sync_status = 'draft';
+-- a primary key, or an index that is named, is an identity, too
+ALTER TABLE pfa_modification REPLICA IDENTITY DEFAULT;
+SELECT _pems_host_problems(true);
+ALTER TABLE pfa_modification ADD PRIMARY KEY (id);
+SELECT _pems_host_problems(true);
+ALTER TABLE pfa_modification REPLICA IDENTITY NOTHING;
+SELECT _pems_host_problems(true);
+CREATE UNIQUE INDEX pfa_modification_identity ON pfa_modification (id);
+ALTER TABLE pfa_modification REPLICA IDENTITY USING INDEX pfa_modification_identity;
+SELECT _pems_host_problems(true);
+-- Whatever comes later stops everything, until it is mended: also a publication of all tables, in the same session.
+SELECT pems_commit('org-rio') -> 'queuedCount';
+ALTER TABLE pfa_modification REPLICA IDENTITY NOTHING;
+DROP PUBLICATION regress_pems_updates;
+SELECT pems_commit('org-rio') -> 'queuedCount';
+SET client_min_messages = error;
+CREATE PUBLICATION regress_pems_updates FOR ALL TABLES;
+SET client_min_messages = warning;
+SELECT regress.attempt($$SELECT pems_commit('org-rio')$$);
+DROP PUBLICATION regress_pems_inserts, regress_pems_updates;
+SELECT pems_commit('org-rio') -> 'queuedCount';
+ALTER TABLE pfa_mirror ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+SELECT regress.attempt($$SELECT pems_commit('org-rio')$$);
+SELECT p FROM jsonb_array_elements_text(pems_health() -> 'problems') p WHERE p LIKE 'The tables%';
+ALTER TABLE pfa_mirror NO FORCE ROW LEVEL SECURITY;
+SELECT pems_commit('org-rio') -> 'queuedCount';
+-- A column that attach added is dropped: nothing goes on without it, and attach, or resume, adds it again.
+ALTER TABLE pfa_modification DROP COLUMN sync_error;
+SELECT regress.attempt($$SELECT pems_commit('org-rio')$$);
+SELECT p FROM jsonb_array_elements_text(pems_health() -> 'problems') p WHERE p LIKE 'The tables%';
+SELECT pems_attach() -> 'success';
+SELECT pems_commit('org-rio') -> 'queuedCount';
+ALTER TABLE pfa_mirror DROP COLUMN last_synced_at, DROP COLUMN deleted_at;
+SELECT pems_resume();
+SELECT pems_commit('org-rio') -> 'queuedCount';
+-- not attached: it is missing because attach has not run
+SELECT pems_detach() -> 'success';
+ALTER TABLE pfa_modification DROP COLUMN sync_error;
+SELECT regress.attempt($$SELECT pems_commit('org-rio')$$);
+DROP TABLE organization, pfa_mirror, pfa_modification;
+
 -- create_missing makes what does not exist, and only that, as tables of the caller.
 DELETE FROM pfa_write_queue;
 DELETE FROM pems_mirror_version;

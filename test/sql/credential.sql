@@ -70,6 +70,23 @@ SET ROLE pems_sync_worker;
 SELECT organization_id, code, api_url, endpoint, length(sealed_token), key_id, generation FROM _pems_organizations();
 RESET ROLE;
 
+-- A credential and the pauses of an organization go with it; where they could not, pems_attach() finds them.
+INSERT INTO pems_credential (organization_id, api_url, endpoint, sealed_token, key_id, generation, set_by)
+SELECT o.id, 'https://pems.invalid/api', 'https://pems.invalid:443', decode(repeat('ab', 64), 'hex'), '0123456789abcdef', 1, 'carol' FROM organization o WHERE o.id <> 'org-rio';
+SELECT regress.state($$INSERT INTO pems_credential (organization_id, api_url, endpoint, sealed_token, key_id, generation, set_by)
+SELECT 'nowhere', api_url, endpoint, sealed_token, key_id, generation, set_by FROM pems_credential LIMIT 1$$);
+SELECT pems_pause(id) -> 'success', pems_pause() -> 'success' FROM organization;
+DELETE FROM pfa_mirror;
+DELETE FROM organization WHERE id = 'org-port';
+SELECT organization_id FROM pems_credential ORDER BY organization_id COLLATE "C";
+SELECT organization_id FROM pems_pause ORDER BY organization_id COLLATE "C";
+SELECT pems_detach();
+DELETE FROM organization WHERE id = 'org-rio2';
+SELECT pems_attach() -> 'success';
+SELECT organization_id FROM pems_credential ORDER BY organization_id COLLATE "C";
+SELECT organization_id FROM pems_pause ORDER BY organization_id COLLATE "C";
+SELECT event_type, organization_id, path, error FROM pems_audit_log WHERE event_type = 'CREDENTIAL_CHANGED' ORDER BY at, seq;
+
 -- The public key: from the key file, or 55000 with what to do.  The server may or may not have one.
 SET ROLE regress_pems_admin;
 SELECT result = 'ok' OR (result ~ '^55000: the key file cannot be used\nDETAIL: .+\nHINT: Make one with "pems-credential keygen FILE"') AS as_documented

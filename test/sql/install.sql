@@ -202,6 +202,24 @@ ALTER ROLE pems_sync_reader LOGIN;
 SELECT regress.attempt('CREATE EXTENSION pems_sync');
 ALTER ROLE pems_sync_reader NOLOGIN;
 
+-- Nor is pems_sync_worker where somebody is a member of it, or it of another.
+CREATE ROLE regress_pems_member;
+GRANT pems_sync_worker TO regress_pems_member;
+SELECT regress.attempt('CREATE EXTENSION pems_sync');
+REVOKE pems_sync_worker FROM regress_pems_member;
+GRANT regress_pems_member TO pems_sync_worker;
+SELECT regress.attempt('CREATE EXTENSION pems_sync');
+DROP ROLE regress_pems_member;
+
+-- A table that cannot be attached is none of CREATE EXTENSION's errors.
+ALTER TABLE pfa_modification DROP CONSTRAINT pfa_modification_pkey, ADD PRIMARY KEY (id) DEFERRABLE;
+SET client_min_messages = notice;
+\set VERBOSITY default
+CREATE EXTENSION pems_sync;
+\set VERBOSITY terse
+SET client_min_messages = warning;
+DROP EXTENSION pems_sync;
+
 -- Only superusers may install.
 CREATE ROLE regress_pems_nobody;
 GRANT CREATE ON SCHEMA public TO regress_pems_nobody;

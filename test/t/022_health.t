@@ -191,14 +191,14 @@ health_is('after it', 'ok');
 $fake->fault({ pfaId => 'PFA-2', status => 422, count => 1 });
 my $dead = $t->commit_edit('RIO', 'PFA-2', { monthlyRate => 2 });
 ok($t->wait_status($dead, 'failed'), 'a dead letter');
-$health = health_is('a dead letter', 'degraded', qr/^1 dead letters; see the view pems_dead_letters/);
+$health = health_is('a dead letter', 'degraded', qr/^1 dead letter; see the view pems_dead_letters/);
 is($health->{queue}{failed}, 1, 'it is counted');
 $t->sql("SELECT pems_discard('$dead')");
 
 $fake->edit({ organizationCode => 'RIO', pfaId => 'PFA-3', changes => { monthlyRate => 33 } });
 my $conflict = $t->commit_edit('RIO', 'PFA-3', { monthlyRate => 3 });
 ok($t->wait_status($conflict, 'conflict'), 'a conflict');
-$health = health_is('a conflict', 'degraded', qr/^1 conflicts wait for a user; see the view pems_open_conflicts/);
+$health = health_is('a conflict', 'degraded', qr/^1 conflict waits for a user; see the view pems_open_conflicts/);
 is($health->{queue}{conflicts}, 1, 'it is counted');
 $t->sql("SELECT pems_discard('$conflict')");
 health_is('both decided', 'ok');

@@ -226,7 +226,7 @@ ALTER TABLE $table ALTER hostile_default SET DEFAULT hostile.attack('$table defa
 ALTER TABLE $table ADD hostile_generated text GENERATED ALWAYS AS (hostile.immutable('$table generated column')) STORED;
 ALTER TABLE $table ADD CONSTRAINT hostile_check CHECK (hostile.attack('$table check') IS NOT NULL) NOT VALID;
 CREATE POLICY hostile_policy ON $table USING (hostile.attack('$table policy') IS NOT NULL);
-ALTER TABLE $table ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+ALTER TABLE $table ENABLE ROW LEVEL SECURITY;
 SQL
 }
 as('app', <<'SQL');
@@ -235,7 +235,7 @@ CREATE RULE hostile_rule AS ON UPDATE TO pfa_modification DO ALSO INSERT INTO ho
 SQL
 
 # The places where code of the owner runs when a row of a table is changed, and those of INSERT in addition.
-my @changed = ('before row', 'after row', 'before statement', 'after statement', 'deferred', 'generated column', 'check', 'policy');
+my @changed = ('before row', 'after row', 'before statement', 'after statement', 'deferred', 'generated column', 'check');
 sub places { my ($table, $through, @more) = @_; return map { ("$table $_" => $through) } @changed, @more }
 
 my $discarded = draft('PFA-1', 1);
@@ -276,7 +276,7 @@ for my $table (qw(pfa_mirror pfa_modification))
 {
     as('app', <<"SQL");
 DROP TRIGGER before_row ON $table; DROP TRIGGER after_row ON $table; DROP TRIGGER before_statement ON $table; DROP TRIGGER after_statement ON $table;
-ALTER TABLE $table DROP CONSTRAINT hostile_check, DROP hostile_default, DROP hostile_generated, DISABLE ROW LEVEL SECURITY, NO FORCE ROW LEVEL SECURITY;
+ALTER TABLE $table DROP CONSTRAINT hostile_check, DROP hostile_default, DROP hostile_generated, DISABLE ROW LEVEL SECURITY;
 DROP POLICY hostile_policy ON $table;
 SQL
 }
@@ -405,6 +405,10 @@ SKIP:
 refused('a child table',
     q{CREATE TABLE hostile.child (CHECK (hostile.immutable('child') IS NOT NULL)) INHERITS (pfa_mirror); CREATE INDEX ON hostile.child ((hostile.immutable('child index')))},
     'DROP TABLE hostile.child', qr/pfa_mirror has child tables/);
+refused('row level security that binds its owner',
+    q{CREATE POLICY hostile_policy ON pfa_modification USING (hostile.attack('policy') IS NOT NULL); ALTER TABLE pfa_modification ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY},
+    'ALTER TABLE pfa_modification NO FORCE ROW LEVEL SECURITY; DROP POLICY hostile_policy ON pfa_modification; ALTER TABLE pfa_modification DISABLE ROW LEVEL SECURITY',
+    qr/pfa_modification has FORCE ROW LEVEL SECURITY/);
 as('app', <<'SQL');
 CREATE TYPE hostile.state AS ENUM ('draft', 'queued', 'syncing', 'synced', 'conflict', 'failed', 'superseded', 'discarded');
 CREATE FUNCTION hostile.cast(hostile.state) RETURNS text LANGUAGE plpgsql AS $$ BEGIN PERFORM hostile.attack('cast'); RETURN enum_out($1); END $$;
@@ -427,6 +431,20 @@ for my $table (qw(organization pfa_mirror pfa_modification))
         "ALTER TABLE $table RENAME TO was_there; CREATE VIEW $table AS SELECT * FROM was_there WHERE hostile.attack('view') IS NOT NULL; GRANT SELECT ON $table TO PUBLIC",
         "DROP VIEW $table; ALTER TABLE was_there RENAME TO $table", qr/\Q$table\E is not an ordinary table/);
 }
+
+# ---------- a column that attach added is dropped ----------
+
+$t->set(enabled => 'off');
+ok($t->wait_worker(state => 'disabled'), 'nothing is sent for now');
+my $columnless = commit_edit('PFA-37', 37);
+as('app', 'ALTER TABLE pfa_modification DROP COLUMN sync_error');
+my $sent = $fake->requests;
+$t->set(enabled => 'on');
+ok($t->wait_worker(state => 'not_attached'), 'without a column the worker is not_attached');
+is($fake->requests, $sent, 'before anything is sent');
+like(as('app', 'SELECT pems_health()'), qr/column pfa_modification\.sync_error \(text\) is missing/, 'pems_health() says which');
+as('manager', 'SELECT pems_resume()');
+ends_as($columnless, 'completed', 'pems_resume() adds it again, and the edit is synced');
 
 # ---------- a table exchanged by a trigger, while we are at it ----------
 
