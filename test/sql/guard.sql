@@ -74,7 +74,7 @@ SELECT regress.attempt('TRUNCATE pfa_mirror');
 SELECT regress.attempt('TRUNCATE pfa_modification CASCADE');
 SELECT regress.attempt('TRUNCATE organization CASCADE');
 SELECT regress.state('TRUNCATE pfa_modification, pfa_write_queue, pfa_sync_conflict');
-SELECT regress.state('TRUNCATE organization, pfa_mirror, pfa_modification, pfa_write_queue, pfa_sync_conflict, pems_credential');
+SELECT regress.state('TRUNCATE organization, pfa_mirror, pfa_modification, pfa_write_queue, pfa_sync_conflict, pems_credential, pems_pause');
 SET ROLE regress_pems_app;
 SELECT regress.state('TRUNCATE pfa_mirror');
 RESET ROLE;
