@@ -69,7 +69,7 @@ endif
 # --- for people ---
 
 .PHONY: help deps demo test bench soak fuzz programs unit-tests fuzz-targets format \
-        kill-points \
+        kill-points fuzz-worker \
         check-unit check-fuzz check-lint check-format check-version
 
 help:
@@ -78,6 +78,7 @@ help:
 	@echo 'make demo         edits going from SQL into a fake PEMS; installs what is needed'
 	@echo 'make test         all tests; installs what is needed; ONLY=unit,fuzz,regress,isolation,pgtap,tap,lint'
 	@echo 'make kill-points  1000 random kills of worker and server in one run; KILL_POINTS=n'
+	@echo 'make fuzz-worker  100000 hostile answers to a living worker; FUZZ_RESPONSES=n SEED=42'
 	@echo 'make soak         edits, faults, crashes and a second worker at random, then the checker; make soak SECONDS=3600 SEED=42'
 	@echo 'make deps         install the packages that build and tests need (Debian, Ubuntu)'
 	@echo 'make bench        the numbers of docs/PERFORMANCE.md, beside other queues; ONLY=drain,latency for parts'
@@ -105,6 +106,9 @@ bench:
 
 kill-points:
 	@bash test/kill_points.sh $(KILL_POINTS)
+
+fuzz-worker:
+	@FUZZ_RESPONSES=$(or $(FUZZ_RESPONSES),100000) ONLY=tap TAP_FILES=097_fuzz_worker bash test/run.sh
 
 check-lint:
 	@bash test/support/lint.sh
