@@ -99,6 +99,20 @@ SQL
     return;
 }
 
+# A little of all that; false when the worker is another one.
+my $worker;
+sub step
+{
+    my $state = $t->row(<<'SQL');
+SELECT (SELECT pid FROM pems_worker) AS pid,
+       (SELECT count(*) FROM pfa_write_queue WHERE status = 'pending' AND waits_for IS DISTINCT FROM 'turn') AS waiting
+SQL
+    return 0 if ($state->{pid} // 0) != $worker;
+    commit_more() if $state->{waiting} < WAITING;
+    put_right();
+    return 1;
+}
+
 # ---------- what is looked at ----------
 
 # Resident memory of the worker without shared memory, of which it has more the more pages it has touched; kB.
@@ -119,7 +133,7 @@ sub postmaster
 ok($t->wait_worker, 'the worker runs');
 my $first = $t->commit_edit('SANE', 'PFA-1', { monthlyRate => 4000 });
 ok($t->wait_status($first, 'synced'), 'all is well at first');
-my $worker     = $t->worker->{pid};
+$worker        = $t->worker->{pid};
 my $postmaster = postmaster();
 my $has_proc   = -e "/proc/$worker/status";
 
@@ -131,15 +145,11 @@ while ((my $count = PemsSync::HostileServer::answers($file)) < $responses)
     if ($count > $last) { ($last, $moved) = ($count, time) }
     last if time > $moved + PATIENCE;
     $memory //= memory($worker) if $has_proc && $count >= WARM_UP && -e "/proc/$worker/status";
-    my $state = $t->row(<<'SQL');
-SELECT (SELECT pid FROM pems_worker) AS pid,
-       (SELECT count(*) FROM pfa_write_queue WHERE status = 'pending' AND waits_for IS DISTINCT FROM 'turn') AS waiting
-SQL
-    last if ($state->{pid} // 0) != $worker;
-    commit_more() if $state->{waiting} < WAITING;
-    put_right();
+    last if !eval { step() };
     sleep 0.1;
 }
+note "the run ended: $@" if $@;
+$t->wait_for_server;
 my $count = PemsSync::HostileServer::answers($file);
 note sprintf '%d answers in %.0f s, %d edits', $count, time - $begin, $t->sql('SELECT count(*) FROM pfa_modification');
 
