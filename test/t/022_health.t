@@ -159,6 +159,7 @@ is($health->{attached}, $false, 'it says so');
 like($t->sql_error('SELECT * FROM pems_endpoints'), qr/^55000/, 'pems_endpoints is an error then');
 like($t->sql_error("SELECT pems_health_check('org-rio')"), qr/^55000/, 'and so is a check');
 $t->sql('SELECT pems_attach()');
+ok($t->wait_worker, 'the worker has seen it');
 $t->sql('ALTER TABLE organization RENAME TO elsewhere');
 $health = health_is('a table is missing', 'down', qr/table organization is missing/) if $t->wait_for("SELECT pems_health() ->> 'attached' = 'false'");
 is($health->{attached}, $false, 'that is not attached either');

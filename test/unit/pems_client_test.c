@@ -177,8 +177,9 @@ run_acceptor(void *argument)
 		connection = malloc(sizeof(*connection));
 		*connection = (Connection){server, socket, number};
 		server->sockets[number] = socket;
-		pthread_create(&server->threads[number], NULL, run_connection, connection);
+		/* before the connection answers anything, or a test could look too early */
 		atomic_fetch_add(&server->connections, 1);
+		pthread_create(&server->threads[number], NULL, run_connection, connection);
 	}
 	return NULL;
 }
