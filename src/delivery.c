@@ -467,6 +467,7 @@ move_on(PemsDelivery *delivery, const PemsCatalogue *catalogue, const PemsOutcom
 		.max_retries = item->max_retries,
 		.rounds = item->rounds,
 		.sent_version = delivery->version,
+		.mirror_version = item->mirror_version,
 		.breaker_open = breaker_open,
 		.refresh_always =
 			pems_refresh_after_write == PEMS_REFRESH_ALWAYS || delivery->writes_object,
@@ -506,7 +507,7 @@ describe_versions(PemsDelivery *delivery, const PemsOutcome *outcome)
 
 	if (outcome->class == PEMS_OUTCOME_DONE)
 		result->pems_version = result->known_version = outcome->new_version;
-	else if (outcome->class == PEMS_OUTCOME_RECORD)
+	else if (result->transition.mirror_is_record)
 		result->pems_version = outcome->version;
 	else if (result->transition.status == PEMS_ITEM_COMPLETED ||
 			 result->transition.mirror_is_deleted)

@@ -736,16 +736,20 @@ judge_written(Judge *judge)
 	}
 }
 
-/* A replica that lags, or a PEMS that was restored from a backup. */
-static void
-decide_stale(Judge *judge, int64_t version)
+/* The record, as far as it can be stored.  False: out of memory. */
+static bool
+keep_record(Judge *judge, const JsonNode *data, int64_t version)
 {
-	sentence_add(&judge->sentence,
-				 "PEMS shows version %" PRId64
-				 " of the record, but is known to have version %" PRId64
-				 " or a later one: a replica that lags, or a PEMS that was restored",
-				 version, judge->asked->version);
-	decide(judge, PEMS_OUTCOME_STALE, "STALE_READ");
+	judge->outcome->data = strndup(data->raw, data->raw_length);
+	if (judge->outcome->data == NULL)
+	{
+		sentence_add(&judge->sentence, "out of memory while reading PEMS's answer");
+		decide(judge, PEMS_OUTCOME_TRANSIENT, "INTERNAL_ERROR");
+		return false;
+	}
+	judge->outcome->version = version;
+	judge->outcome->updated_at = copy_updated_at(judge);
+	return true;
 }
 
 /* The record itself is what a read is for: one that cannot be kept helps nobody. */
@@ -754,22 +758,19 @@ decide_unstorable(Judge *judge, const char *why)
 {
 	say_status(judge);
 	sentence_add(&judge->sentence, ", but the record cannot be stored: %s", why);
-	decide(judge, PEMS_OUTCOME_REJECTED, "BAD_RESPONSE");
+	decide(judge, PEMS_OUTCOME_UNUSABLE, "BAD_RESPONSE");
 }
 
+/* A replica that lags, or a PEMS that was restored from a backup. */
 static void
-keep_record(Judge *judge, const JsonNode *data, int64_t version)
+decide_stale(Judge *judge)
 {
-	judge->outcome->data = strndup(data->raw, data->raw_length);
-	if (judge->outcome->data == NULL)
-	{
-		sentence_add(&judge->sentence, "out of memory while reading PEMS's answer");
-		decide(judge, PEMS_OUTCOME_TRANSIENT, "INTERNAL_ERROR");
-		return;
-	}
-	judge->outcome->version = version;
-	judge->outcome->updated_at = copy_updated_at(judge);
-	decide(judge, PEMS_OUTCOME_RECORD, NULL);
+	sentence_add(&judge->sentence,
+				 "PEMS shows version %" PRId64
+				 " of the record, but is known to have version %" PRId64
+				 " or a later one: a replica that lags, or a PEMS that was restored",
+				 judge->outcome->version, judge->asked->version);
+	decide(judge, PEMS_OUTCOME_UNUSABLE, "STALE_READ");
 }
 
 static void
@@ -782,12 +783,14 @@ judge_record(Judge *judge)
 		decide_bad_response(judge, "without data that is an object");
 	else if (!body_version(judge, "version", 0, &version))
 		decide_bad_response(judge, "without a version that is an integer");
-	else if (version < judge->asked->version)
-		decide_stale(judge, version);
 	else if (data->unstorable != NULL)
 		decide_unstorable(judge, data->unstorable);
+	else if (!keep_record(judge, data, version))
+		return;
+	else if (version < judge->asked->version)
+		decide_stale(judge);
 	else
-		keep_record(judge, data, version);
+		decide(judge, PEMS_OUTCOME_RECORD, NULL);
 }
 
 static void
@@ -1039,8 +1042,8 @@ pems_protocol_class_name(PemsOutcomeClass class)
 			return "done";
 		case PEMS_OUTCOME_RECORD:
 			return "record";
-		case PEMS_OUTCOME_STALE:
-			return "stale";
+		case PEMS_OUTCOME_UNUSABLE:
+			return "unusable";
 		case PEMS_OUTCOME_GONE:
 			return "gone";
 		case PEMS_OUTCOME_REJECTED:

@@ -84,11 +84,12 @@ typedef struct PemsAnswer
 
 typedef enum PemsOutcomeClass
 {
-	PEMS_OUTCOME_DONE,       /* write: applied, new_version is set */
-	PEMS_OUTCOME_RECORD,     /* read: version, data are set; health: alive */
-	PEMS_OUTCOME_STALE,      /* read: an older version than is known: a replica that lags */
-	PEMS_OUTCOME_GONE,       /* 404, 410 */
-	PEMS_OUTCOME_REJECTED,   /* final: a dead letter */
+	PEMS_OUTCOME_DONE,     /* write: applied, new_version is set */
+	PEMS_OUTCOME_RECORD,   /* read: version, data are set; health: alive */
+	PEMS_OUTCOME_UNUSABLE, /* read: a record that cannot be taken: older than what is known (version
+							* and data are set), or not to be stored */
+	PEMS_OUTCOME_GONE,     /* 404, 410 */
+	PEMS_OUTCOME_REJECTED, /* final: a dead letter */
 	PEMS_OUTCOME_CREDENTIAL, /* the organization is to be paused */
 	PEMS_OUTCOME_VERSION,    /* 409 VERSION_CONFLICT, 412: read, then decide */
 	PEMS_OUTCOME_THROTTLED,  /* the endpoint waits retry_after_ms */

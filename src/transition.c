@@ -169,10 +169,20 @@ after_record(const PemsTransitionInput *input, const PemsOutcome *outcome, PemsT
 		t->status = PEMS_ITEM_COMPLETED;
 }
 
+/*
+ * The record cannot be taken: it is read again.  After a write that is not a failure of the write:
+ * when that has cost all retries, the item is done, and the mirror gets what it shows if that is at
+ * least newer than what it has.  (The version that PEMS named in its answer was wrong, then.)
+ */
 static void
-after_stale(const PemsTransitionInput *input, const PemsOutcome *outcome, PemsTransition *t)
+after_unusable(const PemsTransitionInput *input, const PemsOutcome *outcome, PemsTransition *t)
 {
 	look_again(input, outcome, input->step, PEMS_TRANSITION_SETTLE_MS, t);
+	if (input->step != PEMS_STEP_REFRESH || t->retry_count <= input->max_retries)
+		return;
+	t->status = PEMS_ITEM_COMPLETED;
+	t->delay_ms = 0;
+	t->mirror_is_record = outcome->data != NULL && outcome->version > input->mirror_version;
 }
 
 /* The record is gone: two reads say so, or one and the mirror. */
@@ -244,8 +254,8 @@ pems_transition_after(const PemsTransitionInput *input, const PemsOutcome *outco
 		case PEMS_OUTCOME_RECORD:
 			after_record(input, outcome, t);
 			break;
-		case PEMS_OUTCOME_STALE:
-			after_stale(input, outcome, t);
+		case PEMS_OUTCOME_UNUSABLE:
+			after_unusable(input, outcome, t);
 			break;
 		case PEMS_OUTCOME_GONE:
 			after_gone(input, outcome, t);

@@ -57,9 +57,10 @@ typedef struct PemsTransitionInput
 	int retry_count;
 	int max_retries;
 	int rounds;
-	int64_t sent_version; /* version that this write was based on */
-	bool breaker_open;    /* when the answer came: no retry is lost then */
-	bool refresh_always;  /* read the record after the write, whatever its answer says */
+	int64_t sent_version;   /* version that this write was based on */
+	int64_t mirror_version; /* -1: none */
+	bool breaker_open;      /* when the answer came: no retry is lost then */
+	bool refresh_always;    /* read the record after the write, whatever its answer says */
 	int64_t retry_delay_ms;
 	double jitter; /* 0.0 to 1.0 */
 } PemsTransitionInput;

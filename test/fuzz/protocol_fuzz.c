@@ -102,6 +102,8 @@ check_outcome(PemsCall call, const PemsAnswer *answer, const PemsOutcome *outcom
 		promise(outcome->new_version == 0);
 	if (outcome->class == PEMS_OUTCOME_RECORD && call == PEMS_CALL_READ)
 		check_record(outcome);
+	else if (outcome->class == PEMS_OUTCOME_UNUSABLE && outcome->data != NULL)
+		check_record(outcome);
 	else
 		promise(outcome->data == NULL);
 	if (outcome->class == PEMS_OUTCOME_THROTTLED || outcome->retry_after_ms != 0)

@@ -678,7 +678,7 @@ UNIT_TEST(a_read_that_is_older_than_what_is_known_is_stale)
 
 	check_version(GET, 4, body, PEMS_OUTCOME_RECORD, NULL);
 	check_version(GET, 3, body, PEMS_OUTCOME_RECORD, NULL);
-	check_version(GET, 5, body, PEMS_OUTCOME_STALE, "STALE_READ");
+	check_version(GET, 5, body, PEMS_OUTCOME_UNUSABLE, "STALE_READ");
 }
 
 UNIT_TEST(a_version_conflict_tells_what_pems_has)
@@ -711,7 +711,8 @@ UNIT_TEST(what_the_database_cannot_hold_matters_only_where_it_is_needed)
 	outcome = judged_at(GET, 3, 200,
 						"{\"success\":true,\"pfaId\":\"PFA-1\",\"version\":4,"
 						"\"data\":{\"x\":{\"y\":1e999999}}}");
-	CHECK_INT(outcome.class, PEMS_OUTCOME_REJECTED);
+	CHECK_INT(outcome.class, PEMS_OUTCOME_UNUSABLE);
+	CHECK(outcome.data == NULL);
 	CHECK_TEXT(outcome.error_code, "BAD_RESPONSE");
 	pems_protocol_free_outcome(&outcome);
 }

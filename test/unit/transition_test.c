@@ -249,7 +249,7 @@ UNIT_TEST(no_answers_keep_an_item_busy_for_ever)
 	static const PemsOutcomeClass to_write[] = {PEMS_OUTCOME_GONE, PEMS_OUTCOME_VERSION,
 												PEMS_OUTCOME_TRANSIENT, PEMS_OUTCOME_UNKNOWN};
 	static const PemsOutcomeClass to_read[] = {PEMS_OUTCOME_RECORD, PEMS_OUTCOME_GONE,
-											   PEMS_OUTCOME_STALE, PEMS_OUTCOME_TRANSIENT};
+											   PEMS_OUTCOME_UNUSABLE, PEMS_OUTCOME_TRANSIENT};
 
 	for (size_t w = 0; w < 4; w++)
 		for (size_t r = 0; r < 4; r++)
@@ -297,16 +297,44 @@ UNIT_TEST(each_round_waits_a_little_longer)
 UNIT_TEST(a_stale_read_is_repeated_and_never_kept)
 {
 	PemsTransitionInput input = a_read(PEMS_STEP_READ);
-	PemsTransition t = after(&input, outcome(PEMS_OUTCOME_STALE));
+	PemsTransition t = after(&input, outcome(PEMS_OUTCOME_UNUSABLE));
 
 	CHECK_INT(t.status, PEMS_ITEM_PENDING);
 	CHECK_INT(t.next, PEMS_STEP_READ);
 	CHECK_INT(t.delay_ms, PEMS_TRANSITION_SETTLE_MS);
 	CHECK(!t.mirror_is_record);
 	input.step = PEMS_STEP_REFRESH;
-	t = after(&input, outcome(PEMS_OUTCOME_STALE));
+	t = after(&input, outcome(PEMS_OUTCOME_UNUSABLE));
 	CHECK_INT(t.next, PEMS_STEP_REFRESH);
 	CHECK(!t.mirror_is_record);
+}
+
+UNIT_TEST(a_refresh_that_stays_stale_ends_and_takes_what_is_newer_than_the_mirror)
+{
+	char data[] = "{}";
+	PemsOutcome stale = {.class = PEMS_OUTCOME_UNUSABLE, .version = 2, .data = data};
+	PemsTransitionInput input = a_read(PEMS_STEP_REFRESH);
+	PemsTransition t = {0};
+
+	for (int reads = 1; reads <= 100 && t.status == PEMS_ITEM_PENDING; reads++)
+	{
+		input.mirror_version = 1;
+		t = after(&input, stale);
+		input.rounds = t.rounds;
+		input.retry_count = t.retry_count;
+		if (t.status == PEMS_ITEM_PENDING)
+			CHECK(!t.mirror_is_record);
+		else
+			CHECK_INT(reads, 20);
+	}
+	CHECK_INT(t.status, PEMS_ITEM_COMPLETED);
+	CHECK(t.mirror_is_record);
+	/* what is no newer, or cannot be stored, leaves the mirror as it is */
+	input.mirror_version = 2;
+	CHECK(!after(&input, stale).mirror_is_record);
+	input.mirror_version = 1;
+	stale.data = NULL;
+	CHECK(!after(&input, stale).mirror_is_record);
 }
 
 UNIT_TEST(a_write_that_pems_ignored_is_a_dead_letter_not_a_success)
