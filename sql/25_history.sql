@@ -109,44 +109,59 @@ COMMENT ON FUNCTION @extschema@._pems_folded_until() IS 'Internal: differences o
  * _pems_fold_stats(): puts the rows of differences into those of their organization and hour, and of all
  * organizations together: what happened by the hour, what stands under the hour -infinity.  Called by the
  * worker now and then; readers see the same sums before and after.
+ * Returns: whether there is more: a call folds 5000 differences at most, those of the oldest transactions.
  */
-CREATE FUNCTION @extschema@._pems_fold_stats() RETURNS void
-LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp AS $function$
-    WITH taken AS (
-        DELETE FROM @extschema@.pems_sync_stats s
-        WHERE NOT s.folded AND s.transaction >= @extschema@._pems_folded_until() RETURNING s.*
+CREATE FUNCTION @extschema@._pems_fold_stats() RETURNS boolean
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $function$
+DECLARE
+    most  CONSTANT integer := 5000;
+    until CONSTANT xid8 := @extschema@._pems_folded_until();
+    more           boolean;
+BEGIN
+    -- one statement, and so one snapshot: what is left must be known exactly
+    WITH oldest AS MATERIALIZED (
+        SELECT s.ctid AS place, s.transaction, row_number() OVER (ORDER BY s.transaction) AS n
+        FROM @extschema@.pems_sync_stats s
+        WHERE NOT s.folded AND s.transaction >= until ORDER BY s.transaction LIMIT most + 1
+    ), taken AS (
+        DELETE FROM @extschema@.pems_sync_stats d
+        WHERE d.ctid = ANY (ARRAY(SELECT o.place FROM oldest o WHERE o.n <= most)) RETURNING d.*
     ), placed AS (
         SELECT w.organization_id, h.hour, h.stands, t.pending, t.held, t.processing, t.failed, t.conflict, t.queued, t.completed,
                t.cancelled, t.dead_lettered, t.conflicted, t.sync_seconds, t.latency_counts, t.last_completed_at
         FROM taken t
         CROSS JOIN LATERAL (VALUES (t.organization_id), ('*')) AS w (organization_id)
         CROSS JOIN LATERAL (VALUES (t.hour, false), ('-infinity', true)) AS h (hour, stands)
+    ), folded AS (
+        INSERT INTO @extschema@.pems_sync_stats AS s
+            (organization_id, hour, folded, pending, held, processing, failed, conflict,
+             queued, completed, cancelled, dead_lettered, conflicted, sync_seconds, latency_counts, last_completed_at, transaction)
+        SELECT p.organization_id, p.hour, true,
+               coalesce(sum(p.pending) FILTER (WHERE p.stands), 0), coalesce(sum(p.held) FILTER (WHERE p.stands), 0),
+               coalesce(sum(p.processing) FILTER (WHERE p.stands), 0), coalesce(sum(p.failed) FILTER (WHERE p.stands), 0),
+               coalesce(sum(p.conflict) FILTER (WHERE p.stands), 0),
+               coalesce(sum(p.queued) FILTER (WHERE NOT p.stands), 0), coalesce(sum(p.completed) FILTER (WHERE NOT p.stands), 0),
+               coalesce(sum(p.cancelled) FILTER (WHERE NOT p.stands), 0), coalesce(sum(p.dead_lettered) FILTER (WHERE NOT p.stands), 0),
+               coalesce(sum(p.conflicted) FILTER (WHERE NOT p.stands), 0), coalesce(sum(p.sync_seconds) FILTER (WHERE NOT p.stands), 0),
+               @extschema@._pems_sum_counts(p.latency_counts) FILTER (WHERE NOT p.stands),
+               max(p.last_completed_at),
+               -- what ended before the snapshot is in it, as far as it was taken; nothing older will ever be added
+               least(pg_snapshot_xmin(pg_current_snapshot()), (SELECT o.transaction FROM oldest o WHERE o.n > most))
+        FROM placed p GROUP BY p.organization_id, p.hour
+        ORDER BY p.organization_id, p.hour
+        ON CONFLICT (organization_id, hour) WHERE folded DO UPDATE
+        SET pending = s.pending + excluded.pending, held = s.held + excluded.held, processing = s.processing + excluded.processing,
+            failed = s.failed + excluded.failed, conflict = s.conflict + excluded.conflict, queued = s.queued + excluded.queued,
+            completed = s.completed + excluded.completed, cancelled = s.cancelled + excluded.cancelled,
+            dead_lettered = s.dead_lettered + excluded.dead_lettered, conflicted = s.conflicted + excluded.conflicted,
+            sync_seconds = s.sync_seconds + excluded.sync_seconds,
+            latency_counts = @extschema@._pems_add_counts(s.latency_counts, excluded.latency_counts),
+            last_completed_at = greatest(s.last_completed_at, excluded.last_completed_at),
+            transaction = excluded.transaction
     )
-    INSERT INTO @extschema@.pems_sync_stats AS s
-        (organization_id, hour, folded, pending, held, processing, failed, conflict,
-         queued, completed, cancelled, dead_lettered, conflicted, sync_seconds, latency_counts, last_completed_at, transaction)
-    SELECT p.organization_id, p.hour, true,
-           coalesce(sum(p.pending) FILTER (WHERE p.stands), 0), coalesce(sum(p.held) FILTER (WHERE p.stands), 0),
-           coalesce(sum(p.processing) FILTER (WHERE p.stands), 0), coalesce(sum(p.failed) FILTER (WHERE p.stands), 0),
-           coalesce(sum(p.conflict) FILTER (WHERE p.stands), 0),
-           coalesce(sum(p.queued) FILTER (WHERE NOT p.stands), 0), coalesce(sum(p.completed) FILTER (WHERE NOT p.stands), 0),
-           coalesce(sum(p.cancelled) FILTER (WHERE NOT p.stands), 0), coalesce(sum(p.dead_lettered) FILTER (WHERE NOT p.stands), 0),
-           coalesce(sum(p.conflicted) FILTER (WHERE NOT p.stands), 0), coalesce(sum(p.sync_seconds) FILTER (WHERE NOT p.stands), 0),
-           @extschema@._pems_sum_counts(p.latency_counts) FILTER (WHERE NOT p.stands),
-           max(p.last_completed_at),
-           -- what ended before the snapshot is in it; nothing older will ever be added
-           pg_snapshot_xmin(pg_current_snapshot())
-    FROM placed p GROUP BY p.organization_id, p.hour
-    ORDER BY p.organization_id, p.hour
-    ON CONFLICT (organization_id, hour) WHERE folded DO UPDATE
-    SET pending = s.pending + excluded.pending, held = s.held + excluded.held, processing = s.processing + excluded.processing,
-        failed = s.failed + excluded.failed, conflict = s.conflict + excluded.conflict, queued = s.queued + excluded.queued,
-        completed = s.completed + excluded.completed, cancelled = s.cancelled + excluded.cancelled,
-        dead_lettered = s.dead_lettered + excluded.dead_lettered, conflicted = s.conflicted + excluded.conflicted,
-        sync_seconds = s.sync_seconds + excluded.sync_seconds,
-        latency_counts = @extschema@._pems_add_counts(s.latency_counts, excluded.latency_counts),
-        last_completed_at = greatest(s.last_completed_at, excluded.last_completed_at),
-        transaction = excluded.transaction
+    SELECT count(*) > most INTO more FROM oldest;
+    RETURN more;
+END
 $function$;
 COMMENT ON FUNCTION @extschema@._pems_fold_stats() IS 'Internal: folds the rows of differences of pems_sync_stats into those of their hour';
 

@@ -76,9 +76,12 @@ COMMENT ON FUNCTION @extschema@._pems_organizations() IS 'Internal: organization
  * _pems_settle(organization_ids, pfa_ids): looks for the first unfinished item of each record
  * and lets it go, if it was waiting for its turn.  Where somebody has that item locked, the record
  * goes back into pems_recheck instead: the worker waits for nobody.
+ * Returns: number of records that went back.
  */
-CREATE FUNCTION @extschema@._pems_settle(organization_ids text[], pfa_ids text[]) RETURNS void
+CREATE FUNCTION @extschema@._pems_settle(organization_ids text[], pfa_ids text[]) RETURNS integer
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $function$
+DECLARE
+    went_back integer;
 BEGIN
     WITH head AS MATERIALIZED (
         SELECT r.organization_id, r.pfa_id, first.id
@@ -96,11 +99,15 @@ BEGIN
     ), later AS (
         INSERT INTO @extschema@.pems_recheck (organization_id, pfa_id)
         SELECT h.organization_id, h.pfa_id FROM head h WHERE h.id NOT IN (SELECT f.id FROM free f)
+        RETURNING pfa_id
+    ), settled AS (
+        UPDATE @extschema@.pfa_write_queue q
+        -- an item that was queued in the future: the clock was set back since, and nobody asked it to wait
+        SET waits_for = CASE WHEN q.scheduled_at > clock_timestamp() AND q.created_at <= clock_timestamp() THEN 'time' END
+        FROM free f WHERE q.id = f.id AND q.held
     )
-    UPDATE @extschema@.pfa_write_queue q
-    -- an item that was queued in the future: the clock was set back since, and nobody asked it to wait
-    SET waits_for = CASE WHEN q.scheduled_at > clock_timestamp() AND q.created_at <= clock_timestamp() THEN 'time' END
-    FROM free f WHERE q.id = f.id AND q.held;
+    SELECT count(*) INTO went_back FROM later;
+    RETURN went_back;
 END
 $function$;
 COMMENT ON FUNCTION @extschema@._pems_settle(text[], text[]) IS 'Internal: lets the first unfinished item of each record go';
@@ -111,56 +118,85 @@ COMMENT ON FUNCTION @extschema@._pems_settle(text[], text[]) IS 'Internal: lets 
  *
  * Called with each claim, so it must cost next to nothing: of those that wait for a time only the last one is looked at.
  * When the clock was set back by more than a backoff lasts, what was put off before stands behind what was put off since.
+ * Returns: whether there may be more of them; a call changes 500 at most.
  */
-CREATE FUNCTION @extschema@._pems_heed_clock() RETURNS void
+CREATE FUNCTION @extschema@._pems_heed_clock() RETURNS boolean
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $function$
 DECLARE
     last_attempt timestamptz;
+    changed      integer;
 BEGIN
     SELECT q.last_attempt_at INTO last_attempt
     FROM @extschema@.pfa_write_queue q
     WHERE q.in_line AND q.waits_for = 'time' AND q.last_attempt_at IS NOT NULL
     ORDER BY q.scheduled_at DESC LIMIT 1;
-    IF last_attempt > clock_timestamp() + interval '1 second' THEN
-        UPDATE @extschema@.pfa_write_queue q
-        SET scheduled_at = clock_timestamp() + least(greatest(q.scheduled_at - q.last_attempt_at, '2 seconds'), '2 hours'),
-            last_attempt_at = clock_timestamp()
-        FROM (SELECT d.id FROM @extschema@.pfa_write_queue d
-              WHERE d.in_line AND d.waits_for = 'time' AND d.last_attempt_at > clock_timestamp()
-              FOR NO KEY UPDATE SKIP LOCKED) early
-        WHERE q.id = early.id;
+    IF last_attempt IS NULL OR last_attempt <= clock_timestamp() + interval '1 second' THEN
+        RETURN false;
     END IF;
+    UPDATE @extschema@.pfa_write_queue q
+    SET scheduled_at = clock_timestamp() + least(greatest(q.scheduled_at - q.last_attempt_at, '2 seconds'), '2 hours'),
+        last_attempt_at = clock_timestamp()
+    FROM (SELECT d.id FROM @extschema@.pfa_write_queue d
+          WHERE d.in_line AND d.waits_for = 'time' AND d.last_attempt_at > clock_timestamp()
+          ORDER BY d.scheduled_at LIMIT 500 FOR NO KEY UPDATE SKIP LOCKED) early
+    WHERE q.id = early.id;
+    GET DIAGNOSTICS changed = ROW_COUNT;
+    RETURN changed = 500;
 END
 $function$;
 COMMENT ON FUNCTION @extschema@._pems_heed_clock() IS 'Internal: items that were put off before the clock was set back wait no longer than they were to';
 
 /*
- * _pems_prepare(): what has to happen before a claim: settles the records that others left in
- * pems_recheck, and makes items ready whose time has come.
- * Returns: when to look again: when the next item's time comes, or soon, where somebody has a row locked; NULL: no
- * need to.
+ * _pems_settle_some(): settles the records that others left in pems_recheck, 500 rows at most: a session may leave a
+ * hundred thousand at once, and whoever else has something to be sent must not wait for all of them.
+ * Returns: when to look again: now, where there may be more; soon, where somebody has a row locked; NULL: no need to.
  */
-CREATE FUNCTION @extschema@._pems_prepare() RETURNS timestamptz
+CREATE FUNCTION @extschema@._pems_settle_some() RETURNS timestamptz
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $function$
 DECLARE
     organization_ids text[];
     pfa_ids          text[];
+    went_back        integer;
 BEGIN
-    WITH taken AS (DELETE FROM @extschema@.pems_recheck r RETURNING r.organization_id, r.pfa_id)
+    WITH taken AS (
+        DELETE FROM @extschema@.pems_recheck r
+        WHERE r.ctid = ANY (ARRAY(SELECT s.ctid FROM @extschema@.pems_recheck s LIMIT 500))
+        RETURNING r.organization_id, r.pfa_id)
     SELECT array_agg(t.organization_id), array_agg(t.pfa_id) INTO organization_ids, pfa_ids FROM taken t;
-    IF organization_ids IS NOT NULL THEN
-        PERFORM @extschema@._pems_settle(organization_ids, pfa_ids);
+    IF organization_ids IS NULL THEN
+        RETURN NULL;
     END IF;
+    went_back := @extschema@._pems_settle(organization_ids, pfa_ids);
+    RETURN CASE -- a session has the next items of these records locked, and may end without waking anybody
+                WHEN went_back > 250 OR (went_back > 0 AND cardinality(pfa_ids) < 500) THEN clock_timestamp() + interval '1 second'
+                WHEN cardinality(pfa_ids) = 500 THEN clock_timestamp() END;
+END
+$function$;
+COMMENT ON FUNCTION @extschema@._pems_settle_some() IS 'Internal: settles records that others left, 500 at most; returns when to look again';
 
-    PERFORM @extschema@._pems_heed_clock();
+/*
+ * _pems_prepare(): what has to happen before a claim: settles the records that others left in pems_recheck, and makes
+ * items ready whose time has come; 500 of each at most.
+ * Returns: when to look again: now, where there is more; when the next item's time comes; soon, where somebody has a row
+ * locked; NULL: no need to.
+ */
+CREATE FUNCTION @extschema@._pems_prepare() RETURNS timestamptz
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $function$
+DECLARE
+    settle_again CONSTANT timestamptz := @extschema@._pems_settle_some();
+    clock_again  CONSTANT boolean := @extschema@._pems_heed_clock();
+    due                   integer;
+BEGIN
     UPDATE @extschema@.pfa_write_queue q SET waits_for = NULL
     FROM (SELECT d.id FROM @extschema@.pfa_write_queue d
           WHERE d.in_line AND d.waits_for = 'time' AND d.scheduled_at <= clock_timestamp()
-          FOR NO KEY UPDATE SKIP LOCKED) due
-    WHERE q.id = due.id;
-
-    -- a record that is still there has its next item locked by a session, which may end without waking anybody
-    RETURN least((SELECT clock_timestamp() + interval '1 second' WHERE EXISTS (SELECT FROM @extschema@.pems_recheck)),
+          ORDER BY d.scheduled_at LIMIT 500 FOR NO KEY UPDATE SKIP LOCKED) ready
+    WHERE q.id = ready.id;
+    GET DIAGNOSTICS due = ROW_COUNT;
+    IF due = 500 OR clock_again THEN
+        RETURN clock_timestamp();
+    END IF;
+    RETURN least(settle_again,
                  (SELECT min(q.scheduled_at) FROM @extschema@.pfa_write_queue q
                   WHERE q.in_line AND q.waits_for = 'time' AND q.scheduled_at > clock_timestamp()));
 END
@@ -418,8 +454,8 @@ $function$;
 COMMENT ON FUNCTION @extschema@._pems_adopt_items(text[]) IS 'Internal: takes up those of these items that are in processing';
 
 /*
- * _pems_adopt(): takes up the items that a worker left in processing when it ended.
- * Called once, before the first claim: there is one worker per database, so every claim
+ * _pems_adopt(): takes up the items that a worker left in processing when it ended, 1000 at most.
+ * Called until it finds none, before the first claim: there is one worker per database, so every claim
  * that is there belongs to a dead one.
  *
  * They stand in pems_claim.  If the statistics know of more in processing (an administrator's UPDATE, say), all that
@@ -429,15 +465,19 @@ COMMENT ON FUNCTION @extschema@._pems_adopt_items(text[]) IS 'Internal: takes up
 CREATE FUNCTION @extschema@._pems_adopt() RETURNS integer
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $function$
 DECLARE
-    claimed text[];
-    adopted integer;
+    most CONSTANT integer := 1000;
+    adopted       integer;
 BEGIN
-    WITH dead AS (DELETE FROM @extschema@.pems_claim c RETURNING c.item_ids)
-    SELECT array_agg(DISTINCT i.id) INTO claimed FROM dead d CROSS JOIN LATERAL unnest(d.item_ids) i (id);
-    adopted := @extschema@._pems_adopt_items(claimed);
+    adopted := @extschema@._pems_adopt_items(ARRAY(
+        SELECT DISTINCT i.id FROM @extschema@.pems_claim c CROSS JOIN LATERAL unnest(c.item_ids) i (id)
+        JOIN @extschema@.pfa_write_queue q ON q.id = i.id AND q.status = 'processing' LIMIT most));
+    IF adopted = most THEN
+        RETURN adopted;
+    END IF;
+    DELETE FROM @extschema@.pems_claim;
     IF (SELECT s.processing FROM @extschema@._pems_sums(NULL::text, 'infinity'::timestamptz, 'infinity'::timestamptz) s) <> 0 THEN
         adopted := adopted + @extschema@._pems_adopt_items(ARRAY(
-            SELECT q.id FROM @extschema@.pfa_write_queue q WHERE q.unfinished AND q.status = 'processing'));
+            SELECT q.id FROM @extschema@.pfa_write_queue q WHERE q.unfinished AND q.status = 'processing' LIMIT most - adopted));
     END IF;
     RETURN adopted;
 END
@@ -877,13 +917,3 @@ BEGIN
 END
 $function$;
 COMMENT ON FUNCTION @extschema@._pems_make_audit_partitions() IS 'Internal: makes the audit partitions of this month and the next';
-
-/*
- * _pems_maintain(): what the worker does now and then: folds the statistics and makes audit partitions.
- */
-CREATE FUNCTION @extschema@._pems_maintain() RETURNS void
-LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp AS $function$
-    SELECT @extschema@._pems_fold_stats();
-    SELECT @extschema@._pems_make_audit_partitions();
-$function$;
-COMMENT ON FUNCTION @extschema@._pems_maintain() IS 'Internal: what the worker does now and then: statistics, audit partitions';

@@ -462,11 +462,17 @@ static bool
 adopt_orphans(void)
 {
 	int count = 0;
+	int some;
 
 	if (adopted)
 		return true;
-	if (!went_well(pems_queue_adopt(&count), "could not take up unfinished items"))
-		return false;
+	do
+	{
+		CHECK_FOR_INTERRUPTS();
+		if (!went_well(pems_queue_adopt(&some), "could not take up unfinished items"))
+			return false;
+		count += some;
+	} while (some > 0);
 	if (count > 0)
 		ereport(LOG, (errmsg_plural("pems_sync: took up %d item that the last worker left",
 									"pems_sync: took up %d items that the last worker left", count,
@@ -1155,11 +1161,18 @@ show_slow_requests(int64 now)
 static void
 maintain(int64 now)
 {
+	bool more;
+
 	if (now < next_maintenance_us || !is_at_home())
 		return;
 	next_maintenance_us = now + MAINTENANCE_US;
 	next_fold_us = now + FOLD_US;
-	went_well(pems_queue_maintain(), "could not maintain statistics and audit log");
+	if (!went_well(pems_queue_fold(&more), "could not fold the statistics"))
+		return;
+	if (more)
+		next_maintenance_us = now; /* with the next turn */
+	else
+		went_well(pems_queue_make_partitions(), "could not make partitions of the audit log");
 }
 
 /* Is a look at the queue due even if nothing happened? */

@@ -77,7 +77,8 @@ typedef enum Statement
 	STATEMENT_MARK_FAILED,
 	STATEMENT_NOTIFY,
 	STATEMENT_MARK_SYNCING,
-	STATEMENT_MAINTAIN,
+	STATEMENT_FOLD,
+	STATEMENT_MAKE_PARTITIONS,
 	STATEMENT_NOTE_CREDENTIALS,
 	STATEMENT_COUNT
 } Statement;
@@ -95,7 +96,8 @@ static const char *const statement_texts[STATEMENT_COUNT] = {
 	[STATEMENT_MARK_FAILED] = "SELECT %s._pems_mark_failed($1)",
 	[STATEMENT_NOTIFY] = "SELECT %s._pems_send_notifications($1)",
 	[STATEMENT_MARK_SYNCING] = "SELECT %s._pems_mark_syncing($1)",
-	[STATEMENT_MAINTAIN] = "SELECT %s._pems_maintain()",
+	[STATEMENT_FOLD] = "SELECT %s._pems_fold_stats()",
+	[STATEMENT_MAKE_PARTITIONS] = "SELECT %s._pems_make_audit_partitions()",
 	[STATEMENT_NOTE_CREDENTIALS] = "SELECT %s._pems_note_credentials($1, $2, $3)",
 };
 
@@ -586,15 +588,33 @@ pems_queue_adopt(int *adopted)
 }
 
 static void
-maintain(void *argument)
+fold(void *argument)
 {
-	run(STATEMENT_MAINTAIN, 0, NULL, NULL, NULL);
+	Row row;
+
+	run(STATEMENT_FOLD, 0, NULL, NULL, NULL);
+	row = row_at(0);
+	*(bool *) argument = boolean_of(&row, 1);
 }
 
 PemsQueueStatus
-pems_queue_maintain(void)
+pems_queue_fold(bool *more)
 {
-	return in_transaction("maintaining statistics and the audit log", TOUCHES_OURS, maintain, NULL);
+	*more = false;
+	return in_transaction("folding statistics", TOUCHES_OURS, fold, more);
+}
+
+static void
+make_partitions(void *argument)
+{
+	run(STATEMENT_MAKE_PARTITIONS, 0, NULL, NULL, NULL);
+}
+
+PemsQueueStatus
+pems_queue_make_partitions(void)
+{
+	return in_transaction("making partitions of the audit log", TOUCHES_OURS, make_partitions,
+						  NULL);
 }
 
 typedef struct MarkWork

@@ -140,7 +140,7 @@ extern const char *pems_queue_problem(void);
 extern PemsQueueStatus pems_queue_open(void);
 /* *setup is allocated in the current memory context. */
 extern PemsQueueStatus pems_queue_read_setup(PemsQueueSetup *setup);
-/* Take up what a dead predecessor left. */
+/* Take up some of what a dead predecessor left; 0: there is nothing more. */
 extern PemsQueueStatus pems_queue_adopt(int *adopted);
 
 /* What is known of a credential, for people. */
@@ -189,7 +189,9 @@ extern PemsQueueStatus pems_queue_mark_failed(const char *item_id);
 extern PemsQueueStatus pems_queue_notify(const PemsTexts *messages);
 /* Show modifications of slow requests as syncing. */
 extern PemsQueueStatus pems_queue_mark_syncing(const char *const *item_ids, int count);
-/* Statistics and audit partitions; now and then. */
-extern PemsQueueStatus pems_queue_maintain(void);
+/* Fold some of the statistics; *more: call again soon. */
+extern PemsQueueStatus pems_queue_fold(bool *more);
+/* The audit log's partitions of this month and the next. */
+extern PemsQueueStatus pems_queue_make_partitions(void);
 
 #endif /* PEMS_QUEUE_H */

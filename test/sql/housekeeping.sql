@@ -193,6 +193,68 @@ SELECT 'f1', 'PFA-1', 'org-rio', 'UPDATE', '{}', 1, 'completed', '2025-01-01 00:
 FROM unnest(ARRAY[0, 0.05, 0.3, 0.7, 3, 10, 20, 45, 90, 200, 301, 5000]) s;
 SELECT latency, completed, seconds FROM regress.sums;
 
+-- Bounded steps, however much there is: whoever else has something to be sent must not wait for all of it.
+DELETE FROM pfa_write_queue;
+DELETE FROM pfa_modification;
+DELETE FROM pems_recheck;
+TRUNCATE pems_sync_stats;
+INSERT INTO pfa_modification (id, organization_id, pfa_id, base_version, delta, created_by) VALUES ('many', 'org-rio', 'PFA-1', 1, '{"model": "x"}', 'alice');
+CREATE FUNCTION regress.fill(items integer, status text, waits_for text, scheduled_at timestamptz DEFAULT now()) RETURNS void LANGUAGE sql AS $$
+    DELETE FROM pfa_write_queue;
+    INSERT INTO pfa_write_queue (modification_id, pfa_id, organization_id, operation, payload, base_version, status, waits_for, scheduled_at)
+    SELECT 'many', 'MANY-' || n, 'org-rio', 'UPDATE', '{"model": "x"}', 1, status, waits_for, scheduled_at FROM generate_series(1, items) n $$;
+-- settle: 500 a call, and the worker is to look again at once
+SELECT regress.fill(1200, 'pending', 'turn');
+INSERT INTO pems_recheck SELECT organization_id, pfa_id FROM pfa_write_queue;
+CREATE FUNCTION regress.prepare() RETURNS text LANGUAGE plpgsql AS $$
+DECLARE
+    again timestamptz := _pems_prepare();
+BEGIN
+    RETURN concat_ws(' ', (SELECT count(*) FROM pems_recheck), (SELECT count(*) FROM pfa_write_queue WHERE waits_for IS NULL),
+        CASE WHEN again <= clock_timestamp() THEN 'at once' WHEN again IS NULL THEN 'no need' ELSE 'later' END);
+END $$;
+SELECT regress.prepare();
+SELECT regress.prepare();
+SELECT regress.prepare();
+SELECT regress.prepare();
+-- due items
+SELECT regress.fill(1200, 'pending', 'time', now() - interval '1 second');
+SELECT regress.prepare();
+SELECT regress.prepare();
+SELECT regress.prepare();
+-- the clock was set back: all of them wait for two seconds from now
+SELECT regress.fill(1200, 'pending', 'time', now() + interval '2 days');
+UPDATE pfa_write_queue SET last_attempt_at = scheduled_at - interval '1 second';
+SELECT regress.prepare(), (SELECT count(*) FROM pfa_write_queue WHERE scheduled_at < now() + interval '1 day') AS before;
+SELECT regress.prepare(), (SELECT count(*) FROM pfa_write_queue WHERE scheduled_at < now() + interval '1 day') AS before;
+SELECT regress.prepare(), (SELECT count(*) FROM pfa_write_queue WHERE scheduled_at < now() + interval '1 day') AS before;
+-- adopt: of claims, and of what no claim names
+SELECT regress.fill(2500, 'processing', NULL);
+INSERT INTO pems_claim SELECT -n, ARRAY(SELECT id FROM pfa_write_queue ORDER BY commit_seq OFFSET n * 300 LIMIT 300) FROM generate_series(0, 4) n;
+SELECT _pems_adopt(), (SELECT count(*) FROM pems_claim) AS claims;
+SELECT _pems_adopt(), (SELECT count(*) FROM pems_claim) AS claims;
+SELECT _pems_adopt(), (SELECT count(*) FROM pems_claim) AS claims;
+SELECT _pems_adopt(), (SELECT count(*) FROM pems_claim) AS claims;
+SELECT count(*) FROM pems_audit_log WHERE error_code = 'OUTCOME_UNKNOWN' AND organization_id = 'org-rio';
+-- fold: 5000 differences a call, the same sums after each, and none of those that are left is forgotten
+DELETE FROM pfa_write_queue;
+TRUNCATE pems_sync_stats;
+INSERT INTO pems_sync_stats (organization_id, hour, pending, queued) SELECT 'org-' || n % 3, '2025-01-01 10:00+00', 1, 1 FROM generate_series(1, 4999) n;
+INSERT INTO pems_sync_stats (organization_id, hour, pending, queued) SELECT 'org-' || n % 3, '2025-01-01 10:00+00', 1, 1 FROM generate_series(1, 4000) n;
+INSERT INTO pems_sync_stats (organization_id, hour, pending, queued) SELECT 'org-' || n % 3, '2025-01-01 11:00+00', 1, 1 FROM generate_series(1, 3001) n;
+CREATE FUNCTION regress.fold() RETURNS text LANGUAGE plpgsql AS $$
+DECLARE
+    more boolean := _pems_fold_stats();
+BEGIN
+    RETURN concat_ws(' ', more, (SELECT count(*) FROM pems_sync_stats WHERE NOT folded),
+        (SELECT count(*) FROM pems_sync_stats WHERE NOT folded AND transaction < _pems_folded_until()), (SELECT pending FROM _pems_sums(NULL, 'infinity', 'infinity')));
+END $$;
+SELECT regress.fold();
+SELECT regress.fold();
+SELECT regress.fold();
+SELECT regress.fold();
+SELECT organization_id, hour, pending, queued FROM pems_sync_stats ORDER BY organization_id COLLATE "C", hour;
+
 DROP SCHEMA regress CASCADE;
 DROP EXTENSION pems_sync;
 DROP TABLE pfa_modification, pfa_mirror, organization;

@@ -103,8 +103,9 @@ SET client_min_messages = error;
 SELECT regress.scrub("Pfa Vanguard".pems_commit('o'));
 SELECT regress.scrub("Pfa Vanguard".pems_discard('m1'));
 SET ROLE pems_sync_worker;
-SELECT "Pfa Vanguard"._pems_maintain();
-SELECT "Pfa Vanguard"._pems_maintain();
+SELECT "Pfa Vanguard"._pems_fold_stats();
+SELECT "Pfa Vanguard"._pems_make_audit_partitions();
+SELECT "Pfa Vanguard"._pems_make_audit_partitions();
 RESET ROLE;
 SELECT "Pfa Vanguard".pems_detach();
 SELECT count(*) AS triggers_left FROM pg_trigger WHERE tgname ~ '^pems_' AND tgrelid IN ('"Pfa Vanguard".organization'::regclass,

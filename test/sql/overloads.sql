@@ -111,7 +111,7 @@ INSERT INTO regress.call (roles, statement, allowed) VALUES
     ('none', $$UPDATE pfa_write_queue SET status = 'processing', waits_for = NULL WHERE id = (SELECT min(id) FROM pfa_write_queue WHERE status = 'pending')$$, 'ok'),
     ('pems_sync_worker', $$SELECT _pems_adopt()$$, 'ok'),
     ('none', $$UPDATE pfa_write_queue SET last_attempt_at = now() + interval '1 hour', scheduled_at = now() + interval '2 hours' WHERE waits_for = 'time'$$, 'ok'),
-    ('pems_sync_worker', $$SELECT _pems_maintain()$$, 'ok'),
+    ('pems_sync_worker', $$SELECT _pems_fold_stats(), _pems_make_audit_partitions()$$, 'ok'),
     ('pems_sync_worker', $$SELECT _pems_prepare(), _pems_note_credentials(ARRAY['org-rio'], ARRAY['ok'], ARRAY[''])$$, 'ok'),
     -- administrators
     ('admin none', $$SELECT pems_retry(NULL::text[], 'org-rio'::text, 'root'::text)$$, 'ok'),
