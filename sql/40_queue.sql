@@ -880,6 +880,72 @@ $function$;
 COMMENT ON FUNCTION @extschema@._pems_mark_failed(text[]) IS 'Internal: sync_status failed for items that are dead letters';
 
 /*
+ * _pems_backoff(retry): how long an item waits before that retry, 0 the first: as pems_retry_backoff_ms() in src/retry.c.
+ */
+CREATE FUNCTION @extschema@._pems_backoff(retry integer) RETURNS interval
+LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp AS $function$
+    SELECT least(least(@extschema@._pems_setting('retry_delay'::text)::double precision * 2 ^ least(retry, 30), 3600000)
+                 * (0.9 + 0.2 * random()), 3600000) * interval '1 millisecond'
+$function$;
+COMMENT ON FUNCTION @extschema@._pems_backoff(integer) IS 'Internal: how long an item waits before that retry';
+
+/*
+ * _pems_put_off_first(organization_id, after_at, after_seq, problem): the claim of one item of an organization fails, because
+ * something that is read with it (its mirror, a version of the history) cannot be read.  The item that such a claim would
+ * take waits as after any failure that may pass, and becomes a dead letter when its retries are used up.  Looks at nothing
+ * but the queue.
+ *
+ * Parameters:
+ *   after_at, after_seq  three places in line, as for _pems_claim()
+ *   problem              what the database said
+ * Returns: item_id (NULL: there is none), failed: it is a dead letter now; messages for _pems_send_notifications().
+ * Tables: pfa_write_queue, pems_audit_log.
+ */
+CREATE FUNCTION @extschema@._pems_put_off_first(
+    organization_id text, after_at timestamptz[], after_seq bigint[], problem text,
+    OUT item_id text, OUT failed boolean, OUT messages text[])
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $function$
+DECLARE
+    changed record;
+    outcome @extschema@._pems_outcome;
+BEGIN
+    SELECT f.id, f.retry_count >= f.max_retries INTO item_id, failed
+    FROM (VALUES (1, 10), (2, 0), (3, -10)) AS l (line, priority)
+    CROSS JOIN LATERAL (
+        SELECT q.id, q.retry_count, q.max_retries FROM @extschema@.pfa_write_queue q
+        WHERE q.organization_id = $1 AND q.in_line AND q.waits_for IS NULL AND q.priority = l.priority
+          AND (q.scheduled_at, q.commit_seq) > (after_at[l.line], after_seq[l.line]) AND q.status = 'pending'
+        ORDER BY q.scheduled_at, q.commit_seq LIMIT 1 FOR NO KEY UPDATE SKIP LOCKED) f
+    ORDER BY l.line LIMIT 1;
+    IF item_id IS NULL THEN
+        RETURN;
+    END IF;
+    UPDATE @extschema@.pfa_write_queue q
+    SET status = CASE WHEN failed THEN 'failed' ELSE 'pending' END, waits_for = CASE WHEN NOT failed THEN 'time' END,
+        completed_at = CASE WHEN failed THEN clock_timestamp() END,
+        scheduled_at = CASE WHEN failed THEN q.scheduled_at ELSE clock_timestamp() + @extschema@._pems_backoff(q.retry_count) END,
+        retry_count = q.retry_count + CASE WHEN failed THEN 0 ELSE 1 END,
+        error_code = 'DATABASE_ERROR', last_error = 'The database could not read what the item needs: ' || problem
+    WHERE q.id = item_id
+    -- not the payload, which may be what cannot be read
+    RETURNING q.status, q.organization_id, q.pfa_id, q.modification_id, q.job_id, q.error_code, q.last_error INTO changed;
+    INSERT INTO @extschema@.pems_audit_log
+        (event_type, organization_id, pfa_id, modification_id, item_id, job_id, actor, error_code, error)
+    VALUES ('NOT_SENT', changed.organization_id, changed.pfa_id, changed.modification_id, item_id, changed.job_id, 'pems_sync',
+            changed.error_code, changed.last_error);
+    outcome.organization_id := changed.organization_id;
+    outcome.pfa_id := changed.pfa_id;
+    outcome.modification_id := changed.modification_id;
+    outcome.job_id := changed.job_id;
+    outcome.verdict := changed.status;
+    outcome.delay_ms := 1;
+    outcome.error := changed.last_error;
+    messages := @extschema@._pems_messages(ARRAY[outcome]);
+END
+$function$;
+COMMENT ON FUNCTION @extschema@._pems_put_off_first(text, timestamptz[], bigint[], text) IS 'Internal: the first item of an organization behind these places cannot be claimed: it waits, and is a dead letter in the end';
+
+/*
  * _pems_make_audit_partitions(): makes the audit partitions of this month and the next.  Runs with the rights of the
  * audit log's owner, because the worker may only insert there.  A month that already has rows in the default partition
  * stays there.

@@ -18,6 +18,7 @@
 #include "json.h"
 #include "merge.h"
 #include "monotonic.h"
+#include "retry.h"
 #include "settings.h"
 #include "shmem.h"
 #include "transition.h"
@@ -105,14 +106,36 @@ enter_conflict(PemsDelivery *delivery, const PemsDecision *decision)
 						: "The record was changed in PEMS meanwhile; somebody must decide.";
 }
 
+/* Nothing was sent, and nothing will be. */
+static void
+fail_unsent(PemsDelivery *delivery, const char *error_code, const char *error)
+{
+	begin_result(delivery, PEMS_ITEM_FAILED);
+	delivery->result.event_type = "NOT_SENT";
+	delivery->result.error_code = error_code;
+	delivery->result.error = error;
+}
+
 /* Out of memory while deciding: like any transient failure, but nobody's fault at PEMS. */
 static void
 postpone(PemsDelivery *delivery)
 {
+	static const char *const code = "OUT_OF_MEMORY";
+	static const char *const sentence =
+		"The worker was out of memory while it compared the record.";
+	const PemsItem *item = &delivery->item;
+
+	if (item->retry_count >= item->max_retries)
+	{
+		fail_unsent(delivery, code, sentence);
+		return;
+	}
 	begin_result(delivery, PEMS_ITEM_PENDING);
-	delivery->result.transition.delay_ms = pems_retry_delay;
-	delivery->result.error_code = "OUT_OF_MEMORY";
-	delivery->result.error = "The worker was out of memory while it compared the record.";
+	delivery->result.transition.delay_ms =
+		pems_retry_backoff_ms(pems_retry_delay, item->retry_count, pems_random_fraction());
+	delivery->result.transition.retry_count = item->retry_count + 1;
+	delivery->result.error_code = code;
+	delivery->result.error = sentence;
 }
 
 static PemsPlan

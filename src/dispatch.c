@@ -40,6 +40,9 @@
 #define RETRY_PAUSE_MS 1000
 /* How long outcomes are recorded one by one before answers are looked at again; microseconds. */
 #define PASS_US 300000
+/* So many items in a row may fail to be claimed; then one that can be claimed must be found. */
+#define MOST_BLAMED  3
+#define MOST_SKIPPED 20
 /* While the extension or its attachment is missing: how often to look. */
 #define LOOK_AGAIN_MS 1000
 /*
@@ -124,6 +127,7 @@ static bool look_wanted = false; /* by a turn that went on collecting */
 static int64 *landed = NULL;     /* claims of which everything is recorded */
 static int landed_count = 0;
 static int landed_room = 0;
+static int blamed = 0; /* items in a row that could not be claimed, each by itself */
 static int64 request_count = 0;
 static List *messages = NIL; /* texts for listeners, of this turn */
 static char last_error[PEMS_WORKER_ERROR_SIZE];
@@ -839,7 +843,8 @@ static bool
 record_alone(Parcel *parcel, bool *go_on)
 {
 	PemsResult *result = &parcel->delivery.result;
-	PemsExchange exchange = {.results = &result, .result_count = 1, .careful = true};
+	PemsExchange exchange = {
+		.results = &result, .result_count = 1, .only_record = true, .careful = true};
 	PemsQueueStatus done = run_exchange(&exchange);
 
 	if (done == PEMS_QUEUE_OK)
@@ -906,8 +911,10 @@ record_one_by_one(ParcelList *list)
 static void
 record_carefully(ParcelList *list)
 {
-	PemsExchange exchange = {
-		.results = results_of(list), .result_count = list->count, .careful = true};
+	PemsExchange exchange = {.results = results_of(list),
+							 .result_count = list->count,
+							 .only_record = true,
+							 .careful = true};
 	PemsQueueStatus done = run_exchange(&exchange);
 
 	if (done == PEMS_QUEUE_ERROR || done == PEMS_QUEUE_SLOW)
@@ -925,17 +932,6 @@ retry_stuck(int64 now)
 		return;
 	list_clear(&stuck);
 	record_one_by_one(&list);
-}
-
-static void
-recover(PemsQueueStatus done)
-{
-	if (done == PEMS_QUEUE_GONE || done == PEMS_QUEUE_CHANGED || finished.count == 0)
-		went_well(done, CANNOT_CLAIM);
-	else if (done == PEMS_QUEUE_BUSY)
-		record_carefully(&finished);
-	else
-		record_one_by_one(&finished);
 }
 
 /*
@@ -989,6 +985,15 @@ due_us(TimestampTz next_due)
 	return monotonic_us() + Max(next_due - GetCurrentTimestamp(), 0);
 }
 
+/* The claim committed. */
+static void
+settle_claim(PemsExchange *exchange, MemoryContext memory)
+{
+	next_due_us = due_us(exchange->next_due);
+	note_claimed(exchange->grants, exchange->grant_count, exchange->items, exchange->item_count);
+	take_in(memory, exchange->items, exchange->item_count);
+}
+
 /* The transaction committed. */
 static void
 settle_exchange(PemsExchange *exchange, MemoryContext memory)
@@ -997,14 +1002,154 @@ settle_exchange(PemsExchange *exchange, MemoryContext memory)
 		PEMS_FAILPOINT("record_committed");
 	if (exchange->item_count > 0)
 		PEMS_FAILPOINT("claim_committed");
-	next_due_us = due_us(exchange->next_due);
 	if (exchange->result_count > 0)
 		landed_count = 0;
 	sort_out(&finished, exchange->recorded);
 	if (stuck.count == 0)
 		exchange_problems_are_over();
-	note_claimed(exchange->grants, exchange->grant_count, exchange->items, exchange->item_count);
-	take_in(memory, exchange->items, exchange->item_count);
+	settle_claim(exchange, memory);
+}
+
+/* --- a claim that fails --- */
+
+/* One item at most; what it takes is taken in. */
+static PemsQueueStatus
+claim_one(PemsGrant *grant)
+{
+	PemsExchange exchange = {.grants = grant, .grant_count = 1};
+	MemoryContext memory =
+		AllocSetContextCreate(TopMemoryContext, "pems_sync batch", ALLOCSET_DEFAULT_SIZES);
+	MemoryContext turn = MemoryContextSwitchTo(memory);
+	PemsQueueStatus done = run_exchange(&exchange);
+
+	MemoryContextSwitchTo(turn);
+	end_if_told_to();
+	if (done == PEMS_QUEUE_OK)
+	{
+		if (exchange.item_count > 0)
+			PEMS_FAILPOINT("claim_committed");
+		blamed = 0;
+		settle_claim(&exchange, memory);
+	}
+	else
+		MemoryContextDelete(memory);
+	return done;
+}
+
+/*
+ * Several items in a row could not be claimed.  Is that their own fault, or can nothing be claimed?
+ * One that stands further behind tells; those that are skipped are found again by the next sweep.
+ */
+static bool
+something_can_be_claimed(PemsGrant grant)
+{
+	bool moved;
+
+	for (int i = 0; i < MOST_SKIPPED; i++)
+	{
+		if (pems_queue_skip_first(&grant, &moved) != PEMS_QUEUE_OK || !moved)
+			return false;
+		grant.sweep = false;
+		if (claim_one(&grant) == PEMS_QUEUE_OK)
+			return true;
+	}
+	return false;
+}
+
+/* The first item of the organization cannot be claimed, because what is read with it cannot be
+ * read. */
+static void
+put_off_first(const PemsGrant *grant, const char *reason)
+{
+	PemsPutOff put_off;
+
+	if (pems_queue_put_off_first(grant, reason, &put_off) != PEMS_QUEUE_OK ||
+		put_off.item_id == NULL)
+		return;
+	blamed++;
+	note_messages(&put_off.messages);
+	if (!put_off.failed)
+		return;
+	ereport(WARNING, (errmsg("pems_sync: an edit could not be sent, and failed for good"),
+					  errdetail("Item %s: %s", put_off.item_id, reason),
+					  errhint("See the view pems_dead_letters.")));
+	if (pems_queue_mark_failed(put_off.item_id) != PEMS_QUEUE_OK)
+		report_problem(CANNOT_MARK, pems_queue_problem());
+}
+
+/* False: there is no point in going on. */
+static bool
+claim_or_put_off(PemsGrant *grant)
+{
+	PemsQueueStatus done;
+	char *reason;
+
+	grant->slots = 1;
+	done = claim_one(grant);
+	if (done != PEMS_QUEUE_ERROR)
+		return went_well(done, CANNOT_CLAIM);
+	reason = pstrdup(pems_queue_problem());
+	if (blamed >= MOST_BLAMED && !something_can_be_claimed(*grant))
+	{
+		report_problem(CANNOT_CLAIM, reason);
+		pause_after_failure();
+		return false;
+	}
+	put_off_first(grant, reason);
+	return true;
+}
+
+/*
+ * A claim failed.  Find out which item is at fault, so that it fails alone: each organization
+ * claims one, and the item that cannot be claimed waits for its next retry.  Where nothing can be
+ * claimed it is nobody's fault.
+ */
+static void
+claim_one_by_one(void)
+{
+	int64 until = monotonic_us() + PASS_US;
+	PemsExchange nothing = {.grant_count = 0};
+	PemsGrant *grants;
+	int count = make_grants(&grants, monotonic_us());
+
+	if (!went_well(run_exchange(&nothing), CANNOT_CLAIM))
+		return;
+	for (int i = 0; i < count && monotonic_us() < until; i++)
+	{
+		CHECK_FOR_INTERRUPTS();
+		if (!claim_or_put_off(&grants[i]))
+			return;
+	}
+	look_wanted = true;
+}
+
+/* Was it the claim that failed?  Then the outcomes can be recorded without one. */
+static bool
+record_without_claim(void)
+{
+	PemsExchange exchange = {
+		.results = results_of(&finished), .result_count = finished.count, .only_record = true};
+
+	if (run_exchange(&exchange) != PEMS_QUEUE_OK)
+		return false;
+	sort_out(&finished, exchange.recorded);
+	return true;
+}
+
+/* The exchange failed as a whole. */
+static void
+recover(PemsQueueStatus done)
+{
+	if (done == PEMS_QUEUE_GONE || done == PEMS_QUEUE_CHANGED)
+		went_well(done, CANNOT_CLAIM);
+	else if (finished.count > 0 && done == PEMS_QUEUE_BUSY)
+		record_carefully(&finished);
+	else if (finished.count > 0 && (done == PEMS_QUEUE_SLOW || !record_without_claim()))
+		record_one_by_one(&finished);
+	else if (done == PEMS_QUEUE_ERROR)
+		claim_one_by_one();
+	else
+		went_well(done, CANNOT_CLAIM);
 }
 
 static void
@@ -1046,11 +1191,12 @@ exchange(bool look, int64 now)
 	schedule_sweep(now);
 	if (done == PEMS_QUEUE_OK)
 	{
+		blamed = 0;
 		settle_exchange(&exchange, memory);
 		return;
 	}
-	recover(done);
 	MemoryContextDelete(memory);
+	recover(done);
 }
 
 /* --- start --- */

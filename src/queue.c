@@ -73,6 +73,7 @@ typedef enum Statement
 	STATEMENT_PREPARE,
 	STATEMENT_FIRST_READY,
 	STATEMENT_CLAIM,
+	STATEMENT_PUT_OFF,
 	STATEMENT_QUARANTINE,
 	STATEMENT_MARK_FAILED,
 	STATEMENT_NOTIFY,
@@ -92,6 +93,7 @@ static const char *const statement_texts[STATEMENT_COUNT] = {
 	[STATEMENT_PREPARE] = "SELECT %s._pems_prepare()",
 	[STATEMENT_FIRST_READY] = "SELECT * FROM %s._pems_first_ready($1, $2, $3)",
 	[STATEMENT_CLAIM] = "SELECT * FROM %s._pems_claim($1, $2, $3, $4)",
+	[STATEMENT_PUT_OFF] = "SELECT * FROM %s._pems_put_off_first($1, $2, $3, $4)",
 	[STATEMENT_QUARANTINE] = "SELECT %s._pems_quarantine($1, $2)",
 	[STATEMENT_MARK_FAILED] = "SELECT %s._pems_mark_failed($1)",
 	[STATEMENT_NOTIFY] = "SELECT %s._pems_send_notifications($1)",
@@ -1087,7 +1089,8 @@ do_exchange(void *argument)
 		PEMS_FAILPOINT("record_uncommitted");
 		PEMS_FAILPOINT_IN_COMMIT("record_in_commit");
 	}
-	prepare(exchange);
+	if (!exchange->only_record)
+		prepare(exchange);
 	if (exchange->grant_count > 0)
 	{
 		sweep(exchange);
@@ -1108,4 +1111,84 @@ pems_queue_exchange(PemsExchange *exchange)
 	exchange->messages = (PemsTexts){NULL, 0};
 	return in_transaction("recording outcomes and claiming items", TOUCHES_HOST, do_exchange,
 						  &work);
+}
+
+/* --- what cannot be claimed --- */
+
+typedef struct PutOffWork
+{
+	MemoryContext context;
+	const PemsGrant *grant;
+	const char *reason;
+	PemsPutOff *put_off;
+} PutOffWork;
+
+static void
+put_off_first(void *argument)
+{
+	PutOffWork *work = argument;
+	Oid types[] = {TEXTOID, TIMESTAMPTZARRAYOID, INT8ARRAYOID, TEXTOID};
+	Datum values[4];
+	Row row;
+
+	values[0] = CStringGetTextDatum(work->grant->organization_id);
+	place_arrays(work->grant->after, PEMS_PRIORITIES, &values[1], &values[2]);
+	values[3] = CStringGetTextDatum(work->reason);
+	run(STATEMENT_PUT_OFF, 4, types, values, NULL);
+	row = row_at(0);
+	work->put_off->item_id = text_of(work->context, &row, 1);
+	work->put_off->failed = boolean_of(&row, 2);
+	work->put_off->messages = texts_of(work->context, &row, 3);
+}
+
+PemsQueueStatus
+pems_queue_put_off_first(const PemsGrant *grant, const char *reason, PemsPutOff *put_off)
+{
+	PutOffWork work = {CurrentMemoryContext, grant, reason, put_off};
+
+	memset(put_off, 0, sizeof(*put_off));
+	return in_transaction("putting an item off", TOUCHES_OURS, put_off_first, &work);
+}
+
+typedef struct SkipWork
+{
+	PemsGrant *grant;
+	bool *moved;
+} SkipWork;
+
+static void
+skip_first(void *argument)
+{
+	SkipWork *work = argument;
+	Oid types[] = {TEXTARRAYOID, TIMESTAMPTZARRAYOID, INT8ARRAYOID};
+	const char *ids[] = {work->grant->organization_id};
+	PemsPlace place = {0, 0};
+	int best = PEMS_PRIORITIES;
+	Datum values[3];
+
+	values[0] = PointerGetDatum(text_array(ids, 1));
+	place_arrays(work->grant->after, PEMS_PRIORITIES, &values[1], &values[2]);
+	run(STATEMENT_FIRST_READY, 3, types, values, NULL);
+	for (uint64 i = 0; i < SPI_processed; i++)
+	{
+		Row row = row_at(i);
+		int line = line_of((int) integer_of(&row, 2, 0));
+
+		if (line >= best)
+			continue;
+		best = line;
+		place = (PemsPlace){integer_of(&row, 3, 0), integer_of(&row, 4, 0)};
+	}
+	*work->moved = best < PEMS_PRIORITIES;
+	if (*work->moved)
+		work->grant->after[best] = place;
+}
+
+PemsQueueStatus
+pems_queue_skip_first(PemsGrant *grant, bool *moved)
+{
+	SkipWork work = {grant, moved};
+
+	*moved = false;
+	return in_transaction("looking behind an item", TOUCHES_OURS, skip_first, &work);
 }

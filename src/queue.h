@@ -164,7 +164,9 @@ typedef struct PemsExchange
 {
 	PemsResult *const *results;
 	int result_count;
-	bool careful;        /* leave out results whose rows others have locked, instead of waiting */
+	bool only_record; /* nothing that has not to do with the results: if it fails, they are at fault
+					   */
+	bool careful;     /* leave out results whose rows others have locked, instead of waiting */
 	const int64 *landed; /* claim tokens of which everything was recorded before */
 	int landed_count;
 	PemsGrant *grants;
@@ -179,6 +181,19 @@ typedef struct PemsExchange
 
 /* What comes out is allocated in the current memory context, and set only with PEMS_QUEUE_OK. */
 extern PemsQueueStatus pems_queue_exchange(PemsExchange *exchange);
+/* An item that could not be claimed. */
+typedef struct PemsPutOff
+{
+	char *item_id; /* NULL: there was none */
+	bool failed;   /* it is a dead letter now */
+	PemsTexts messages;
+} PemsPutOff;
+
+/* The item that a claim of one with this grant would take waits for its next retry. */
+extern PemsQueueStatus pems_queue_put_off_first(const PemsGrant *grant, const char *reason,
+												PemsPutOff *put_off);
+/* Move the grant behind the item that a claim of one would take; *moved: there is one. */
+extern PemsQueueStatus pems_queue_skip_first(PemsGrant *grant, bool *moved);
 /* Make a dead letter of an item whose result the database refuses to record; touches no table of
  * the application. */
 extern PemsQueueStatus pems_queue_quarantine(const PemsResult *result, const char *reason,

@@ -193,6 +193,31 @@ SELECT 'f1', 'PFA-1', 'org-rio', 'UPDATE', '{}', 1, 'completed', '2025-01-01 00:
 FROM unnest(ARRAY[0, 0.05, 0.3, 0.7, 3, 10, 20, 45, 90, 200, 301, 5000]) s;
 SELECT latency, completed, seconds FROM regress.sums;
 
+-- put_off_first: the item that a claim of one would take cannot be claimed: it waits for its next retry, and is a dead letter in the end.
+DELETE FROM pfa_write_queue;
+DELETE FROM pfa_modification;
+TRUNCATE pems_audit_log;
+SELECT regress.queue('low', 'PFA-1', priority => 'low'), regress.queue('first', 'PFA-2'), regress.queue('second', 'PFA-3'), regress.queue('high', 'PFA-4', priority => 'high');
+CREATE FUNCTION regress.put_off(after_at timestamptz[] DEFAULT '{-infinity,-infinity,-infinity}', after_seq bigint[] DEFAULT '{0,0,0}') RETURNS text LANGUAGE sql AS $$
+    SELECT concat_ws(' ', q.modification_id, p.failed, p.messages[1]::jsonb ->> 'type', p.messages[1]::jsonb ->> 'modificationId', p.messages[1]::jsonb ->> 'errorMessage')
+    FROM _pems_put_off_first('org-rio', after_at, after_seq, 'a page is damaged') p LEFT JOIN pfa_write_queue q ON q.id = p.item_id $$;
+SET ROLE pems_sync_worker;
+SELECT regress.put_off();
+-- from a place on, as a claim
+SELECT regress.put_off(ARRAY['-infinity', scheduled_at, '-infinity'], ARRAY[0, commit_seq, 0]) FROM pfa_write_queue WHERE modification_id = 'first';
+SELECT regress.put_off();
+SELECT regress.put_off();
+SELECT regress.put_off();
+RESET ROLE;
+SELECT modification_id, status, waits_for, retry_count, error_code FROM regress.items;
+SELECT count(*) FROM pfa_write_queue WHERE scheduled_at BETWEEN clock_timestamp() + interval '3 seconds' AND clock_timestamp() + interval '5.5 seconds';
+UPDATE pfa_write_queue SET waits_for = NULL, retry_count = max_retries WHERE modification_id = 'high';
+SELECT regress.put_off();
+SELECT modification_id, status, waits_for, retry_count, error_code, last_error, completed_at IS NOT NULL AS completed FROM pfa_write_queue WHERE modification_id = 'high';
+SELECT event_type, modification_id, actor, attempt, http_method, error_code, error FROM pems_audit_log WHERE event_type <> 'COMMITTED' ORDER BY at, seq;
+-- the waits are those of pems_retry_backoff_ms()
+SELECT n, _pems_backoff(n) BETWEEN least(5 * 2 ^ n, 3600) * 0.9 * interval '1 second' AND least(5 * 2 ^ n, 3600) * 1.1 * interval '1 second' AS as_ever FROM unnest(ARRAY[0, 1, 2, 5, 30, 100]) n;
+
 -- Bounded steps, however much there is: whoever else has something to be sent must not wait for all of it.
 DELETE FROM pfa_write_queue;
 DELETE FROM pfa_modification;
