@@ -261,10 +261,10 @@ COMMENT ON FUNCTION @extschema@._pems_host_foreign_keys() IS 'Internal: foreign 
 /*
  * _pems_host_trigger_states(): the triggers of the extension on the host tables, each with the command that makes it and
  * its state: NULL; missing; replaced, by another of its name; disabled, also when it fires only with
- * session_replication_role = origin.
+ * session_replication_role = origin.  The commands are compared as texts, which must not depend on quote_all_identifiers.
  */
 CREATE FUNCTION @extschema@._pems_host_trigger_states() RETURNS TABLE (table_name text, trigger_name text, command text, state text)
-LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $function$
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp SET quote_all_identifiers = off AS $function$
     SELECT t.table_name, t.trigger_name, c.command,
            CASE WHEN g.oid IS NULL THEN 'missing' WHEN pg_get_triggerdef(g.oid) <> c.command THEN 'replaced'
                 WHEN g.tgenabled <> 'A' THEN 'disabled' END

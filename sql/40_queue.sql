@@ -245,7 +245,8 @@ COMMENT ON FUNCTION @extschema@._pems_first_ready(text[], timestamptz[], bigint[
  *
  * base_is_mirror: the mirror is in the state that the user saw: at its version, and with the data that it had then.  Only
  * otherwise base_data and own_data are there, and mirror_data where it is needed besides (objects are sent whole, and a
- * refresh looks whether the write was made): the common case carries no records around.
+ * refresh looks whether the write was made): the common case carries no records around.  A record that is larger than
+ * pems_sync.max_record_size is not read: it is missing then, and too_large says so.
  *
  * An item that another database queued (a dump that was loaded into this one) is not claimed: it waits for pems_resume().
  */
@@ -257,12 +258,13 @@ RETURNS TABLE (
     previous_version integer, payload jsonb, base_version integer, mirror_version integer, mirror_deleted boolean,
     created_by text, change_reason text, base_data jsonb, own_data jsonb, mirror_data jsonb,
     modification_id text, job_id text, priority integer, scheduled_at timestamptz, commit_seq bigint,
-    known_version integer, base_is_mirror boolean)
+    known_version integer, base_is_mirror boolean, too_large boolean)
 LANGUAGE plpgsql VOLATILE ROWS 100 SET search_path = pg_catalog, pg_temp AS $function$
 #variable_conflict use_column
 DECLARE
     token         CONSTANT bigint := nextval('@extschema@.pems_claim_order');
     this_database CONSTANT bigint := @extschema@._pems_database_id();
+    largest       CONSTANT bigint := @extschema@._pems_setting('max_record_size'::text)::bigint * 1024;
 BEGIN
     RETURN QUERY
     WITH granted AS (
@@ -332,20 +334,25 @@ BEGIN
                   j.turn, j.rank, j.previous_version, j.version AS mirror_version, j.base_is_mirror,
                   j.deleted_at IS NOT NULL AS mirror_deleted,
                   CASE WHEN NOT j.base_is_mirror OR q.next_request = 'refresh' OR @extschema@._pems_has_object(q.payload)
-                       THEN j.data END AS mirror_data
+                       THEN j.data END AS needed_data
     ), noted AS (
         INSERT INTO @extschema@.pems_claim (claim_token, item_ids) SELECT token, array_agg(t.id) FROM taken t HAVING count(*) > 0
     )
     SELECT t.id, token, t.organization_id, t.pfa_id, t.operation, t.next_request, t.attempt, t.retry_count,
            t.max_retries, t.rounds, t.outcome_unknown, t.previous_version, t.payload, t.base_version, t.mirror_version,
            t.mirror_deleted, t.created_by, t.change_reason, b.data,
-           CASE WHEN b.data IS NOT NULL THEN
+           CASE WHEN b.data IS NOT NULL AND t.mirror_data IS NOT NULL THEN
                @extschema@._pems_own_changes(t.organization_id, t.pfa_id, t.base_version, b.state_seq, t.modification_id, t.created_by,
                    @extschema@._pems_disputed_keys(t.payload, b.data, t.mirror_data)) END,
-           t.mirror_data, t.modification_id, t.job_id, t.priority, t.scheduled_at, t.commit_seq, t.known_version, t.base_is_mirror
-    FROM taken t
+           t.mirror_data, t.modification_id, t.job_id, t.priority, t.scheduled_at, t.commit_seq, t.known_version, t.base_is_mirror,
+           coalesce(t.too_large, false) OR coalesce(b.too_large, false)
+    FROM (SELECT k.*, CASE WHEN @extschema@._pems_size(k.needed_data) <= largest THEN k.needed_data END AS mirror_data,
+                 @extschema@._pems_size(k.needed_data) > largest AS too_large
+          FROM taken k) t
     LEFT JOIN LATERAL (
-        SELECT v.data, v.state_seq FROM @extschema@.pems_mirror_version v
+        SELECT CASE WHEN @extschema@._pems_size(v.data) <= largest THEN v.data END AS data,
+               @extschema@._pems_size(v.data) > largest AS too_large, v.state_seq
+        FROM @extschema@.pems_mirror_version v
         WHERE NOT t.base_is_mirror AND v.organization_id = t.organization_id AND v.pfa_id = t.pfa_id AND v.version = t.base_version
           AND v.state_seq = @extschema@._pems_base_seq(t.organization_id, t.pfa_id, t.base_version, t.base_at)) b ON true
     ORDER BY t.rank, t.turn;

@@ -37,17 +37,19 @@ COMMENT ON FUNCTION @extschema@._pems_find_conflict(text, text) IS 'Internal: a 
  *
  * _pems_path_key(key): a key as it stands in a path.
  * _pems_path_keys(path): the keys of a path.
+ *
+ * The constants are E'...', in which a backslash is written twice: whatever standard_conforming_strings says in the session.
  */
 CREATE FUNCTION @extschema@._pems_path_key(key text) RETURNS text
 LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $function$
-    SELECT replace(replace(key, '\', '\\'), '.', '\.')
+    SELECT replace(replace(key, E'\\', E'\\\\'), '.', E'\\.')
 $function$;
 COMMENT ON FUNCTION @extschema@._pems_path_key(text) IS 'Internal: a key as it stands in a path';
 
 CREATE FUNCTION @extschema@._pems_path_keys(path text) RETURNS text[]
 LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $function$
-    SELECT array_agg(regexp_replace(k.key[1], '\\(.)', '\1', 'g') ORDER BY k.place)
-    FROM regexp_matches('.' || path, '\.((?:[^.\\]|\\.)*)', 'g') WITH ORDINALITY AS k (key, place)
+    SELECT array_agg(regexp_replace(k.key[1], E'\\\\(.)', E'\\1', 'g') ORDER BY k.place)
+    FROM regexp_matches('.' || path, E'\\.((?:[^.\\\\]|\\\\.)*)', 'g') WITH ORDINALITY AS k (key, place)
 $function$;
 COMMENT ON FUNCTION @extschema@._pems_path_keys(text) IS 'Internal: the keys of a path';
 

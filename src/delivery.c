@@ -4,7 +4,7 @@
  *
  * Process: the background worker, outside any transaction.  Joins the pure rooms: merge
  * decides, protocol speaks PEMS, transition says what becomes of the item.
- * Memory: everything that outlives a call is in the delivery's batch context; what the pure rooms
+ * Memory: everything that outlives a call is in the item's context; what the pure rooms
  * malloc is copied there and freed at once.
  */
 #include "postgres.h"
@@ -15,6 +15,7 @@
 
 #include "compat.h"
 #include "delivery.h"
+#include "failpoint.h"
 #include "json.h"
 #include "merge.h"
 #include "monotonic.h"
@@ -34,7 +35,7 @@
 static char *
 keep(PemsDelivery *delivery, const char *text)
 {
-	return text ? MemoryContextStrdup(delivery->memory, text) : NULL;
+	return text ? MemoryContextStrdup(delivery->item.memory, text) : NULL;
 }
 
 /* --- decide --- */
@@ -116,13 +117,29 @@ fail_unsent(PemsDelivery *delivery, const char *error_code, const char *error)
 	delivery->result.error = error;
 }
 
+/*
+ * In PG_CATCH: what an ERROR says, which is over then.  (Texts of more than a gigabyte raise one,
+ * and so does palloc when there is no memory.)
+ */
+static char *
+take_error(PemsDelivery *delivery, MemoryContext caller)
+{
+	ErrorData *data;
+	char *sentence;
+
+	MemoryContextSwitchTo(caller);
+	data = CopyErrorData();
+	FlushErrorState();
+	sentence = keep(delivery, data->message);
+	FreeErrorData(data);
+	return sentence;
+}
+
 /* Out of memory while deciding: like any transient failure, but nobody's fault at PEMS. */
 static void
-postpone(PemsDelivery *delivery)
+postpone(PemsDelivery *delivery, const char *sentence)
 {
 	static const char *const code = "OUT_OF_MEMORY";
-	static const char *const sentence =
-		"The worker was out of memory while it compared the record.";
 	const PemsItem *item = &delivery->item;
 
 	if (item->retry_count >= item->max_retries)
@@ -152,7 +169,7 @@ follow(PemsDelivery *delivery, const PemsDecision *decision)
 {
 	if (decision->failed)
 	{
-		postpone(delivery);
+		postpone(delivery, "The worker was out of memory while it compared the record.");
 		return PEMS_PLAN_RECORD;
 	}
 	switch (decision->action)
@@ -183,8 +200,8 @@ compare(PemsDelivery *delivery, const PemsCatalogue *catalogue)
 	const PemsItem *item = &delivery->item;
 	JsonDocument delta, base, own, remote;
 	PemsDecision decision = {.failed = true};
-	PemsPlan plan;
-	bool parsed = parse(item->payload, &delta);
+	volatile PemsPlan plan = PEMS_PLAN_RECORD;
+	volatile bool parsed = parse(item->payload, &delta);
 
 	parsed = parse(item->base_data, &base) && parsed;
 	parsed = parse(item->own_data, &own) && parsed;
@@ -205,13 +222,20 @@ compare(PemsDelivery *delivery, const PemsCatalogue *catalogue)
 		pems_merge_decide(&input, &decision);
 		delivery->writes_object = pems_merge_has_object(delta.root);
 	}
-	plan = follow(delivery, &decision);
-	if (parsed)
-		pems_merge_free(&decision);
-	pems_json_free(&delta);
-	pems_json_free(&base);
-	pems_json_free(&own);
-	pems_json_free(&remote);
+	PG_TRY();
+	{
+		plan = follow(delivery, &decision);
+	}
+	PG_FINALLY();
+	{
+		if (parsed)
+			pems_merge_free(&decision);
+		pems_json_free(&delta);
+		pems_json_free(&base);
+		pems_json_free(&own);
+		pems_json_free(&remote);
+	}
+	PG_END_TRY();
 	return plan;
 }
 
@@ -225,8 +249,8 @@ send_as_drafted(PemsDelivery *delivery)
 	const PemsItem *item = &delivery->item;
 	JsonDocument delta, record;
 	JsonBuffer changes = {0};
-	PemsPlan plan = PEMS_PLAN_RECORD;
-	bool parsed;
+	volatile PemsPlan plan = PEMS_PLAN_RECORD;
+	volatile bool parsed;
 
 	if (item->is_delete || item->mirror_data == NULL)
 		return plan_write(delivery, item->is_delete ? NULL : item->payload, item->mirror_version);
@@ -234,16 +258,21 @@ send_as_drafted(PemsDelivery *delivery)
 	parsed = parse(item->mirror_data, &record) && parsed;
 	if (parsed)
 		pems_merge_complete(delta.root, record.root, &changes);
-	if (!parsed || changes.failed)
-		postpone(delivery);
-	else
+	delivery->writes_object = true;
+	PG_TRY();
 	{
-		delivery->writes_object = true;
-		plan = plan_write(delivery, changes.data, item->mirror_version);
+		if (!parsed || changes.failed)
+			postpone(delivery, "The worker was out of memory while it read the record.");
+		else
+			plan = plan_write(delivery, changes.data, item->mirror_version);
 	}
-	pems_json_buffer_free(&changes);
-	pems_json_free(&delta);
-	pems_json_free(&record);
+	PG_FINALLY();
+	{
+		pems_json_buffer_free(&changes);
+		pems_json_free(&delta);
+		pems_json_free(&record);
+	}
+	PG_END_TRY();
 	return plan;
 }
 
@@ -255,20 +284,46 @@ look_first(PemsDelivery *delivery)
 	return PEMS_PLAN_SEND;
 }
 
-PemsPlan
-pems_delivery_decide(PemsDelivery *delivery, const PemsCatalogue *catalogue)
+static PemsPlan
+decide(PemsDelivery *delivery, const PemsCatalogue *catalogue)
 {
 	const PemsItem *item = &delivery->item;
 
+	PEMS_FAILPOINT("deciding");
 	delivery->step = item->step;
 	if (item->step != PEMS_STEP_WRITE)
 		return PEMS_PLAN_SEND;
 	/* the application deleted the mirror; or the record was deleted, and may be back */
 	if (item->mirror_version == PEMS_NO_VERSION || item->mirror_deleted)
 		return look_first(delivery);
+	if (item->too_large)
+	{
+		fail_unsent(delivery, "RECORD_TOO_LARGE",
+					"A record that the edit is to be compared with is larger than "
+					"pems_sync.max_record_size.");
+		return PEMS_PLAN_RECORD;
+	}
 	if (item->base_is_mirror)
 		return send_as_drafted(delivery);
 	return compare(delivery, catalogue);
+}
+
+PemsPlan
+pems_delivery_decide(PemsDelivery *delivery, const PemsCatalogue *catalogue)
+{
+	MemoryContext caller = CurrentMemoryContext;
+	volatile PemsPlan plan = PEMS_PLAN_RECORD;
+
+	PG_TRY();
+	{
+		plan = decide(delivery, catalogue);
+	}
+	PG_CATCH();
+	{
+		fail_unsent(delivery, "INTERNAL_ERROR", take_error(delivery, caller));
+	}
+	PG_END_TRY();
+	return plan;
 }
 
 /* --- send --- */
@@ -285,9 +340,17 @@ call_of(const PemsDelivery *delivery)
 static char *
 take(PemsDelivery *delivery, char *text)
 {
-	char *kept = keep(delivery, text);
+	char *volatile kept = NULL;
 
-	free(text);
+	PG_TRY();
+	{
+		kept = keep(delivery, text);
+	}
+	PG_FINALLY();
+	{
+		free(text);
+	}
+	PG_END_TRY();
 	return kept;
 }
 
@@ -334,12 +397,27 @@ compose(PemsDelivery *delivery, PemsClientRequest *request)
 bool
 pems_delivery_start(PemsDelivery *delivery, PemsClient *client, int64 now)
 {
+	MemoryContext caller = CurrentMemoryContext;
 	PemsClientRequest request = {0};
-	PemsEndpoint *endpoint = delivery->endpoint;
+	volatile bool composed = false;
 
-	if (!compose(delivery, &request) || !pems_client_start(client, &request))
+	PG_TRY();
+	{
+		PEMS_FAILPOINT("composing");
+		composed = compose(delivery, &request);
+	}
+	PG_CATCH();
+	{
+		fail_unsent(delivery, "INTERNAL_ERROR", take_error(delivery, caller));
 		return false;
-	delivery->ticket = pems_limiter_start(endpoint->limiter, now);
+	}
+	PG_END_TRY();
+	if (!composed || !pems_client_start(client, &request))
+	{
+		postpone(delivery, "The worker was out of memory while it made the request.");
+		return false;
+	}
+	delivery->ticket = pems_limiter_start(delivery->endpoint->limiter, now);
 	delivery->started_at = now;
 	return true;
 }
@@ -597,18 +675,49 @@ describe(PemsDelivery *delivery, const PemsAnswer *answer, const PemsOutcome *ou
 	result->response = response_json(delivery, answer);
 }
 
+/* The answer cannot be kept.  A write may have been done: a retry looks. */
+static void
+fail_sent(PemsDelivery *delivery, const PemsAnswer *answer, const char *error)
+{
+	PemsResult *result = &delivery->result;
+	bool was_write = delivery->step == PEMS_STEP_WRITE;
+
+	begin_result(delivery, PEMS_ITEM_FAILED);
+	if (was_write)
+		result->transition.next = PEMS_STEP_READ;
+	result->transition.outcome_unknown |= was_write;
+	result->event_type = was_write ? "WRITE_ATTEMPT" : "READ_ATTEMPT";
+	result->http_method = pems_protocol_method(call_of(delivery));
+	result->path = delivery->path;
+	result->http_status = answer->status;
+	result->latency_ms = answer->latency_us / 1000.0;
+	result->request = delivery->body;
+	result->error_code = "INTERNAL_ERROR";
+	result->error = error;
+}
+
 void
 pems_delivery_finish(PemsDelivery *delivery, const PemsCatalogue *catalogue, PemsAnswer *answer,
 					 int64 now)
 {
+	MemoryContext caller = CurrentMemoryContext;
 	PemsLimiter *limiter = delivery->endpoint->limiter;
 	bool breaker_open = pems_limiter_breaker(limiter, now) != PEMS_BREAKER_CLOSED;
 	PemsAsked asked = asked_of(delivery);
 	PemsOutcome outcome;
 
 	pems_protocol_judge(&asked, answer, wall_clock_seconds(), &outcome);
-	pems_delivery_tell_endpoint(delivery->endpoint, delivery->ticket, answer, &outcome, now);
-	move_on(delivery, catalogue, &outcome, breaker_open);
-	describe(delivery, answer, &outcome);
+	PG_TRY();
+	{
+		pems_delivery_tell_endpoint(delivery->endpoint, delivery->ticket, answer, &outcome, now);
+		PEMS_FAILPOINT("judging");
+		move_on(delivery, catalogue, &outcome, breaker_open);
+		describe(delivery, answer, &outcome);
+	}
+	PG_CATCH();
+	{
+		fail_sent(delivery, answer, take_error(delivery, caller));
+	}
+	PG_END_TRY();
 	pems_protocol_free_outcome(&outcome);
 }

@@ -29,7 +29,6 @@ typedef struct PemsDelivery
 	int64 started_at; /* monotonic microseconds; 0: not started */
 	bool shown_as_syncing;
 	PemsResult result;
-	MemoryContext memory; /* of the batch that the item was claimed in */
 } PemsDelivery;
 
 typedef enum PemsPlan
@@ -38,9 +37,9 @@ typedef enum PemsPlan
 	PEMS_PLAN_RECORD /* the result is there already: nothing to send, or a conflict */
 } PemsPlan;
 
-/* Decide what to do with a claimed item; allocates in delivery->memory. */
+/* Decide what to do with a claimed item; allocates in the item's memory. */
 extern PemsPlan pems_delivery_decide(PemsDelivery *delivery, const PemsCatalogue *catalogue);
-/* Start its request.  False: out of memory, try again. */
+/* Start its request.  False: there is none, and the result says why. */
 extern bool pems_delivery_start(PemsDelivery *delivery, PemsClient *client, int64 now);
 /* It is not to be sent now after all: the result puts it back as it was. */
 extern void pems_delivery_withdraw(PemsDelivery *delivery);

@@ -14,7 +14,9 @@
  * since the last claim.  What cannot start for STOCK_US goes back, so nothing lies claimed in
  * front of an endpoint that hangs; and an endpoint that hangs never has all the slots.
  *
- * Memory: each claim has a context of its own, which lives until its last item is recorded.
+ * Memory: each claim has a context of its own, which lives until its last item is recorded, and
+ *each item one in it, until it is recorded itself.  All of the latter together are bounded
+ * (pems_sync.max_in_hand).
  */
 #include "postgres.h"
 
@@ -72,7 +74,7 @@
 /* The same in a busy database: until then the status adds up all differences. */
 #define FOLD_US (INT64_C(10) * 1000000)
 
-/* The items of one claim share a memory context. */
+/* The items of one claim. */
 typedef struct Batch
 {
 	MemoryContext memory;
@@ -85,6 +87,7 @@ typedef struct Parcel
 {
 	PemsDelivery delivery; /* first, so that the client's owner pointer is both */
 	Batch *batch;
+	int64 weight; /* bytes of the item's memory, as far as they are counted */
 	struct Parcel *next;
 } Parcel;
 
@@ -129,7 +132,9 @@ static int landed_count = 0;
 static int landed_room = 0;
 static int blamed = 0; /* items in a row that could not be claimed, each by itself */
 static int64 request_count = 0;
-static List *messages = NIL; /* texts for listeners, of this turn */
+static int64 bytes_in_hand = 0; /* weight of all parcels */
+static int64 room_wanted = 0;   /* of an item that was put back, because there was none */
+static List *messages = NIL;    /* texts for listeners, of this turn */
 static char last_error[PEMS_WORKER_ERROR_SIZE];
 
 /* --- lists --- */
@@ -234,10 +239,21 @@ note_landed(int64 claim_token)
 }
 
 static void
+weigh(Parcel *parcel)
+{
+	int64 weight = (int64) MemoryContextMemAllocated(parcel->delivery.item.memory, true);
+
+	bytes_in_hand += weight - parcel->weight;
+	parcel->weight = weight;
+}
+
+static void
 release_parcel(Parcel *parcel)
 {
 	Batch *batch = parcel->batch;
 
+	bytes_in_hand -= parcel->weight;
+	MemoryContextDelete(parcel->delivery.item.memory);
 	parcel->delivery.endpoint->in_hand--;
 	if (--batch->left > 0)
 		return;
@@ -337,6 +353,7 @@ forget_everything(void)
 	free_batches(&finished);
 	free_batches(&stuck);
 	landed_count = 0;
+	room_wanted = 0;
 	second_look_us = 0;
 	pems_roster_clear();
 	if (catalogue_loaded)
@@ -533,6 +550,7 @@ collect(void)
 		}
 		pems_delivery_finish(&parcel->delivery, &catalogue, &answer, now);
 		pems_protocol_free_answer(&answer);
+		weigh(parcel);
 		parcel->delivery.endpoint->finished++;
 		if (parcel->delivery.result.transition.pause_organization)
 			parcel->delivery.organization->refused = true;
@@ -563,6 +581,33 @@ log_breakers(int64 now)
 }
 
 /* --- how much may be claimed --- */
+
+static int64
+most_in_hand(void)
+{
+	return (int64) pems_max_in_hand * 1024;
+}
+
+static bool
+nothing_in_hand(void)
+{
+	return waiting.count + flying.count + finished.count + stuck.count == 0;
+}
+
+/* Is there room for more items, and for one that was put back? */
+static bool
+has_room(void)
+{
+	return bytes_in_hand + Max(room_wanted, 1) <= most_in_hand() || nothing_in_hand();
+}
+
+/* A request needs as much again as its item.  One may always start, or there would never be room.
+ */
+static bool
+may_start(void)
+{
+	return bytes_in_hand < most_in_hand() || flying.count == 0;
+}
 
 static int
 share_of_slots(void)
@@ -647,7 +692,7 @@ make_grants(PemsGrant **grants, int64 now)
 	for (PemsOrganization *o = pems_roster_organizations(); o != NULL; o = o->next)
 		organizations++;
 	*grants = palloc(sizeof(PemsGrant) * Max(organizations, 1));
-	if (status != PEMS_WORKER_RUNNING)
+	if (status != PEMS_WORKER_RUNNING || !has_room())
 		return 0;
 	for (PemsEndpoint *e = pems_roster_endpoints(); e != NULL && room > 0; e = e->next)
 	{
@@ -692,6 +737,28 @@ note_claimed(const PemsGrant *grants, int grant_count, const PemsItem *items, in
 /* --- exchange --- */
 
 static void
+take_in_item(Batch *batch, const PemsItem *item)
+{
+	Parcel *parcel = MemoryContextAllocZero(batch->memory, sizeof(Parcel));
+	PemsDelivery *delivery = &parcel->delivery;
+	bool send = false;
+
+	parcel->batch = batch;
+	delivery->item = *item;
+	delivery->organization = pems_roster_find(item->organization_id);
+	delivery->endpoint = delivery->organization->endpoint;
+	delivery->endpoint->in_hand++;
+	if (item->put_back)
+		pems_delivery_withdraw(delivery);
+	else
+		send = pems_delivery_decide(delivery, &catalogue) == PEMS_PLAN_SEND;
+	weigh(parcel);
+	if (send)
+		delivery->endpoint->backlog++;
+	list_add(send ? &waiting : &finished, parcel);
+}
+
+static void
 take_in(MemoryContext memory, PemsItem *items, int count)
 {
 	Batch *batch;
@@ -707,23 +774,7 @@ take_in(MemoryContext memory, PemsItem *items, int count)
 	batch->claimed_us = monotonic_us();
 	batch->left = count;
 	for (int i = 0; i < count; i++)
-	{
-		Parcel *parcel = MemoryContextAllocZero(memory, sizeof(Parcel));
-
-		parcel->batch = batch;
-		parcel->delivery.item = items[i];
-		parcel->delivery.memory = memory;
-		parcel->delivery.organization = pems_roster_find(items[i].organization_id);
-		parcel->delivery.endpoint = parcel->delivery.organization->endpoint;
-		parcel->delivery.endpoint->in_hand++;
-		if (pems_delivery_decide(&parcel->delivery, &catalogue) == PEMS_PLAN_SEND)
-		{
-			parcel->delivery.endpoint->backlog++;
-			list_add(&waiting, parcel);
-		}
-		else
-			list_add(&finished, parcel);
-	}
+		take_in_item(batch, &items[i]);
 }
 
 static void
@@ -990,6 +1041,8 @@ static void
 settle_claim(PemsExchange *exchange, MemoryContext memory)
 {
 	next_due_us = due_us(exchange->next_due);
+	if (exchange->grant_count > 0)
+		room_wanted = exchange->room_missing;
 	note_claimed(exchange->grants, exchange->grant_count, exchange->items, exchange->item_count);
 	take_in(memory, exchange->items, exchange->item_count);
 }
@@ -1016,7 +1069,10 @@ settle_exchange(PemsExchange *exchange, MemoryContext memory)
 static PemsQueueStatus
 claim_one(PemsGrant *grant)
 {
-	PemsExchange exchange = {.grants = grant, .grant_count = 1};
+	PemsExchange exchange = {.grants = grant,
+							 .grant_count = 1,
+							 .room = most_in_hand() - bytes_in_hand,
+							 .one_fits_always = nothing_in_hand()};
 	MemoryContext memory =
 		AllocSetContextCreate(TopMemoryContext, "pems_sync batch", ALLOCSET_DEFAULT_SIZES);
 	MemoryContext turn = MemoryContextSwitchTo(memory);
@@ -1167,7 +1223,9 @@ exchange(bool look, int64 now)
 	PemsExchange exchange = {.results = results_of(&finished),
 							 .result_count = finished.count,
 							 .landed = landed,
-							 .landed_count = landed_count};
+							 .landed_count = landed_count,
+							 .room = most_in_hand() - bytes_in_hand,
+							 .one_fits_always = nothing_in_hand()};
 	MemoryContext memory;
 	MemoryContext turn;
 	PemsQueueStatus done;
@@ -1230,18 +1288,21 @@ leave_waiting(Parcel *parcel, ParcelList *list)
 	list_add(list, parcel);
 }
 
-/* False: out of memory. */
+/* False: it could not be started, and its result says why. */
 static bool
 start_request(Parcel *parcel, int64 now)
 {
-	if (!pems_delivery_start(&parcel->delivery, client, now))
+	bool started = pems_delivery_start(&parcel->delivery, client, now);
+
+	weigh(parcel);
+	leave_waiting(parcel, started ? &flying : &finished);
+	if (!started)
 	{
-		report_problem("a request could not be started", "out of memory");
+		report_problem("a request could not be started", parcel->delivery.result.error);
 		pause_after_failure();
 		return false;
 	}
 	request_count++;
-	leave_waiting(parcel, &flying);
 	parcel->delivery.endpoint->flying++;
 	return true;
 }
@@ -1259,7 +1320,7 @@ start_requests(int64 now)
 			pems_delivery_withdraw(&parcel->delivery);
 			leave_waiting(parcel, &finished);
 		}
-		else if (flying.count >= pems_max_in_flight)
+		else if (flying.count >= pems_max_in_flight || !may_start())
 			break;
 		else if (has_free_slot(parcel->delivery.endpoint) && !start_request(parcel, now))
 			break;
@@ -1422,8 +1483,8 @@ next_start_us(int64 now)
 	{
 		PemsEndpoint *endpoint = o->endpoint;
 
-		if ((endpoint->backlog > 0 && has_free_slot(endpoint)) ||
-			(can_claim_for(o, endpoint) && slots_of(endpoint) > 0))
+		if ((endpoint->backlog > 0 && has_free_slot(endpoint) && may_start()) ||
+			(can_claim_for(o, endpoint) && slots_of(endpoint) > 0 && has_room()))
 			next = earliest(next, pems_limiter_next(endpoint->limiter, now));
 	}
 	return next;

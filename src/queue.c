@@ -17,6 +17,7 @@
  */
 #include "postgres.h"
 
+#include "access/detoast.h"
 #include "access/htup_details.h"
 #include "access/relation.h"
 #include "access/xact.h"
@@ -921,16 +922,43 @@ line_of(int priority)
 	return priority > 0 ? 0 : priority == 0 ? 1 : 2;
 }
 
+/* Columns of _pems_claim(): what may be long. */
+static const int long_columns[] = {13, 17, 18, 19, 20, 21};
+
+/* How much memory they take, without reading them. */
+static int64
+size_of_texts(const Row *row)
+{
+	int64 size = 0;
+
+	for (int i = 0; i < (int) lengthof(long_columns); i++)
+		if (!row->nulls[long_columns[i] - 1])
+			size += toast_raw_datum_size(row->values[long_columns[i] - 1]);
+	return size;
+}
+
+static void
+read_texts(const Row *row, PemsItem *item)
+{
+	item->payload = text_of(item->memory, row, 13);
+	item->created_by = text_of(item->memory, row, 17);
+	item->change_reason = text_of(item->memory, row, 18);
+	item->base_data = text_of(item->memory, row, 19);
+	item->own_data = text_of(item->memory, row, 20);
+	item->mirror_data = text_of(item->memory, row, 21);
+}
+
 static void
 read_item(MemoryContext context, const Row *row, PemsItem *item)
 {
 	char *step = text_of(CurrentMemoryContext, row, 6);
 	char *operation = text_of(CurrentMemoryContext, row, 5);
 
-	item->id = text_of(context, row, 1);
+	item->memory = AllocSetContextCreate(context, "pems_sync item", ALLOCSET_SMALL_SIZES);
+	item->id = text_of(item->memory, row, 1);
 	item->claim_token = integer_of(row, 2, 0);
-	item->organization_id = text_of(context, row, 3);
-	item->pfa_id = text_of(context, row, 4);
+	item->organization_id = text_of(item->memory, row, 3);
+	item->pfa_id = text_of(item->memory, row, 4);
 	item->is_delete = strcmp(operation, "DELETE") == 0;
 	item->step = pems_transition_step(step);
 	item->attempt = (int) integer_of(row, 7, 0);
@@ -939,22 +967,41 @@ read_item(MemoryContext context, const Row *row, PemsItem *item)
 	item->rounds = (int) integer_of(row, 10, 0);
 	item->outcome_unknown = boolean_of(row, 11);
 	item->previous_version = integer_of(row, 12, PEMS_NO_VERSION);
-	item->payload = text_of(context, row, 13);
 	item->base_version = integer_of(row, 14, PEMS_NO_VERSION);
 	item->mirror_version = integer_of(row, 15, PEMS_NO_VERSION);
 	item->mirror_deleted = boolean_of(row, 16);
-	item->created_by = text_of(context, row, 17);
-	item->change_reason = text_of(context, row, 18);
-	item->base_data = text_of(context, row, 19);
-	item->own_data = text_of(context, row, 20);
-	item->mirror_data = text_of(context, row, 21);
-	item->modification_id = text_of(context, row, 22);
-	item->job_id = text_of(context, row, 23);
+	item->modification_id = text_of(item->memory, row, 22);
+	item->job_id = text_of(item->memory, row, 23);
 	item->line = line_of((int) integer_of(row, 24, 0));
 	item->place.scheduled_at = integer_of(row, 25, 0);
 	item->place.commit_seq = integer_of(row, 26, 0);
 	item->known_version = integer_of(row, 27, PEMS_NO_VERSION);
 	item->base_is_mirror = boolean_of(row, 28);
+	item->too_large = boolean_of(row, 29);
+}
+
+/* What there is no room for is not read, and goes back into the queue. */
+static void
+read_items(MemoryContext context, PemsExchange *exchange)
+{
+	int64 room = exchange->room;
+
+	exchange->item_count = (int) SPI_processed;
+	exchange->items = MemoryContextAllocZero(context, sizeof(PemsItem) * Max(SPI_processed, 1));
+	for (int i = 0; i < exchange->item_count; i++)
+	{
+		PemsItem *item = &exchange->items[i];
+		Row row = row_at(i);
+		int64 size = size_of_texts(&row);
+
+		read_item(context, &row, item);
+		item->put_back = size > room && !(exchange->one_fits_always && i == 0);
+		if (item->put_back)
+			exchange->room_missing = Max(exchange->room_missing, size);
+		else
+			read_texts(&row, item);
+		room -= MemoryContextMemAllocated(item->memory, true);
+	}
 }
 
 /* Two arrays of what the places consist of. */
@@ -1056,14 +1103,7 @@ claim(MemoryContext context, PemsExchange *exchange)
 	place_arrays(after, exchange->grant_count * PEMS_PRIORITIES, &values[2], &values[3]);
 	run(STATEMENT_CLAIM, 4, types, values, NULL);
 
-	exchange->items = MemoryContextAlloc(context, sizeof(PemsItem) * Max(SPI_processed, 1));
-	for (uint64 i = 0; i < SPI_processed; i++)
-	{
-		Row row = row_at(i);
-
-		read_item(context, &row, &exchange->items[i]);
-	}
-	exchange->item_count = (int) SPI_processed;
+	read_items(context, exchange);
 }
 
 static void
@@ -1108,6 +1148,7 @@ pems_queue_exchange(PemsExchange *exchange)
 	exchange->recorded = palloc0(sizeof(bool) * Max(exchange->result_count, 1));
 	exchange->items = NULL;
 	exchange->item_count = 0;
+	exchange->room_missing = 0;
 	exchange->messages = (PemsTexts){NULL, 0};
 	return in_transaction("recording outcomes and claiming items", TOUCHES_HOST, do_exchange,
 						  &work);

@@ -69,6 +69,9 @@ typedef struct PemsPlace
 /* A claimed item with all that is needed to decide and send. */
 typedef struct PemsItem
 {
+	MemoryContext memory; /* of its texts, and of all that becomes of it */
+	bool put_back;        /* there was no room for it: its texts were not read */
+	bool too_large;       /* a record that it is to be compared with is, and was not read */
 	char *id;
 	int64 claim_token; /* the same for all items of a claim */
 	char *organization_id;
@@ -171,11 +174,14 @@ typedef struct PemsExchange
 	int landed_count;
 	PemsGrant *grants;
 	int grant_count;
+	int64 room;           /* bytes that claimed items may take ... */
+	bool one_fits_always; /* ... or one of them more, because there is nothing else in hand */
 
 	bool *recorded;     /* per result: done with */
 	PemsTexts messages; /* for pems_queue_notify() */
 	PemsItem *items;    /* what was claimed */
 	int item_count;
+	int64 room_missing;   /* for the largest that was put back; 0: there was room for all */
 	TimestampTz next_due; /* when the next waiting item's time comes, or DT_NOEND */
 } PemsExchange;
 

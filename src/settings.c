@@ -33,6 +33,7 @@ char *pems_allowed_hosts = NULL;
 bool pems_allow_insecure_loopback = false;
 int pems_max_response_size = 256;
 int pems_max_delta_size = 256;
+int pems_max_in_hand = 65536;
 int pems_max_record_size = 4096;
 int pems_refresh_after_write = PEMS_REFRESH_AUTO;
 int pems_retention = 365 * 24 * 60;
@@ -75,11 +76,13 @@ static const IntegerSetting integer_settings[] = {
 	 "How long pems_purge() keeps what is finished, and the audit log at the least; 0 means for "
 	 "ever.",
 	 &pems_retention, 0, INT_MAX, GUC_UNIT_MIN},
+	{"pems_sync.max_in_hand", "Memory that claimed items may take before no more are claimed.",
+	 &pems_max_in_hand, 1, INT_MAX, GUC_UNIT_KB},
 	{"pems_sync.max_response_size", "Largest response body that is read.", &pems_max_response_size,
 	 1, 1048576, GUC_UNIT_KB},
 	{"pems_sync.max_delta_size", "Largest changes of one edit that are queued.",
 	 &pems_max_delta_size, 1, 1048576, GUC_UNIT_KB},
-	{"pems_sync.max_record_size", "Largest PFA record that edits are queued for.",
+	{"pems_sync.max_record_size", "Largest PFA record that edits are queued for, and compared with.",
 	 &pems_max_record_size, 1, 1048576, GUC_UNIT_KB},
 };
 

@@ -29,6 +29,7 @@ extern char *pems_allowed_hosts;
 extern bool pems_allow_insecure_loopback;
 extern int pems_max_response_size;   /* kilobytes */
 extern int pems_max_delta_size;      /* kilobytes */
+extern int pems_max_in_hand;         /* kilobytes */
 extern int pems_max_record_size;     /* kilobytes */
 extern int pems_refresh_after_write; /* PemsRefresh */
 extern int pems_retention;           /* minutes; 0 = for ever */

@@ -273,6 +273,17 @@ SELECT modification_id, status FROM regress.items;
 -- Objects are sent whole, for which the worker needs the mirror: which edits have one, at the top?
 SELECT v.delta, _pems_has_object(v.delta) FROM unnest(ARRAY['{}', '{"a": 1, "b": null}', '{"a": [{"b": 1}]}', '{"a": "{}"}', '{"a": {}}', '{"a": 1, "b": {"c": {}}}',
     '[{"a": {}}]', '"a"', '1', 'null']::jsonb[]) WITH ORDINALITY AS v (delta, place) ORDER BY v.place;
+-- Records that are too large are not read: the item says so, and has neither the mirror nor its own changes.
+SELECT _pems_size('{}'), _pems_size(NULL), _pems_size(to_jsonb(repeat('x', 1000))) BETWEEN 1000 AND 1100 AS plain, _pems_size(jsonb_build_object('x', repeat('x', 1000000))) > 1000000 AS compressed;
+SELECT regress.empty_queue() \g /dev/null
+DELETE FROM pfa_modification;
+SELECT regress.queue('big', 'PFA-1', '{"model": "x"}'), regress.queue('small', 'PFA-2', '{"model": "x"}'), regress.queue('base', 'PFA-4', '{"model": "x"}');
+UPDATE pfa_mirror SET version = version + 1, data = data || CASE pfa_id WHEN 'PFA-1' THEN jsonb_build_object('description', repeat('x', 5000000)) ELSE '{}' END
+WHERE organization_id = 'org-rio' AND pfa_id IN ('PFA-1', 'PFA-2', 'PFA-4');
+UPDATE pems_mirror_version v SET data = data || jsonb_build_object('description', repeat('x', 5000000)) FROM pfa_write_queue q WHERE q.modification_id = 'base' AND v.pfa_id = q.pfa_id AND v.organization_id = q.organization_id AND v.version = q.base_version;
+SET ROLE pems_sync_worker;
+SELECT q.modification_id, c.too_large, c.base_data IS NOT NULL AS base, c.own_data IS NOT NULL AS own, c.mirror_data IS NOT NULL AS mirror FROM _pems_claim(ARRAY['org-rio'], ARRAY[10]) c JOIN pfa_write_queue q ON q.id = c.item_id ORDER BY q.commit_seq;
+RESET ROLE;
 
 DROP SCHEMA regress CASCADE;
 DROP EXTENSION pems_sync;
