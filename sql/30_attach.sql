@@ -455,6 +455,7 @@ BEGIN
     INSERT INTO @extschema@.pems_control AS c (cluster) VALUES (@extschema@._pems_cluster())
     ON CONFLICT (singleton) DO UPDATE SET cluster = excluded.cluster, attached_at = now();
     PERFORM @extschema@._pems_wake(configuration => true);
+    PERFORM @extschema@._pems_make_audit_partitions();
 
     RETURN jsonb_build_object('success', true, 'created', to_jsonb(made), 'snapshot', snapshot);
 END

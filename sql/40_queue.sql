@@ -953,40 +953,61 @@ $function$;
 COMMENT ON FUNCTION @extschema@._pems_put_off_first(text, timestamptz[], bigint[], text) IS 'Internal: the first item of an organization behind these places cannot be claimed: it waits, and is a dead letter in the end';
 
 /*
+ * _pems_make_audit_partition(name, since, until): one partition of the audit log.  Made as a table by itself, and then
+ * attached, which does not keep others from writing the log (but for the default partition, for that moment).  Rows of
+ * that month that are in the default partition already move there; more than 10000 stay, and the month with them.
+ *
+ * Within CREATE EXTENSION it would become a member of the extension, and pg_dump would not dump it.
+ * Tables: pems_audit_log, pems_audit_log_default, the partition.
+ */
+CREATE FUNCTION @extschema@._pems_make_audit_partition(name text, since timestamptz, until timestamptz) RETURNS void
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $function$
+DECLARE
+    partition CONSTANT text := format('@extschema@.%I', name);
+    stranger           text;
+BEGIN
+    IF (SELECT count(*) FROM (SELECT FROM @extschema@.pems_audit_log_default d
+                              WHERE d.at >= since AND d.at < until LIMIT 10001) r) > 10000 THEN
+        RETURN;
+    END IF;
+    EXECUTE format('CREATE TABLE %s (LIKE @extschema@.pems_audit_log INCLUDING DEFAULTS)', partition);
+    EXECUTE format('COMMENT ON TABLE %s IS %L', partition, 'Audit rows of one month');
+    EXECUTE format('CREATE INDEX ON %s (item_id)', partition);
+    EXECUTE format('CREATE INDEX ON %s (organization_id, at)', partition);
+    -- whom our owner's default privileges gave it
+    FOR stranger IN
+        SELECT DISTINCT CASE a.grantee WHEN 0 THEN 'PUBLIC' ELSE a.grantee::regrole::text END
+        FROM pg_class c CROSS JOIN LATERAL aclexplode(c.relacl) a WHERE c.oid = partition::regclass AND a.grantee <> c.relowner
+    LOOP
+        EXECUTE format('REVOKE ALL ON %s FROM %s', partition, stranger);
+    END LOOP;
+    EXECUTE format('GRANT SELECT, INSERT ON %s TO pems_sync_worker', partition);
+
+    -- nobody adds to the default partition between the move and the end; in the order in which writers take these locks
+    LOCK TABLE ONLY @extschema@.pems_audit_log IN SHARE UPDATE EXCLUSIVE MODE;
+    LOCK TABLE @extschema@.pems_audit_log_default IN ACCESS EXCLUSIVE MODE;
+    EXECUTE format('WITH moved AS (DELETE FROM @extschema@.pems_audit_log_default d WHERE d.at >= %L AND d.at < %L RETURNING d.*)
+                    INSERT INTO %s SELECT * FROM moved', since, until, partition);
+    EXECUTE format('ALTER TABLE @extschema@.pems_audit_log ATTACH PARTITION %s FOR VALUES FROM (%L) TO (%L)', partition, since, until);
+    IF EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.objid = partition::regclass AND d.deptype = 'e') THEN
+        EXECUTE format('ALTER EXTENSION pems_sync DROP TABLE %s', partition);
+    END IF;
+END
+$function$;
+COMMENT ON FUNCTION @extschema@._pems_make_audit_partition(text, timestamptz, timestamptz) IS 'Internal: makes one partition of the audit log';
+
+/*
  * _pems_make_audit_partitions(): makes the audit partitions of this month and the next.  Runs with the rights of the
- * audit log's owner, because the worker may only insert there.  A month that already has rows in the default partition
- * stays there.
+ * audit log's owner, because the worker may only insert there.
  */
 CREATE FUNCTION @extschema@._pems_make_audit_partitions() RETURNS void
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $function$
-DECLARE
-    month     record;
-    partition text;
-    stranger  text;
 BEGIN
-    FOR month IN
-        SELECT m.first, m.first + interval '1 month' AS beyond, 'pems_audit_log_' || to_char(m.first, 'YYYY_MM') AS name
-        FROM (SELECT date_trunc('month', now() AT TIME ZONE 'UTC') + i * interval '1 month' AS first
-              FROM generate_series(0, 1) i) m
-        WHERE to_regclass(format('@extschema@.%I', 'pems_audit_log_' || to_char(m.first, 'YYYY_MM'))) IS NULL
-          AND NOT EXISTS (SELECT FROM @extschema@.pems_audit_log_default d
-                          WHERE d.at >= m.first AT TIME ZONE 'UTC' AND d.at < (m.first + interval '1 month') AT TIME ZONE 'UTC')
-    LOOP
-        partition := format('@extschema@.%I', month.name);
-        EXECUTE format('CREATE TABLE %s PARTITION OF @extschema@.pems_audit_log FOR VALUES FROM (%L) TO (%L)', partition,
-                       month.first AT TIME ZONE 'UTC', month.beyond AT TIME ZONE 'UTC');
-        EXECUTE format('COMMENT ON TABLE %s IS %L', partition, 'Audit rows of one month');
-        EXECUTE format('CREATE INDEX ON %s (item_id)', partition);
-        EXECUTE format('CREATE INDEX ON %s (organization_id, at)', partition);
-        -- whom our owner's default privileges gave it
-        FOR stranger IN
-            SELECT DISTINCT CASE a.grantee WHEN 0 THEN 'PUBLIC' ELSE a.grantee::regrole::text END
-            FROM pg_class c CROSS JOIN LATERAL aclexplode(c.relacl) a WHERE c.oid = partition::regclass AND a.grantee <> c.relowner
-        LOOP
-            EXECUTE format('REVOKE ALL ON %s FROM %s', partition, stranger);
-        END LOOP;
-        EXECUTE format('GRANT SELECT, INSERT ON %s TO pems_sync_worker', partition);
-    END LOOP;
+    PERFORM @extschema@._pems_make_audit_partition(m.name, m.first AT TIME ZONE 'UTC', (m.first + interval '1 month') AT TIME ZONE 'UTC')
+    FROM (SELECT f.first, 'pems_audit_log_' || to_char(f.first, 'YYYY_MM') AS name
+          FROM (SELECT date_trunc('month', now() AT TIME ZONE 'UTC') + i * interval '1 month' AS first
+                FROM generate_series(0, 1) i) f) m
+    WHERE to_regclass(format('@extschema@.%I', m.name)) IS NULL;
 END
 $function$;
 COMMENT ON FUNCTION @extschema@._pems_make_audit_partitions() IS 'Internal: makes the audit partitions of this month and the next';

@@ -90,7 +90,8 @@ SELECT regress.state($$SELECT pems_audit()$$), regress.state($$SELECT pems_purge
 RESET ROLE;
 
 -- Append-only: no role of the extension may change or remove a row, neither of the log nor of a partition, also of one that is made
--- later; nor may the functions that run with its owner's rights: none of them names it after UPDATE, DELETE or TRUNCATE.
+-- later; nor may the functions that run with its owner's rights: none of them names it after UPDATE, DELETE or TRUNCATE, but the one that
+-- moves rows of a month from the default partition to the partition of that month.
 SELECT _pems_make_audit_partitions();
 CREATE VIEW regress.log AS SELECT c.oid, c.relname FROM pg_class c WHERE c.oid = 'pems_audit_log'::regclass
     UNION ALL SELECT c.oid, c.relname FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid WHERE i.inhparent = 'pems_audit_log'::regclass;

@@ -15,28 +15,58 @@ WHERE d.deptype = 'e' AND c.relkind IN ('r', 'p', 'S') AND NOT c.oid = ANY (e.ex
 SELECT count(*) FROM pems_field WHERE customized;
 -- no index or key on the parent of the audit log: the restore of its partitions would collide with it
 SELECT count(*) FROM pg_index WHERE indrelid = 'pems_audit_log'::regclass;
--- partitions made at run time are ordinary tables, not members of the extension, with indexes of their own
+-- partitions are ordinary tables, not members of the extension, with indexes of their own: those that CREATE EXTENSION made,
+-- and those that are made at run time
+CREATE VIEW regress.partitions AS
+    SELECT count(*) AS partitions, count(*) FILTER (WHERE EXISTS (SELECT FROM pg_depend d WHERE d.objid = c.oid AND d.deptype = 'e')) AS members,
+           count(*) FILTER (WHERE EXISTS (SELECT FROM pg_init_privs p WHERE p.objoid = c.oid AND p.classoid = 'pg_class'::regclass)) AS init_privs,
+           bool_and((SELECT count(*) FROM pg_index x WHERE x.indrelid = c.oid) = 2) AS two_indexes,
+           bool_and(obj_description(c.oid, 'pg_class') IS NOT NULL) AS with_comment, bool_and(c.relowner = (SELECT relowner FROM pg_class WHERE oid = 'pems_audit_log'::regclass)) AS same_owner
+    FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid WHERE i.inhparent = 'pems_audit_log'::regclass AND c.relname <> 'pems_audit_log_default';
+TABLE regress.partitions;
+CREATE FUNCTION regress.drop_partitions() RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+    name text;
+BEGIN
+    FOR name IN SELECT c.relname FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid WHERE i.inhparent = 'pems_audit_log'::regclass AND c.relname ~ '\d$' LOOP
+        EXECUTE format('DROP TABLE %I', name);
+    END LOOP;
+END $$;
+SELECT regress.drop_partitions();
 SET ROLE pems_sync_worker;
 SELECT _pems_make_audit_partitions();
 RESET ROLE;
-SELECT count(*) AS partitions, count(*) FILTER (WHERE EXISTS (SELECT FROM pg_depend d WHERE d.objid = c.oid AND d.deptype = 'e')) AS members,
-       bool_and((SELECT count(*) FROM pg_index x WHERE x.indrelid = c.oid) = 2) AS two_indexes,
-       bool_and(obj_description(c.oid, 'pg_class') IS NOT NULL) AS with_comment
-FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid WHERE i.inhparent = 'pems_audit_log'::regclass AND c.relname <> 'pems_audit_log_default';
+TABLE regress.partitions;
 SELECT _pems_make_audit_partitions();
-SELECT count(*) FROM pg_inherits WHERE inhparent = 'pems_audit_log'::regclass;
+TABLE regress.partitions;
 INSERT INTO pems_audit_log (event_type) VALUES ('TEST');
-SELECT tableoid::regclass::text ~ '^pems_audit_log_\d{4}_\d\d$' FROM pems_audit_log;
+SELECT tableoid::regclass::text ~ '^pems_audit_log_\d{4}_\d\d$' AS in_its_month, seq > 0 AS with_default FROM pems_audit_log;
+-- rows of a month that went to the default partition before its partition was made move there, and no others
+SELECT regress.drop_partitions();
+INSERT INTO pems_audit_log (event_type, at) VALUES ('NOW', now()), ('NOW', date_trunc('month', now(), 'UTC')), ('OLD', '2020-01-01'), ('LATER', date_trunc('month', now(), 'UTC') + interval '70 days');
+SET ROLE pems_sync_worker;
+SELECT _pems_make_audit_partitions();
+RESET ROLE;
+SELECT tableoid::regclass::text ~ '^pems_audit_log_\d{4}_\d\d$' AS in_its_month, event_type, count(*) FROM pems_audit_log GROUP BY 1, 2 ORDER BY 2;
+-- too many stay where they are, and the month with them
+SELECT regress.drop_partitions();
+INSERT INTO pems_audit_log (event_type) SELECT 'NOW' FROM generate_series(1, 10001);
+SELECT _pems_make_audit_partitions();
+SELECT partitions FROM regress.partitions;
+DELETE FROM pems_audit_log WHERE ctid IN (SELECT ctid FROM pems_audit_log WHERE event_type = 'NOW' LIMIT 1);
+SELECT _pems_make_audit_partitions();
+SELECT partitions FROM regress.partitions;
+SELECT tableoid::regclass::text ~ '^pems_audit_log_\d{4}_\d\d$' AS in_its_month, event_type, count(*) FROM pems_audit_log GROUP BY 1, 2 ORDER BY 2;
+DROP VIEW regress.partitions;
 -- DROP EXTENSION takes them along
 DROP EXTENSION pems_sync;
 SELECT count(*) FROM pg_class WHERE relname ~ '^pems_audit';
--- a month that already has rows in the default partition stays there
+-- where CREATE EXTENSION finds no tables of an application (a restore), it makes no partitions either: pems_attach() does
+DROP TABLE pfa_modification, pfa_mirror, organization;
 CREATE EXTENSION pems_sync;
-INSERT INTO pems_audit_log (event_type) VALUES ('TEST');
-SELECT _pems_make_audit_partitions();
 SELECT count(*) FROM pg_inherits WHERE inhparent = 'pems_audit_log'::regclass;
-INSERT INTO pems_audit_log (event_type) VALUES ('TEST');
-SELECT tableoid::regclass, count(*) FROM pems_audit_log GROUP BY 1;
+SELECT pems_attach(create_missing => true) -> 'success';
+SELECT count(*) FROM pg_inherits WHERE inhparent = 'pems_audit_log'::regclass;
 
 DROP SCHEMA regress CASCADE;
 DROP EXTENSION pems_sync;

@@ -225,7 +225,10 @@ DELETE FROM pems_recheck;
 TRUNCATE pems_sync_stats;
 INSERT INTO pfa_modification (id, organization_id, pfa_id, base_version, delta, created_by) VALUES ('many', 'org-rio', 'PFA-1', 1, '{"model": "x"}', 'alice');
 CREATE FUNCTION regress.fill(items integer, status text, waits_for text, scheduled_at timestamptz DEFAULT now()) RETURNS void LANGUAGE sql AS $$
+    -- what is in flight cannot be deleted, and what is deleted is looked at again
+    UPDATE pfa_write_queue SET status = 'cancelled', outcome_unknown = false WHERE status = 'processing' OR outcome_unknown;
     DELETE FROM pfa_write_queue;
+    DELETE FROM pems_recheck;
     INSERT INTO pfa_write_queue (modification_id, pfa_id, organization_id, operation, payload, base_version, status, waits_for, scheduled_at)
     SELECT 'many', 'MANY-' || n, 'org-rio', 'UPDATE', '{"model": "x"}', 1, status, waits_for, scheduled_at FROM generate_series(1, items) n $$;
 -- settle: 500 a call, and the worker is to look again at once
@@ -262,7 +265,7 @@ SELECT _pems_adopt(), (SELECT count(*) FROM pems_claim) AS claims;
 SELECT _pems_adopt(), (SELECT count(*) FROM pems_claim) AS claims;
 SELECT count(*) FROM pems_audit_log WHERE error_code = 'OUTCOME_UNKNOWN' AND organization_id = 'org-rio';
 -- fold: 5000 differences a call, the same sums after each, and none of those that are left is forgotten
-DELETE FROM pfa_write_queue;
+SELECT regress.fill(0, 'pending', NULL);
 TRUNCATE pems_sync_stats;
 INSERT INTO pems_sync_stats (organization_id, hour, pending, queued) SELECT 'org-' || n % 3, '2025-01-01 10:00+00', 1, 1 FROM generate_series(1, 4999) n;
 INSERT INTO pems_sync_stats (organization_id, hour, pending, queued) SELECT 'org-' || n % 3, '2025-01-01 10:00+00', 1, 1 FROM generate_series(1, 4000) n;
