@@ -846,7 +846,8 @@ BEGIN
     WITH changed AS (
         UPDATE @extschema@.pfa_write_queue q
         SET status = 'failed', error_code = 'DATABASE_ERROR', completed_at = clock_timestamp(),
-            outcome_unknown = q.outcome_unknown OR q.next_request = 'write', next_request = CASE q.next_request WHEN 'write' THEN 'read' ELSE q.next_request END,
+            outcome_unknown = q.outcome_unknown OR (q.next_request = 'write' AND outcome.http_method IS NOT NULL),
+            next_request = CASE q.next_request WHEN 'write' THEN 'read' ELSE q.next_request END,
             last_error = 'The database could not record the outcome: ' || problem
         WHERE q.id = outcome.item_id AND q.claim_token = outcome.claim_token AND q.status = 'processing'
         RETURNING q.*
@@ -856,7 +857,8 @@ BEGIN
     INSERT INTO @extschema@.pems_audit_log
         (event_type, organization_id, pfa_id, modification_id, item_id, job_id, actor, attempt, http_method,
          path, http_status, latency_ms, request, response, error_code, error)
-    SELECT coalesce(outcome.event_type, 'WRITE_ATTEMPT'), c.organization_id, c.pfa_id, c.modification_id, c.id, c.job_id,
+    -- what was decided without a request (a conflict, nothing to send) was no attempt, and is not so now
+    SELECT CASE WHEN outcome.http_method IS NULL THEN 'RECORDING_FAILED' ELSE outcome.event_type END, c.organization_id, c.pfa_id, c.modification_id, c.id, c.job_id,
            'pems_sync', c.attempt, outcome.http_method, outcome.path, outcome.http_status, outcome.latency_ms,
            outcome.request, outcome.response, c.error_code, c.last_error
     FROM changed c;

@@ -47,11 +47,10 @@
 #define RESTART_SECONDS  1
 #define DATABASE_WAIT_MS 1000
 /*
- * The worker waits this long for a row that another session has locked, then records the
- * others without it.  Shorter than deadlock_timeout, so that in a deadlock with a user's
- * session it is the worker that gives way.
+ * The worker waits this long, in milliseconds, for a row that another session has locked, then
+ * records the others without it; see give_way_in_deadlocks().
  */
-#define LOCK_WAIT "200ms"
+#define LOCK_WAIT_MS 200
 
 static PemsWorkerSlot *slot = NULL;
 
@@ -63,7 +62,6 @@ static const char *const session_settings[][2] = {
 	{"application_name", "pems_sync worker"},
 	{"search_path", "pg_catalog, pg_temp"},
 	{"statement_timeout", "0"},
-	{"lock_timeout", LOCK_WAIT},
 	{"idle_in_transaction_session_timeout", "0"},
 	{"idle_session_timeout", "0"},
 	PEMS_TRANSACTION_TIMEOUT /* its comma is in there */
@@ -255,6 +253,19 @@ keep_commits_durable(void)
 		SetConfigOption("synchronous_commit", "local", PGC_SUSET, PGC_S_OVERRIDE);
 }
 
+/*
+ * In a deadlock with a user's session the worker gives way: it stops waiting before the session
+ * looks for one, at deadlock_timeout.
+ */
+static void
+give_way_in_deadlocks(void)
+{
+	char wait[16];
+
+	snprintf(wait, sizeof(wait), "%d", Max(1, Min(LOCK_WAIT_MS, DeadlockTimeout / 2)));
+	SetConfigOption("lock_timeout", wait, PGC_SUSET, PGC_S_OVERRIDE);
+}
+
 static void
 connect_to_database(void)
 {
@@ -267,6 +278,7 @@ connect_to_database(void)
 	for (int i = 0; i < (int) lengthof(session_settings); i++)
 		SetConfigOption(session_settings[i][0], session_settings[i][1], PGC_SUSET, PGC_S_OVERRIDE);
 	keep_commits_durable();
+	give_way_in_deadlocks();
 
 	LWLockAcquire(pems_shared->lock, LW_EXCLUSIVE);
 	slot->database_oid = MyDatabaseId;
@@ -313,6 +325,7 @@ reload_if_asked(void)
 	ConfigReloadPending = false;
 	ProcessConfigFile(PGC_SIGHUP);
 	keep_commits_durable();
+	give_way_in_deadlocks();
 	pems_dispatch_reconfigure();
 }
 

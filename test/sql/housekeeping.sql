@@ -134,6 +134,18 @@ SELECT * FROM regress.items WHERE modification_id = 'q3';
 SELECT count(*) FROM pems_audit_log WHERE event_type = 'READ_ATTEMPT';
 SELECT regress.clear();
 
+-- quarantine of what was decided without a request, a conflict or nothing to send: no attempt, and no write that may have arrived
+SELECT regress.queue('d1', 'PFA-3'), regress.queue('d2', 'PFA-4'), regress.queue('d3', 'PFA-5');
+SELECT count(*) FROM regress.claim();
+UPDATE pfa_write_queue SET outcome_unknown = true WHERE modification_id = 'd3';
+SET ROLE pems_sync_worker;
+SELECT cardinality(_pems_quarantine(regress.outcome('d1', 'conflict', '{"event_type": null, "http_method": null, "path": null, "http_status": null, "latency_ms": null, "conflict_kind": "update_update"}'), 'no'));
+SELECT cardinality(_pems_quarantine(regress.outcome(d, 'completed', '{"event_type": "SYNCED_WITHOUT_REQUEST", "http_method": null, "path": null, "http_status": null, "latency_ms": null}'), 'no')) FROM unnest(ARRAY['d2', 'd3']) d;
+RESET ROLE;
+SELECT * FROM regress.items WHERE modification_id LIKE 'd%';
+SELECT event_type, modification_id, attempt, http_method, path, http_status, error_code, error FROM pems_audit_log WHERE modification_id LIKE 'd%' AND event_type <> 'COMMITTED' ORDER BY modification_id COLLATE "C";
+SELECT regress.clear();
+
 -- mark_syncing: what is in flight and queued; never what is finished, and nothing at all is no error.
 SELECT regress.queue('s1', 'PFA-1'), regress.queue('s2', 'PFA-2'), regress.queue('s3', 'PFA-3');
 SELECT count(*) FROM regress.claim(2);
@@ -257,6 +269,7 @@ SELECT regress.prepare(), (SELECT count(*) FROM pfa_write_queue WHERE scheduled_
 SELECT regress.prepare(), (SELECT count(*) FROM pfa_write_queue WHERE scheduled_at < now() + interval '1 day') AS before;
 SELECT regress.prepare(), (SELECT count(*) FROM pfa_write_queue WHERE scheduled_at < now() + interval '1 day') AS before;
 -- adopt: of claims, and of what no claim names
+DELETE FROM pems_claim;
 SELECT regress.fill(2500, 'processing', NULL);
 INSERT INTO pems_claim SELECT -n, ARRAY(SELECT id FROM pfa_write_queue ORDER BY commit_seq OFFSET n * 300 LIMIT 300) FROM generate_series(0, 4) n;
 SELECT _pems_adopt(), (SELECT count(*) FROM pems_claim) AS claims;

@@ -91,6 +91,38 @@ lock_and_see('modification, slowly', 3, sub { "SELECT FROM pfa_modification WHER
         'busy: it is recorded though the worker has no quiet second');
 }
 
+# ---- a deadlock: the worker gives way, whatever deadlock_timeout is ----
+
+{
+    $t->sql("ALTER SYSTEM SET deadlock_timeout = '150ms'");
+    $t->sql('SELECT pg_reload_conf()');
+    my $worker = $t->worker->{pid};
+    my ($fault) = $fake->fault({ delayMs => 1500 });
+    my $id   = $t->commit_edit('RIO', $pfa_ids[0], { monthlyRate => 40 });
+    my $user = $t->node->background_psql('postgres', on_error_stop => 0);
+    $user->query_safe('BEGIN');
+    $user->query_safe("SELECT FROM pfa_modification WHERE id = '$id' FOR UPDATE");
+    # as soon as the worker waits for that row, the session asks for the mirror, which the worker has
+    my ($out, $failed) = $user->query(<<"SQL");
+DO \$\$ BEGIN
+    FOR i IN 1 .. 10000 LOOP
+        EXIT WHEN EXISTS (SELECT FROM pg_locks WHERE pid = $worker AND NOT granted);
+        PERFORM pg_sleep(0.0005);
+    END LOOP;
+    UPDATE pfa_mirror SET last_synced_at = last_synced_at WHERE pfa_id = '$pfa_ids[0]' AND organization_id = 'org-rio';
+END \$\$;
+SQL
+    ok(!$failed, 'a session that meets the worker in a deadlock goes on');
+    $user->query_safe('COMMIT');
+    $user->quit;
+    ok($t->wait_status($id, 'synced', timeout => PROMPT), 'and the edit is recorded afterwards');
+    is($t->attempts($id), 'PUT 200', 'once');
+    unlike($t->log_since($position), qr/deadlock detected/, 'nobody had to detect it');
+    $fake->clear_faults($fault);
+    $t->sql('ALTER SYSTEM RESET deadlock_timeout');
+    $t->sql('SELECT pg_reload_conf()');
+}
+
 # ---- pems_write_sync() of a session that does not commit ----
 
 my @ids = queue_batch(4);
