@@ -9,10 +9,10 @@
  *
  * The loop knows no SQL and no HTTP: dispatch.c does.
  *
- * A database that does not exist must not fill the log with a failed start per second.  So
- * a process marks its slot while it connects; if the mark is still there at the next start, that
- * process connects to no database at all and waits, quietly, until the name appears in
- * pg_database.
+ * A database that does not exist, or takes no connections, must not fill the log with a failed
+ *start per second.  So a process marks its slot while it connects; if the mark is still there at
+ *the next start, that process connects to no database at all and waits, quietly, until the name
+ *appears in pg_database.
  */
 #include "postgres.h"
 
@@ -21,8 +21,11 @@
 #include <sys/prctl.h>
 #endif
 
+#include "access/heapam.h"
+#include "access/table.h"
+#include "access/tableam.h"
 #include "access/xact.h"
-#include "commands/dbcommands.h"
+#include "catalog/pg_database.h"
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "postmaster/bgworker.h"
@@ -33,6 +36,8 @@
 #include "tcop/tcopprot.h"
 #include "utils/guc.h"
 #include "utils/memutils.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
 #include "utils/timeout.h"
 #include "utils/timestamp.h"
 #include "utils/varlena.h"
@@ -217,24 +222,47 @@ report_state(void)
 
 /* --- connection --- */
 
+/* One that was left half dropped takes no connections either (its datconnlimit says so, from 16
+ * on). */
+#define DATABASE_IS_INVALID (-2)
+
+/*
+ * Is the database there, and does it take connections?  Read without an index: before any session
+ * has connected since the server's start, a process without a database knows none.
+ */
 static bool
-database_exists(const char *name)
+database_is_ready(const char *name)
 {
-	Oid database;
+	Relation relation;
+	TableScanDesc scan;
+	HeapTuple tuple;
+	bool ready = false;
 
 	StartTransactionCommand();
-	database = get_database_oid(name, true);
+	(void) GetTransactionSnapshot();
+	relation = table_open(DatabaseRelationId, AccessShareLock);
+	scan = table_beginscan_catalog(relation, 0, NULL);
+	while ((tuple = heap_getnext(scan, ForwardScanDirection)) != NULL)
+	{
+		Form_pg_database database = (Form_pg_database) GETSTRUCT(tuple);
+
+		if (strcmp(NameStr(database->datname), name) == 0)
+			ready = database->datallowconn && database->datconnlimit != DATABASE_IS_INVALID;
+	}
+	table_endscan(scan);
+	table_close(relation, AccessShareLock);
 	CommitTransactionCommand();
-	return OidIsValid(database);
+	return ready;
 }
 
-/* The last process failed to connect.  Wait until the database is there, then start anew. */
+/* The last process failed to connect.  Wait until the database takes connections, then start anew.
+ */
 static void
 wait_for_database(void)
 {
 	BackgroundWorkerInitializeConnection(NULL, NULL, 0);
 	set_status(PEMS_WORKER_WAITING);
-	while (!database_exists(slot->database))
+	while (!database_is_ready(slot->database))
 	{
 		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, DATABASE_WAIT_MS,
 						 pems_wait_event());
