@@ -365,3 +365,9 @@ COMMENT ON TABLE @extschema@.pems_control IS 'One row, made by pems_attach(): wh
 COMMENT ON COLUMN @extschema@.pems_control.singleton IS 'Always true: there is one row';
 COMMENT ON COLUMN @extschema@.pems_control.cluster IS 'System identifier and database oid at the time of pems_attach()';
 COMMENT ON COLUMN @extschema@.pems_control.attached_at IS 'When pems_attach() ran last';
+
+-- Tables without a key.  Where a publication publishes them (FOR ALL TABLES), no row could be removed otherwise.
+ALTER TABLE @extschema@.pems_recheck REPLICA IDENTITY FULL;
+ALTER TABLE @extschema@.pems_sync_stats REPLICA IDENTITY FULL;
+ALTER TABLE @extschema@.pems_audit_log REPLICA IDENTITY FULL;
+ALTER TABLE @extschema@.pems_audit_log_default REPLICA IDENTITY FULL;

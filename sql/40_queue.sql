@@ -973,6 +973,7 @@ BEGIN
         RETURN;
     END IF;
     EXECUTE format('CREATE TABLE %s (LIKE @extschema@.pems_audit_log INCLUDING DEFAULTS)', partition);
+    EXECUTE format('ALTER TABLE %s REPLICA IDENTITY FULL', partition);
     EXECUTE format('COMMENT ON TABLE %s IS %L', partition, 'Audit rows of one month');
     EXECUTE format('CREATE INDEX ON %s (item_id)', partition);
     EXECUTE format('CREATE INDEX ON %s (organization_id, at)', partition);
