@@ -371,3 +371,12 @@ ALTER TABLE @extschema@.pems_recheck REPLICA IDENTITY FULL;
 ALTER TABLE @extschema@.pems_sync_stats REPLICA IDENTITY FULL;
 ALTER TABLE @extschema@.pems_audit_log REPLICA IDENTITY FULL;
 ALTER TABLE @extschema@.pems_audit_log_default REPLICA IDENTITY FULL;
+CREATE TABLE @extschema@.pems_index (
+    name       text PRIMARY KEY,
+    table_name text NOT NULL,
+    command    text NOT NULL
+);
+COMMENT ON TABLE @extschema@.pems_index IS 'The indexes of the extension''s tables, as CREATE EXTENSION made them: pems_health() says when one is gone';
+COMMENT ON COLUMN @extschema@.pems_index.name IS 'Index';
+COMMENT ON COLUMN @extschema@.pems_index.table_name IS 'Its table';
+COMMENT ON COLUMN @extschema@.pems_index.command IS 'What makes it again';

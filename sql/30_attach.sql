@@ -410,6 +410,57 @@ $function$;
 COMMENT ON FUNCTION @extschema@._pems_host_snapshot() IS 'Internal: adds to the history what the mirror has and the history has not';
 
 /*
+ * _pems_foreign_functions(): functions in the extension's schema that are called like ours and are not: a call of ours
+ * could mean them.
+ */
+CREATE FUNCTION @extschema@._pems_foreign_functions() RETURNS SETOF text
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $function$
+    SELECT format('function %s of role %s is called like one of pems_sync: drop or rename it', p.oid::regprocedure, p.proowner::regrole)
+    FROM pg_proc p
+    WHERE p.pronamespace = '@extschema@'::regnamespace AND p.proname ~ '^_?pems_'
+      AND NOT EXISTS (SELECT FROM pg_depend d JOIN pg_extension e ON e.oid = d.refobjid AND e.extname = 'pems_sync'
+                      WHERE d.classid = 'pg_proc'::regclass AND d.objid = p.oid AND d.deptype = 'e'
+                        AND d.refclassid = 'pg_extension'::regclass)
+    ORDER BY p.oid::regprocedure::text
+$function$;
+COMMENT ON FUNCTION @extschema@._pems_foreign_functions() IS 'Internal: functions in the schema that are called like those of the extension and are not';
+
+/*
+ * _pems_host_unfilled(host_table): columns of a host table that need a value which we do not have when we insert a row:
+ * a mirror that is missing, the modification of a rollback.  Where a trigger of the application looks at the new rows first,
+ * it may fill them: none then.
+ */
+CREATE FUNCTION @extschema@._pems_host_unfilled(host_table text) RETURNS SETOF text
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $function$
+    SELECT a.attname
+    FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid
+    WHERE a.attrelid = to_regclass(format('@extschema@.%I', host_table)) AND a.attnum > 0 AND NOT a.attisdropped
+      AND (a.attnotnull OR t.typnotnull) AND NOT a.atthasdef AND a.attidentity = '' AND t.typdefault IS NULL
+      AND a.attname <> ALL (CASE host_table
+              WHEN 'pfa_mirror' THEN '{id,organization_id,pfa_id,version,data,last_synced_at}'::text[]
+              ELSE '{id,organization_id,pfa_id,base_version,delta,created_by,created_at,operation,change_reason,sync_status}'::text[] END)
+      -- 7: row, before, insert; a domain's NOT NULL is checked before
+      AND (t.typnotnull OR NOT EXISTS (SELECT FROM pg_trigger g
+                                       WHERE g.tgrelid = a.attrelid AND g.tgtype & 7 = 7 AND g.tgenabled IN ('O', 'A')))
+    ORDER BY a.attnum
+$function$;
+COMMENT ON FUNCTION @extschema@._pems_host_unfilled(text) IS 'Internal: columns of a host table that need a value which the extension does not have when it inserts a row';
+
+/*
+ * _pems_attach_warnings(): what does not keep pems_attach() from working, but somebody from using it: a row each.
+ */
+CREATE FUNCTION @extschema@._pems_attach_warnings() RETURNS TABLE (code text, message text, hint text)
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $function$
+    SELECT 'FOREIGN_FUNCTION', f, 'A call that is meant for pems_sync could run it.' FROM @extschema@._pems_foreign_functions() f
+    UNION ALL
+    SELECT 'UNFILLED_COLUMN', format('column %s.%s needs a value that pems_sync does not have: %s fails', h.name, c, h.use),
+           format('Give it a default: ALTER TABLE @extschema@.%I ALTER COLUMN %I SET DEFAULT ...', h.name, c)
+    FROM (VALUES ('pfa_mirror'::text, 'inserting a mirror that is missing'), ('pfa_modification', 'pems_rollback()')) AS h (name, use)
+    CROSS JOIN LATERAL @extschema@._pems_host_unfilled(h.name) AS c
+$function$;
+COMMENT ON FUNCTION @extschema@._pems_attach_warnings() IS 'Internal: what pems_attach() warns of';
+
+/*
  * pems_attach(create_missing)
  *
  * Checks the application's tables (organization, pfa_mirror, pfa_modification in the
@@ -420,7 +471,9 @@ COMMENT ON FUNCTION @extschema@._pems_host_snapshot() IS 'Internal: adds to the 
  * pems_sync_worker.
  *
  * Parameters: create_missing: make tables that do not exist, as ordinary tables of the caller.
- * Returns: {success, created: [table names], snapshot: number of versions added}
+ * Returns: {success, created: [table names], snapshot: number of versions added, warnings: [{code, message}]}; each
+ *   warning is a WARNING, too.  FOREIGN_FUNCTION: somebody else's function is called like one of ours; UNFILLED_COLUMN: a
+ *   column of a host table must not be NULL, and we have no value for it.
  * Errors: 55000 with every missing table, column and wrong type in DETAIL, and what would run with the rights of the
  *   extension; 55000 when items or conflicts refer to modifications or organizations that do not exist.
  * Tables: host tables; pems_mirror_version, pems_control.
@@ -429,9 +482,12 @@ CREATE FUNCTION @extschema@.pems_attach(create_missing boolean DEFAULT false) RE
 -- constraint_exclusion: the planner is not to evaluate the CHECK constraints of tables that are not ours
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET constraint_exclusion = partition AS $function$
 DECLARE
-    made     text[] := '{}';
-    problems text[];
-    snapshot bigint;
+    made      text[] := '{}';
+    problems  text[];
+    snapshot  bigint;
+    partition text;
+    warning   record;
+    warnings  jsonb := '[]';
 BEGIN
     PERFORM @extschema@._pems_demand_guard();
     IF create_missing THEN
@@ -451,13 +507,27 @@ BEGIN
     PERFORM @extschema@._pems_host_extend();
     PERFORM @extschema@._pems_host_check_rows();
     snapshot := @extschema@._pems_host_snapshot();
+    PERFORM @extschema@._pems_make_audit_partitions();
+    -- those that CREATE EXTENSION makes would be its members, whose rows pg_dump leaves out
+    FOR partition IN
+        SELECT format('@extschema@.%I', c.relname)
+        FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid AND c.relname <> 'pems_audit_log_default'
+        JOIN pg_depend d ON d.objid = c.oid AND d.classid = 'pg_class'::regclass AND d.deptype = 'e'
+        WHERE i.inhparent = '@extschema@.pems_audit_log'::regclass
+    LOOP
+        EXECUTE 'ALTER EXTENSION pems_sync DROP TABLE ' || partition;
+    END LOOP;
 
     INSERT INTO @extschema@.pems_control AS c (cluster) VALUES (@extschema@._pems_cluster())
     ON CONFLICT (singleton) DO UPDATE SET cluster = excluded.cluster, attached_at = now();
     PERFORM @extschema@._pems_wake(configuration => true);
     PERFORM @extschema@._pems_make_audit_partitions();
 
-    RETURN jsonb_build_object('success', true, 'created', to_jsonb(made), 'snapshot', snapshot);
+    FOR warning IN SELECT w.code, w.message, w.hint FROM @extschema@._pems_attach_warnings() w LOOP
+        RAISE WARNING '%', warning.message USING HINT = warning.hint;
+        warnings := warnings || jsonb_build_object('code', warning.code, 'message', warning.message);
+    END LOOP;
+    RETURN jsonb_build_object('success', true, 'created', to_jsonb(made), 'snapshot', snapshot, 'warnings', warnings);
 END
 $function$;
 COMMENT ON FUNCTION @extschema@.pems_attach(boolean) IS 'Checks the application''s tables and adds columns, indexes, triggers and foreign keys; create_missing makes tables that do not exist. Idempotent. Error 55000 lists everything that is missing or of the wrong type.';

@@ -80,6 +80,24 @@ $function$;
 COMMENT ON FUNCTION @extschema@.pems_rollback_preview(text, text, integer) IS 'What pems_rollback() would change: {changes: [{field, from, to}]}. Errors: P0002, 55000.';
 
 /*
+ * _pems_demand_fillable(host_table): raises 55000 when a row that we insert there would lack a value.
+ */
+CREATE FUNCTION @extschema@._pems_demand_fillable(host_table text) RETURNS void
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $function$
+DECLARE
+    unfilled CONSTANT text[] := ARRAY(SELECT @extschema@._pems_host_unfilled(host_table));
+BEGIN
+    IF unfilled <> '{}' THEN
+        RAISE EXCEPTION 'pems_sync has no value for a column of "%" that must not be null', host_table
+            USING ERRCODE = 'object_not_in_prerequisite_state',
+                  DETAIL = format('Columns: %s.', array_to_string(unfilled, ', ')),
+                  HINT = 'Give them a default, or fill them in a trigger BEFORE INSERT.';
+    END IF;
+END
+$function$;
+COMMENT ON FUNCTION @extschema@._pems_demand_fillable(text) IS 'Internal: raises 55000 when a row that the extension inserts into a host table would lack a value';
+
+/*
  * pems_rollback(organization_id, pfa_id, version, reason, requested_by)
  *
  * Makes a modification on today's version that restores the old values of the writable fields, and queues it.
@@ -92,7 +110,8 @@ COMMENT ON FUNCTION @extschema@.pems_rollback_preview(text, text, integer) IS 'W
  * Returns: {success, jobId, modificationId, changes: [{field, from, to}]}; jobId and modificationId are null when
  *   there is nothing to change.
  * Errors: P0002 unknown organization, record or version; 22023 reason is missing, or it or requested_by longer than 1 kB;
- *   55000 the record is deleted in PEMS, or the old values break a rule today (DETAIL), or not attached.
+ *   55000 the record is deleted in PEMS, or the old values break a rule today (DETAIL), or pfa_modification has a column
+ *   that we cannot fill, or not attached.
  * Tables: pfa_modification, pfa_write_queue, pems_sync_job, pems_audit_log.
  */
 CREATE FUNCTION @extschema@.pems_rollback(
@@ -118,6 +137,7 @@ BEGIN
         RETURN jsonb_build_object('success', true, 'jobId', NULL, 'modificationId', NULL, 'changes', '[]'::jsonb);
     END IF;
 
+    PERFORM @extschema@._pems_demand_fillable('pfa_modification'::text);
     PERFORM @extschema@._pems_host_add_modification(modification, organization, pfa_id, target.current_version, delta, actor, reason);
     INSERT INTO @extschema@.pems_audit_log (event_type, organization_id, pfa_id, modification_id, actor, request, error)
     VALUES ('ROLLBACK_REQUESTED', organization, pfa_id, modification, actor,

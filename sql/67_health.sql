@@ -149,6 +149,59 @@ $function$;
 COMMENT ON FUNCTION @extschema@._pems_edit_problems() IS 'Internal: what many edits tell together, a sentence each';
 
 /*
+ * _pems_table_problems(): what is gone of the extension's own tables, a sentence each, with the command that makes it
+ * again: the partition of this month, and indexes.
+ */
+CREATE FUNCTION @extschema@._pems_table_problems() RETURNS SETOF text
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $function$
+    SELECT 'The audit log has no partition for this month: its rows go to pems_audit_log_default, which pems_purge() never drops. '
+           'SELECT @extschema@._pems_make_audit_partitions() makes it.'
+    WHERE NOT EXISTS (SELECT FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
+                      WHERE i.inhparent = '@extschema@.pems_audit_log'::regclass
+                        AND c.relname = 'pems_audit_log_' || to_char(now() AT TIME ZONE 'UTC', 'YYYY_MM'))
+    UNION ALL
+    SELECT CASE WHEN x.indexrelid IS NULL THEN format('Index %s of %s is gone: %s', i.name, i.table_name, i.command)
+                ELSE format('Index %s of %s is not valid: REINDEX INDEX %s', i.name, i.table_name, x.indexrelid::regclass) END
+    FROM @extschema@.pems_index i
+    LEFT JOIN pg_index x ON x.indexrelid = to_regclass(format('@extschema@.%I', i.name))
+                        AND x.indrelid = to_regclass(format('@extschema@.%I', i.table_name))
+    WHERE x.indisvalid IS NOT TRUE
+$function$;
+COMMENT ON FUNCTION @extschema@._pems_table_problems() IS 'Internal: what is gone of the extension''s own tables';
+
+/*
+ * _pems_keep_tables(): event trigger, after DROP TABLE and DROP INDEX.  The owner of the schema may drop what is in it:
+ * not the extension's tables, which are its members, but partitions of the audit log and indexes.
+ * Errors: 42501 when one was dropped, by nobody who has the rights of a superuser nor by pems_purge().
+ */
+CREATE FUNCTION @extschema@._pems_keep_tables() RETURNS event_trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $function$
+DECLARE
+    dropped record;
+BEGIN
+    SELECT d.object_type, d.object_name INTO dropped
+    FROM pg_event_trigger_dropped_objects() d
+    WHERE d.schema_name = (SELECT n.nspname FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace WHERE e.extname = 'pems_sync')
+      AND CASE d.object_type WHEN 'table' THEN d.object_name ~ '^pems_audit_log_[0-9]{4}_[0-9]{2}$'
+                             WHEN 'index' THEN d.object_name ~ '^pems_audit_log_[0-9]{4}_[0-9]{2}_'
+                                               OR EXISTS (SELECT FROM @extschema@.pems_index i WHERE i.name = d.object_name) END
+    ORDER BY d.original DESC LIMIT 1;
+    IF NOT FOUND OR @extschema@._pems_guarded()
+       OR (SELECT r.rolsuper FROM pg_roles r WHERE r.rolname = @extschema@._pems_caller()::name) THEN
+        RETURN;
+    END IF;
+    RAISE EXCEPTION '% "%" belongs to pems_sync', dropped.object_type, dropped.object_name
+        USING ERRCODE = 'insufficient_privilege',
+              HINT = 'Only a superuser may drop it; months of the audit log leave it with pems_purge().';
+END
+$function$;
+COMMENT ON FUNCTION @extschema@._pems_keep_tables() IS 'Internal event trigger: partitions of the audit log and indexes cannot be dropped by the owner of the schema';
+
+CREATE EVENT TRIGGER pems_keep_tables ON sql_drop WHEN TAG IN ('DROP TABLE', 'DROP INDEX')
+    EXECUTE FUNCTION @extschema@._pems_keep_tables();
+COMMENT ON EVENT TRIGGER pems_keep_tables IS 'pems_sync: partitions of the audit log and indexes cannot be dropped by the owner of the schema';
+
+/*
  * _pems_counted(number, one, many): the number with the words for one or for many: 1 dead letter, 2 dead letters.
  */
 CREATE FUNCTION @extschema@._pems_counted(number bigint, one text, many text) RETURNS text
@@ -197,9 +250,8 @@ BEGIN
     RETURN QUERY SELECT 'degraded', @extschema@._pems_counted(conflicts, 'conflict waits'::text, 'conflicts wait'::text)
                         || ' for a user; see the view pems_open_conflicts.' WHERE conflicts > 0;
     RETURN QUERY SELECT 'degraded', format('The oldest edit has been waiting for %s seconds.', floor(oldest_seconds)::bigint) WHERE oldest_seconds > 300;
-    RETURN QUERY SELECT 'degraded', 'The audit log has no partition for this month: its rows go to pems_audit_log_default, which pems_purge() never drops.'
-                 WHERE attached AND to_regclass('@extschema@.pems_audit_log_' || to_char(now() AT TIME ZONE 'UTC', 'YYYY_MM')) IS NULL
-                   AND (SELECT c.attached_at < now() - interval '10 minutes' FROM @extschema@.pems_control c);
+    RETURN QUERY SELECT 'degraded', l FROM @extschema@._pems_table_problems() l WHERE attached;
+    RETURN QUERY SELECT 'degraded', 'F' || substr(f, 2) || '.' FROM @extschema@._pems_foreign_functions() f;
 END
 $function$;
 COMMENT ON FUNCTION @extschema@._pems_problems(bigint, bigint, double precision) IS 'Internal: all that an operator should know, each a sentence';

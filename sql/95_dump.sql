@@ -1,7 +1,20 @@
 /*
- * 95_dump: what pg_dump keeps, and the first attach.  Last, because attach needs
+ * 95_dump: what pg_dump keeps, which indexes there are, and the first attach.  Last, because attach needs
  * everything above.
  */
+
+-- Not dumped: CREATE EXTENSION fills it again.
+INSERT INTO @extschema@.pems_index (name, table_name, command)
+SELECT c.relname, t.relname,
+       CASE WHEN k.oid IS NULL THEN pg_catalog.pg_get_indexdef(c.oid)
+            ELSE pg_catalog.format('ALTER TABLE %s ADD CONSTRAINT %I %s', t.oid::pg_catalog.regclass, k.conname,
+                                   pg_catalog.pg_get_constraintdef(k.oid)) END
+FROM pg_catalog.pg_depend d JOIN pg_catalog.pg_extension e ON e.oid = d.refobjid AND e.extname = 'pems_sync'
+JOIN pg_catalog.pg_class t ON t.oid = d.objid JOIN pg_catalog.pg_index i ON i.indrelid = t.oid
+JOIN pg_catalog.pg_class c ON c.oid = i.indexrelid
+LEFT JOIN pg_catalog.pg_constraint k ON k.conindid = c.oid AND k.conrelid = t.oid AND k.contype IN ('p', 'u', 'x')
+WHERE d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.deptype = 'e'
+  AND d.refclassid = 'pg_catalog.pg_extension'::pg_catalog.regclass;
 
 -- pems_sync_stats is not among them: the triggers of the queue build it again while its rows are
 -- loaded, and both would count twice.

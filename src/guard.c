@@ -23,7 +23,10 @@
 #include "access/htup_details.h"
 #include "access/transam.h"
 #include "catalog/dependency.h"
+#include "catalog/index.h"
 #include "catalog/objectaccess.h"
+#include "catalog/partition.h"
+#include "catalog/pg_class.h"
 #include "catalog/pg_proc.h"
 #include "commands/extension.h"
 #include "fmgr.h"
@@ -31,6 +34,7 @@
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
+#include "utils/lsyscache.h"
 #include "utils/regproc.h"
 #include "utils/syscache.h"
 
@@ -147,22 +151,58 @@ runs_sql(Oid function)
 }
 
 /*
- * Called for each function of an expression before it is first evaluated.  (The hooks of the
- * function manager are not called for functions that are built into the server.)
+ * Functions of an expression, before it is first evaluated.  (The hooks of the function manager are
+ * not called for functions that are built into the server.)
  */
 static void
-refuse_built_in(ObjectAccessType access, Oid class, Oid object, int column, void *argument)
+refuse_built_in(Oid function)
 {
-	if (previous_object_access_hook != NULL)
-		previous_object_access_hook(access, class, object, column, argument);
-	if (access == OAT_FUNCTION_EXECUTE && class == ProcedureRelationId && runs_sql(object) &&
-		is_armed())
+	if (runs_sql(function) && is_armed())
 		ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 						errmsg("function %s may not run with the rights of %s",
-							   format_procedure(object), current_role_name()),
+							   format_procedure(function), current_role_name()),
 						errdetail("It runs SQL that it is given."),
 						errhint("Take it out of the triggers and expressions of the tables of the "
 								"application.")));
+}
+
+static bool
+is_index_of_ours(Oid relation)
+{
+	Oid table =
+		get_rel_relkind(relation) == RELKIND_INDEX ? IndexGetRelation(relation, true) : InvalidOid;
+
+	if (!OidIsValid(table))
+		return false;
+	if (get_rel_relispartition(table))
+		table = get_partition_parent(table, false);
+	return OidIsValid(getExtensionOfObject(RelationRelationId, table)) &&
+		   getExtensionOfObject(RelationRelationId, table) == get_extension_oid("pems_sync", true);
+}
+
+/*
+ * The owner of the schema may drop indexes in it.  An event trigger undoes that
+ * (sql/67_health.sql); DROP INDEX CONCURRENTLY would have switched the index off by then, in
+ * transactions of its own.
+ */
+static void
+refuse_concurrent_drop(Oid relation, int flags)
+{
+	if ((flags & PERFORM_DELETION_CONCURRENTLY) && !superuser() && is_index_of_ours(relation))
+		ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+						errmsg("index \"%s\" belongs to pems_sync", get_rel_name(relation)),
+						errhint("Only a superuser may drop it.")));
+}
+
+static void
+look_at_access(ObjectAccessType access, Oid class, Oid object, int column, void *argument)
+{
+	if (previous_object_access_hook != NULL)
+		previous_object_access_hook(access, class, object, column, argument);
+	if (access == OAT_FUNCTION_EXECUTE && class == ProcedureRelationId)
+		refuse_built_in(object);
+	if (access == OAT_DROP && class == RelationRelationId)
+		refuse_concurrent_drop(object, ((ObjectAccessDrop *) argument)->dropflags);
 }
 
 /*
@@ -196,5 +236,5 @@ pems_guard_install_hooks(void)
 	previous_fmgr_hook = fmgr_hook;
 	fmgr_hook = refuse;
 	previous_object_access_hook = object_access_hook;
-	object_access_hook = refuse_built_in;
+	object_access_hook = look_at_access;
 }

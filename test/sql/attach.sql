@@ -206,6 +206,48 @@ ALTER TABLE pfa_modification DROP COLUMN sync_error;
 SELECT regress.attempt($$SELECT pems_commit('org-rio')$$);
 DROP TABLE organization, pfa_mirror, pfa_modification;
 
+-- What attach warns of: functions that are called like ours, and columns that our own rows could not fill.
+CREATE ROLE regress_pems_planter;
+CREATE DOMAIN regress.filled AS text DEFAULT 'x' NOT NULL;
+CREATE DOMAIN regress.needed AS text NOT NULL;
+CREATE TABLE organization (id text PRIMARY KEY, code text UNIQUE, name text NOT NULL, updated_at timestamptz NOT NULL);
+CREATE TABLE pfa_mirror (id text PRIMARY KEY, organization_id text NOT NULL, pfa_id text NOT NULL, version integer NOT NULL, data jsonb NOT NULL, updated_at timestamptz NOT NULL,
+                         seen_at timestamptz NOT NULL DEFAULT now(), n integer GENERATED ALWAYS AS IDENTITY, UNIQUE (organization_id, pfa_id));
+CREATE TABLE pfa_modification (id text PRIMARY KEY, organization_id text NOT NULL, pfa_id text NOT NULL, base_version integer NOT NULL, delta jsonb NOT NULL, created_by text NOT NULL,
+                               created_at timestamptz NOT NULL, updated_at timestamptz NOT NULL, a regress.filled, b regress.needed, c text NOT NULL GENERATED ALWAYS AS (pfa_id) STORED, gone text NOT NULL);
+ALTER TABLE pfa_modification DROP COLUMN gone;
+CREATE FUNCTION public.pems_commit(text) RETURNS text LANGUAGE sql AS 'SELECT $1';
+CREATE PROCEDURE public._pems_anything() LANGUAGE sql AS 'SELECT 1';
+CREATE FUNCTION public.pemsy() RETURNS integer LANGUAGE sql AS 'SELECT 1';
+CREATE FUNCTION regress.pems_commit(text) RETURNS text LANGUAGE sql AS 'SELECT $1';
+ALTER FUNCTION public.pems_commit(text) OWNER TO regress_pems_planter;
+ALTER PROCEDURE public._pems_anything() OWNER TO regress_pems_planter;
+SELECT jsonb_pretty(pems_attach() -> 'warnings');
+SELECT p FROM jsonb_array_elements_text(pems_health() -> 'problems') p WHERE p LIKE 'Function%';
+INSERT INTO organization VALUES ('org-rio', 'RIO', 'Rio Grande', now());
+INSERT INTO pfa_mirror VALUES ('a', 'org-rio', 'PFA-1', 1, '{"model": "old"}', now());
+UPDATE pfa_mirror SET version = 2, data = '{"model": "new"}';
+SELECT regress.attempt($$SELECT pems_rollback('org-rio', 'PFA-1', 1, 'why')$$);
+-- a trigger of the application fills them, but for a domain, which is checked before
+CREATE FUNCTION regress.fill() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN NEW.updated_at := now(); RETURN NEW; END $$;
+CREATE TRIGGER fill BEFORE INSERT ON pfa_modification FOR EACH ROW EXECUTE FUNCTION regress.fill();
+SELECT regress.attempt($$SELECT pems_rollback('org-rio', 'PFA-1', 1, 'why')$$);
+ALTER TABLE pfa_modification DROP COLUMN b;
+DROP FUNCTION public.pems_commit(text);
+DROP PROCEDURE public._pems_anything();
+ALTER TABLE pfa_mirror ALTER updated_at SET DEFAULT now();
+SELECT pems_attach() -> 'warnings';
+SET client_min_messages = error;
+SELECT pems_rollback('org-rio', 'PFA-1', 1, 'why') -> 'success';
+SET client_min_messages = warning;
+ALTER TABLE pfa_modification DISABLE TRIGGER fill;
+SELECT regress.state($$SELECT pems_rollback('org-rio', 'PFA-1', 1, 'why')$$);
+SELECT pems_detach() -> 'success';
+UPDATE pfa_write_queue SET status = 'cancelled', waits_for = NULL;
+DROP TABLE organization, pfa_mirror, pfa_modification;
+DROP FUNCTION public.pemsy();
+DROP ROLE regress_pems_planter;
+
 -- create_missing makes what does not exist, and only that, as tables of the caller.
 DELETE FROM pfa_write_queue;
 DELETE FROM pems_mirror_version;

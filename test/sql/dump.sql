@@ -6,8 +6,8 @@
 CREATE EXTENSION pems_sync;
 SELECT c.relname, c.relkind, k.condition FROM pg_extension e CROSS JOIN LATERAL unnest(e.extconfig, e.extcondition) AS k (relation, condition)
 JOIN pg_class c ON c.oid = k.relation WHERE e.extname = 'pems_sync' ORDER BY c.relname COLLATE "C";
--- every table of the extension is kept, apart from the statistics, which the restored queue builds again, and the parent
--- of the audit log, whose rows are in its partitions
+-- every table of the extension is kept, apart from the statistics, which the restored queue builds again, the parent
+-- of the audit log, whose rows are in its partitions, and the list of indexes, which the script itself fills
 SELECT c.relname, c.relkind FROM pg_depend d JOIN pg_extension e ON e.oid = d.refobjid AND e.extname = 'pems_sync'
 JOIN pg_class c ON d.classid = 'pg_class'::regclass AND c.oid = d.objid
 WHERE d.deptype = 'e' AND c.relkind IN ('r', 'p', 'S') AND NOT c.oid = ANY (e.extconfig) ORDER BY c.relname COLLATE "C";

@@ -7,7 +7,10 @@
 \set ECHO all
 -- before CREATE EXTENSION, which attaches with the rights of a superuser
 CREATE FUNCTION pems_attach() RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'planted pems_attach()'; END $$;
+-- it warns of that function, with the name of the role that runs this test
+SET client_min_messages = error;
 CREATE EXTENSION pems_sync;
+RESET client_min_messages;
 SELECT count(*) AS attached FROM pems_control;
 DROP FUNCTION pems_attach();
 \set ECHO none

@@ -693,8 +693,15 @@ for my $before ('', 'SET pems_sync.guarded = off; ', 'SET pems_sync.guarded = 0;
         like($err, qr/ERROR:  function hostile\.event\(\) may not run with the rights of /, "${before}$call refuses a function of another role");
     }
 }
+# nor is the setting, made up in a session that has not loaded the library, a way to what only these functions may
+$late->safe_psql('postgres', 'DROP EVENT TRIGGER event; ALTER SCHEMA public OWNER TO manager');
+for my $before ('', 'SET pems_sync.guarded = on; ')
+{
+    my ($status, $out, $err) = $late->psql('postgres', "${before}DROP INDEX public.pfa_write_queue_ready", extra_params => [ '-U', 'manager' ], on_error_stop => 0);
+    like($err, qr/ERROR:  index "pfa_write_queue_ready" belongs to pems_sync/, "${before}the owner of the schema does not drop an index");
+}
 unlike(slurp_file($late->logfile), qr/LOG:  event as (?!manager)/, 'it never ran');
-$late->safe_psql('postgres', 'DROP EVENT TRIGGER event; SELECT pems_attach()');
+$late->safe_psql('postgres', 'SELECT pems_attach()');
 $late->stop('fast');
 
 unlike($t->sql('SELECT string_agg(DISTINCT event_type, $$ $$) FROM pems_audit_log'), qr/FORGED/, 'the audit log has no line of the attacker');
