@@ -45,8 +45,8 @@ BEGIN
                WHERE 'pems_sync_worker'::pg_catalog.regrole::pg_catalog.oid IN (a.roleid, a.member)) THEN
         RAISE EXCEPTION 'role "pems_sync_worker" has members, or is a member of another role'
             USING ERRCODE = 'duplicate_object',
-                  DETAIL = (SELECT pg_catalog.string_agg(pg_catalog.format('%s is a member of %s.', a.member::pg_catalog.regrole,
-                                                                           a.roleid::pg_catalog.regrole), ' ')
+                  DETAIL = (SELECT pg_catalog.string_agg(pg_catalog.format(
+                            '%s is a member of %s.', a.member::pg_catalog.regrole, a.roleid::pg_catalog.regrole), ' ')
                             FROM pg_catalog.pg_auth_members a
                             WHERE 'pems_sync_worker'::pg_catalog.regrole::pg_catalog.oid IN (a.roleid, a.member)),
                   HINT = 'REVOKE the membership, then run CREATE EXTENSION again.';

@@ -110,8 +110,10 @@ COMMENT ON FUNCTION @extschema@._pems_host_add_modification(text, text, text, in
 
 CREATE FUNCTION @extschema@._pems_guarded() RETURNS boolean
 AS 'MODULE_PATHNAME', 'pems_guard_guarded' LANGUAGE C STABLE;
-COMMENT ON FUNCTION @extschema@._pems_guarded() IS 'Internal: does a function of the extension''s owner run, in which no code of others may?';
+COMMENT ON FUNCTION @extschema@._pems_guarded() IS
+    'Internal: does a function of the extension''s owner run, in which no code of others may?';
 
 CREATE FUNCTION @extschema@._pems_demand_guard() RETURNS void
 AS 'MODULE_PATHNAME', 'pems_guard_demand' LANGUAGE C VOLATILE;
-COMMENT ON FUNCTION @extschema@._pems_demand_guard() IS 'Internal: first statement of the functions that set pems_sync.guarded; an error where it is off';
+COMMENT ON FUNCTION @extschema@._pems_demand_guard() IS
+    'Internal: first statement of the functions that set pems_sync.guarded; an error where it is off';

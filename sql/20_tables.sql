@@ -354,7 +354,8 @@ COMMENT ON COLUMN @extschema@.pems_pause.cause IS 'administrator (pems_pause) or
 COMMENT ON COLUMN @extschema@.pems_pause.reason IS 'Why, for people';
 COMMENT ON COLUMN @extschema@.pems_pause.paused_by IS 'Who paused it';
 COMMENT ON COLUMN @extschema@.pems_pause.paused_at IS 'Since when';
-COMMENT ON COLUMN @extschema@.pems_pause.of_organization IS 'organization_id without *: a pause goes with its organization (foreign key)';
+COMMENT ON COLUMN @extschema@.pems_pause.of_organization IS
+    'organization_id without *: a pause goes with its organization (foreign key)';
 
 CREATE TABLE @extschema@.pems_control (
     singleton   boolean PRIMARY KEY DEFAULT true CHECK (singleton),
@@ -376,7 +377,8 @@ CREATE TABLE @extschema@.pems_index (
     table_name text NOT NULL,
     command    text NOT NULL
 );
-COMMENT ON TABLE @extschema@.pems_index IS 'The indexes of the extension''s tables, as CREATE EXTENSION made them: pems_health() says when one is gone';
+COMMENT ON TABLE @extschema@.pems_index IS
+    'The indexes of the extension''s tables, as CREATE EXTENSION made them: pems_health() says when one is gone';
 COMMENT ON COLUMN @extschema@.pems_index.name IS 'Index';
 COMMENT ON COLUMN @extschema@.pems_index.table_name IS 'Its table';
 COMMENT ON COLUMN @extschema@.pems_index.command IS 'What makes it again';

@@ -174,21 +174,24 @@ CREATE FUNCTION @extschema@._pems_guard_item() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $function$
 BEGIN
     -- a claim that has not committed yet was waited for: OLD is the item as it is now
-    IF OLD.status = 'processing' OR (OLD.status = 'pending' AND (OLD.outcome_unknown OR OLD.next_request = 'refresh')) THEN
+    IF OLD.status = 'processing'
+       OR (OLD.status = 'pending' AND (OLD.outcome_unknown OR OLD.next_request = 'refresh')) THEN
         RAISE EXCEPTION 'modification "%" is being sent to PEMS', OLD.modification_id
             USING ERRCODE = 'object_not_in_prerequisite_state',
                   DETAIL = 'Its item in pfa_write_queue is in flight, or its outcome is not known yet.',
                   HINT = 'Delete it when its sync_status has changed.';
     END IF;
     INSERT INTO @extschema@.pems_recheck (organization_id, pfa_id) VALUES (OLD.organization_id, OLD.pfa_id);
-    INSERT INTO @extschema@.pems_audit_log (event_type, organization_id, pfa_id, modification_id, item_id, job_id, actor, error)
-    VALUES ('DISCARDED', OLD.organization_id, OLD.pfa_id, OLD.modification_id, OLD.id, OLD.job_id, @extschema@._pems_caller(),
-            'the modification was deleted');
+    INSERT INTO @extschema@.pems_audit_log
+        (event_type, organization_id, pfa_id, modification_id, item_id, job_id, actor, error)
+    VALUES ('DISCARDED', OLD.organization_id, OLD.pfa_id, OLD.modification_id, OLD.id, OLD.job_id,
+            @extschema@._pems_caller(), 'the modification was deleted');
     PERFORM @extschema@._pems_wake(false);
     RETURN OLD;
 END
 $function$;
-COMMENT ON FUNCTION @extschema@._pems_guard_item() IS 'Internal trigger: an item in flight cannot be deleted, nor can its modification';
+COMMENT ON FUNCTION @extschema@._pems_guard_item() IS
+    'Internal trigger: an item in flight cannot be deleted, nor can its modification';
 
 CREATE TRIGGER pems_guard_delete BEFORE DELETE ON @extschema@.pfa_write_queue
     FOR EACH ROW WHEN (OLD.unfinished) EXECUTE FUNCTION @extschema@._pems_guard_item();
@@ -203,12 +206,15 @@ CREATE FUNCTION @extschema@._pems_forget_credential() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $function$
 BEGIN
     INSERT INTO @extschema@.pems_audit_log (event_type, organization_id, actor, path, error)
-    VALUES ('CREDENTIAL_CHANGED', OLD.organization_id, @extschema@._pems_caller(), OLD.api_url, 'the organization was deleted');
+    VALUES ('CREDENTIAL_CHANGED', OLD.organization_id, @extschema@._pems_caller(), OLD.api_url,
+            'the organization was deleted');
     PERFORM @extschema@._pems_wake(true);
     RETURN NULL;
 END
 $function$;
-COMMENT ON FUNCTION @extschema@._pems_forget_credential() IS 'Internal trigger: a credential that goes with its organization is in the audit log, and the worker lets go of it';
+COMMENT ON FUNCTION @extschema@._pems_forget_credential() IS
+    'Internal trigger: a credential that goes with its organization is in the audit log, and the worker lets go of '
+    'it';
 
 CREATE TRIGGER pems_forget_credential AFTER DELETE ON @extschema@.pems_credential
     FOR EACH ROW EXECUTE FUNCTION @extschema@._pems_forget_credential();

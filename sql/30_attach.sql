@@ -68,22 +68,24 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $function$
     SELECT DISTINCT e.place, format('%s %s', o.type, o.identity)
     FROM expression e
     JOIN pg_depend d ON d.classid = e.class AND d.objid = e.object AND d.refobjid <> relation
-         AND d.refclassid IN ('pg_proc'::regclass, 'pg_operator'::regclass, 'pg_type'::regclass, 'pg_collation'::regclass,
-                              'pg_class'::regclass)
+         AND d.refclassid IN ('pg_proc'::regclass, 'pg_operator'::regclass, 'pg_type'::regclass,
+                              'pg_collation'::regclass, 'pg_class'::regclass)
     CROSS JOIN LATERAL pg_identify_object(d.refclassid, d.refobjid, 0) o
     WHERE o.schema <> 'pg_catalog'
 $function$;
-COMMENT ON FUNCTION @extschema@._pems_host_foreign_code(oid) IS 'Internal: what expressions of indexes and statistics of a table use that does not come with PostgreSQL';
+COMMENT ON FUNCTION @extschema@._pems_host_foreign_code(oid) IS
+    'Internal: what expressions of indexes and statistics of a table use that does not come with PostgreSQL';
 
 /*
- * _pems_host_obstacles(relation): what would keep us from writing one of the host tables, or from comparing its keys: a line
- * each, with the statement that mends it.
+ * _pems_host_obstacles(relation): what would keep us from writing one of the host tables, from referring to it, or from
+ * comparing its keys: a line each, with the statement that mends it.
  */
 CREATE FUNCTION @extschema@._pems_host_obstacles(relation oid) RETURNS TABLE (name text, line text)
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $function$
     WITH host AS (
         SELECT c.oid, n.nspname, c.relname, c.relname <> 'organization' AS written, c.relpersistence, c.relreplident,
-               c.relrowsecurity AND c.relforcerowsecurity AS forced, format('ALTER TABLE %s', c.oid::regclass) AS command
+               c.relrowsecurity AND c.relforcerowsecurity AS forced,
+               format('ALTER TABLE %s', c.oid::regclass) AS command
         FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = relation
     ), used AS (
         SELECT h.relname, h.command, a.attname, a.attnotnull, a.attcollation
@@ -92,15 +94,15 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $function$
               UNION ALL SELECT d.table_name, d.column_name FROM @extschema@._pems_host_added() d) u
           ON u.table_name = h.relname AND u.column_name = a.attname
     )
-    SELECT '', format('%s has FORCE ROW LEVEL SECURITY, which may hide rows from its owner, who writes them: %s NO FORCE ROW LEVEL SECURITY',
-                      h.relname, h.command)
+    SELECT '', format('%s has FORCE ROW LEVEL SECURITY, which may hide rows from its owner, who writes them: '
+                      '%s NO FORCE ROW LEVEL SECURITY', h.relname, h.command)
     FROM host h WHERE h.written AND h.forced
     UNION ALL
     SELECT '', format('%s is unlogged, so nothing can refer to it: %s SET LOGGED', h.relname, h.command)
     FROM host h WHERE h.relpersistence = 'u'
     UNION ALL
-    SELECT '', format('%s is published without a replica identity, so its rows cannot be updated: %s REPLICA IDENTITY FULL',
-                      h.relname, h.command)
+    SELECT '', format('%s is published without a replica identity, so its rows cannot be updated: '
+                      '%s REPLICA IDENTITY FULL', h.relname, h.command)
     FROM host h
     WHERE h.written AND h.relreplident <> 'f'
       AND NOT EXISTS (SELECT FROM pg_index i
@@ -109,19 +111,22 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $function$
       AND EXISTS (SELECT FROM pg_publication p JOIN pg_publication_tables t ON t.pubname = p.pubname
                   WHERE p.pubupdate AND t.schemaname = h.nspname AND t.tablename = h.relname)
     UNION ALL
-    SELECT u.attname, format('column %s.%s has the nondeterministic collation %s: %s ALTER COLUMN %I TYPE text COLLATE pg_catalog."default"',
+    SELECT u.attname, format('column %s.%s has the nondeterministic collation %s: '
+                             '%s ALTER COLUMN %I TYPE text COLLATE pg_catalog."default"',
                              u.relname, u.attname, c.oid::regcollation, u.command, u.attname)
     FROM used u JOIN pg_collation c ON c.oid = u.attcollation WHERE NOT c.collisdeterministic
     UNION ALL
-    SELECT u.attname, format('column %s.%s must accept NULL: %s ALTER COLUMN %I DROP NOT NULL', u.relname, u.attname, u.command, u.attname)
+    SELECT u.attname, format('column %s.%s must accept NULL: %s ALTER COLUMN %I DROP NOT NULL',
+                             u.relname, u.attname, u.command, u.attname)
     FROM used u
     WHERE u.attnotnull AND (u.relname, u.attname) IN (('pfa_mirror', 'deleted_at'), ('pfa_modification', 'sync_error'))
 $function$;
-COMMENT ON FUNCTION @extschema@._pems_host_obstacles(oid) IS 'Internal: what would keep the extension from writing a host table, with the statement that mends it';
+COMMENT ON FUNCTION @extschema@._pems_host_obstacles(oid) IS
+    'Internal: what would keep the extension from writing a host table, with the statement that mends it';
 
 /*
- * _pems_host_key_problem(relation, columns): NULL when a unique index of the table has just these columns and foreign keys
- * may refer to it; else a line.
+ * _pems_host_key_problem(relation, columns): NULL when a unique index of the table has just these columns and foreign
+ * keys may refer to it; else a line.
  */
 CREATE FUNCTION @extschema@._pems_host_key_problem(relation oid, columns text[]) RETURNS text
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $function$
@@ -133,15 +138,18 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $function$
               = (SELECT array_agg(u.c ORDER BY u.c) FROM unnest(columns) u (c))
     )
     SELECT coalesce(
-        (SELECT format('the key of %s on (%s) is deferrable, so nothing can refer to it: ALTER TABLE %s DROP CONSTRAINT %I, ADD CONSTRAINT %I %s',
+        (SELECT format('the key of %s on (%s) is deferrable, so nothing can refer to it: '
+                       'ALTER TABLE %s DROP CONSTRAINT %I, ADD CONSTRAINT %I %s',
                        r.relname, array_to_string(columns, ', '), relation::regclass, c.conname, c.conname,
                        replace(replace(pg_get_constraintdef(c.oid), ' INITIALLY DEFERRED', ''), ' DEFERRABLE', ''))
-         FROM key k JOIN pg_constraint c ON c.conindid = k.indexrelid AND c.conrelid = relation AND c.contype IN ('p', 'u')
+         FROM key k
+         JOIN pg_constraint c ON c.conindid = k.indexrelid AND c.conrelid = relation AND c.contype IN ('p', 'u')
          ORDER BY c.conname LIMIT 1),
         format('%s needs a primary key or unique constraint on (%s)', r.relname, array_to_string(columns, ', ')))
     FROM pg_class r WHERE r.oid = relation AND NOT EXISTS (SELECT FROM key k WHERE k.indimmediate)
 $function$;
-COMMENT ON FUNCTION @extschema@._pems_host_key_problem(oid, text[]) IS 'Internal: a line when a host table has no key on these columns that foreign keys may refer to';
+COMMENT ON FUNCTION @extschema@._pems_host_key_problem(oid, text[]) IS
+    'Internal: a line when a host table has no key on these columns that foreign keys may refer to';
 
 /*
  * _pems_host_problems(attached): one line for each table, column or key that is missing or of the
@@ -156,9 +164,11 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $function$
         LEFT JOIN pg_class c ON c.relname = t.table_name AND c.relkind IN ('r', 'p', 'v', 'm', 'f')
                             AND c.relnamespace = '@extschema@'::regnamespace
     ), expected AS (
-        SELECT e.table_name, e.column_name, e.column_type, true AS required, '' AS remedy FROM @extschema@._pems_host_columns() e
+        SELECT e.table_name, e.column_name, e.column_type, true AS required, '' AS remedy
+        FROM @extschema@._pems_host_columns() e
         UNION ALL
-        SELECT a.table_name, a.column_name, a.column_type, attached, '; pems_attach() adds it again' FROM @extschema@._pems_host_added() a
+        SELECT a.table_name, a.column_name, a.column_type, attached, '; pems_attach() adds it again'
+        FROM @extschema@._pems_host_added() a
     ), problem AS (
         SELECT h.table_name, 1 AS rank, '' AS name, format('table %s is missing', h.table_name) AS line
         FROM host h WHERE h.oid IS NULL
@@ -193,9 +203,11 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $function$
         SELECT h.table_name, 6, o.name, o.line FROM host h CROSS JOIN LATERAL @extschema@._pems_host_obstacles(h.oid) o
         WHERE h.relkind = 'r'
     )
-    SELECT coalesce(array_agg(p.line ORDER BY p.table_name, p.rank, p.name), '{}') FROM problem p WHERE p.line IS NOT NULL
+    SELECT coalesce(array_agg(p.line ORDER BY p.table_name, p.rank, p.name), '{}')
+    FROM problem p WHERE p.line IS NOT NULL
 $function$;
-COMMENT ON FUNCTION @extschema@._pems_host_problems(boolean) IS 'Internal: everything that is wrong with the host tables, a line each';
+COMMENT ON FUNCTION @extschema@._pems_host_problems(boolean) IS
+    'Internal: everything that is wrong with the host tables, a line each';
 
 /*
  * _pems_host_create(owner): makes the host tables that do not exist, owned by that role.
@@ -259,21 +271,26 @@ $function$;
 COMMENT ON FUNCTION @extschema@._pems_host_foreign_keys() IS 'Internal: foreign keys from the extension''s tables to the host tables';
 
 /*
- * _pems_host_trigger_states(): the triggers of the extension on the host tables, each with the command that makes it and
- * its state: NULL; missing; replaced, by another of its name; disabled, also when it fires only with
- * session_replication_role = origin.  The commands are compared as texts, which must not depend on quote_all_identifiers.
+ * _pems_host_trigger_states(): the triggers of the extension on the host tables, each with the command that makes it
+ * and its state: NULL; missing; replaced, by another of its name; disabled, also when it fires only with
+ * session_replication_role = origin.  The commands are compared as texts, which must not depend on
+ * quote_all_identifiers.
  */
-CREATE FUNCTION @extschema@._pems_host_trigger_states() RETURNS TABLE (table_name text, trigger_name text, command text, state text)
+CREATE FUNCTION @extschema@._pems_host_trigger_states()
+RETURNS TABLE (table_name text, trigger_name text, command text, state text)
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp SET quote_all_identifiers = off AS $function$
     SELECT t.table_name, t.trigger_name, c.command,
            CASE WHEN g.oid IS NULL THEN 'missing' WHEN pg_get_triggerdef(g.oid) <> c.command THEN 'replaced'
                 WHEN g.tgenabled <> 'A' THEN 'disabled' END
     FROM @extschema@._pems_host_triggers() t
     CROSS JOIN LATERAL (SELECT format('@extschema@.%I', t.table_name) AS name) r
-    CROSS JOIN LATERAL (SELECT format('CREATE TRIGGER %I ', t.trigger_name) || format(t.definition, r.name) AS command) c
+    CROSS JOIN LATERAL (
+        SELECT format('CREATE TRIGGER %I ', t.trigger_name) || format(t.definition, r.name) AS command) c
     LEFT JOIN pg_trigger g ON g.tgname = t.trigger_name AND g.tgrelid = to_regclass(r.name)
 $function$;
-COMMENT ON FUNCTION @extschema@._pems_host_trigger_states() IS 'Internal: triggers of the extension on the host tables: missing, replaced, disabled, or (NULL) as they were made';
+COMMENT ON FUNCTION @extschema@._pems_host_trigger_states() IS
+    'Internal: triggers of the extension on the host tables: missing, replaced, disabled, or (NULL) as they were '
+    'made';
 
 /*
  * _pems_host_missing(): what an attach would make or make again, because somebody has taken it off or changed it, or
@@ -285,14 +302,16 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $function$
                   t.trigger_name, t.table_name, t.state)
     FROM @extschema@._pems_host_trigger_states() t WHERE t.state IS NOT NULL
     UNION ALL
-    SELECT format('foreign key %s of %s is missing', f.constraint_name, f.table_name) FROM @extschema@._pems_host_foreign_keys() f
+    SELECT format('foreign key %s of %s is missing', f.constraint_name, f.table_name)
+    FROM @extschema@._pems_host_foreign_keys() f
     WHERE NOT EXISTS (SELECT FROM pg_constraint c WHERE c.conname = f.constraint_name
                       AND c.conrelid = to_regclass(format('@extschema@.%I', f.table_name)))
     UNION ALL
     SELECT 'index idx_modification_syncstatus of pfa_modification is missing'
     WHERE to_regclass('@extschema@.idx_modification_syncstatus') IS NULL
 $function$;
-COMMENT ON FUNCTION @extschema@._pems_host_missing() IS 'Internal: what an attach would make or make again, a line each';
+COMMENT ON FUNCTION @extschema@._pems_host_missing() IS
+    'Internal: what an attach would make or make again, a line each';
 
 /*
  * _pems_host_extend(): adds what is not there yet: columns, index, triggers, foreign keys,
@@ -360,8 +379,9 @@ DECLARE
 BEGIN
     SELECT string_agg(o.line, E'\n' ORDER BY o.line) INTO orphans
     FROM (
-        SELECT format('%s of %s: %s does not exist, for example "%s"', @extschema@._pems_counted(count(*), 'row'::text, 'rows'::text),
-                      r.table_name, r.host_table, left(min(r.id), 100)) AS line
+        SELECT format('%s of %s: %s does not exist, for example "%s"',
+                      @extschema@._pems_counted(count(*), 'row'::text, 'rows'::text), r.table_name, r.host_table,
+                      left(min(r.id), 100)) AS line
         FROM (
             SELECT 'pfa_write_queue' AS table_name, 'pfa_modification' AS host_table, q.modification_id AS id
             FROM @extschema@.pfa_write_queue q
@@ -379,7 +399,8 @@ BEGIN
     DELETE FROM @extschema@.pems_credential c
     WHERE NOT EXISTS (SELECT FROM @extschema@.organization o WHERE o.id = c.organization_id);
     DELETE FROM @extschema@.pems_pause p
-    WHERE p.of_organization IS NOT NULL AND NOT EXISTS (SELECT FROM @extschema@.organization o WHERE o.id = p.of_organization);
+    WHERE p.of_organization IS NOT NULL
+      AND NOT EXISTS (SELECT FROM @extschema@.organization o WHERE o.id = p.of_organization);
     IF orphans IS NOT NULL THEN
         RAISE EXCEPTION 'rows of pems_sync refer to rows of the application that do not exist'
             USING ERRCODE = 'object_not_in_prerequisite_state', DETAIL = orphans,
@@ -387,7 +408,8 @@ BEGIN
     END IF;
 END
 $function$;
-COMMENT ON FUNCTION @extschema@._pems_host_check_rows() IS 'Internal: 55000 when rows of the extension refer to rows of the host tables that do not exist';
+COMMENT ON FUNCTION @extschema@._pems_host_check_rows() IS
+    'Internal: 55000 when rows of the extension refer to rows of the host tables that do not exist';
 
 /*
  * _pems_host_snapshot(): adds to the history what the mirror has and the history has not.
@@ -407,7 +429,8 @@ BEGIN
     RETURN added;
 END
 $function$;
-COMMENT ON FUNCTION @extschema@._pems_host_snapshot() IS 'Internal: adds to the history what the mirror has and the history has not';
+COMMENT ON FUNCTION @extschema@._pems_host_snapshot() IS
+    'Internal: adds to the history what the mirror has and the history has not';
 
 /*
  * _pems_foreign_functions(): functions in the extension's schema that are called like ours and are not: a call of ours
@@ -415,7 +438,8 @@ COMMENT ON FUNCTION @extschema@._pems_host_snapshot() IS 'Internal: adds to the 
  */
 CREATE FUNCTION @extschema@._pems_foreign_functions() RETURNS SETOF text
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $function$
-    SELECT format('function %s of role %s is called like one of pems_sync: drop or rename it', p.oid::regprocedure, p.proowner::regrole)
+    SELECT format('function %s of role %s is called like one of pems_sync: drop or rename it',
+                  p.oid::regprocedure, p.proowner::regrole)
     FROM pg_proc p
     WHERE p.pronamespace = '@extschema@'::regnamespace AND p.proname ~ '^_?pems_'
       AND NOT EXISTS (SELECT FROM pg_depend d JOIN pg_extension e ON e.oid = d.refobjid AND e.extname = 'pems_sync'
@@ -423,12 +447,13 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $function$
                         AND d.refclassid = 'pg_extension'::regclass)
     ORDER BY p.oid::regprocedure::text
 $function$;
-COMMENT ON FUNCTION @extschema@._pems_foreign_functions() IS 'Internal: functions in the schema that are called like those of the extension and are not';
+COMMENT ON FUNCTION @extschema@._pems_foreign_functions() IS
+    'Internal: functions in the schema that are called like those of the extension and are not';
 
 /*
  * _pems_host_unfilled(host_table): columns of a host table that need a value which we do not have when we insert a row:
- * a mirror that is missing, the modification of a rollback.  Where a trigger of the application looks at the new rows first,
- * it may fill them: none then.
+ * a mirror that is missing, the modification of a rollback.  Where a trigger of the application looks at the new rows
+ * first, it may fill them: none then.
  */
 CREATE FUNCTION @extschema@._pems_host_unfilled(host_table text) RETURNS SETOF text
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $function$
@@ -438,24 +463,29 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $function$
       AND (a.attnotnull OR t.typnotnull) AND NOT a.atthasdef AND a.attidentity = '' AND t.typdefault IS NULL
       AND a.attname <> ALL (CASE host_table
               WHEN 'pfa_mirror' THEN '{id,organization_id,pfa_id,version,data,last_synced_at}'::text[]
-              ELSE '{id,organization_id,pfa_id,base_version,delta,created_by,created_at,operation,change_reason,sync_status}'::text[] END)
+              ELSE '{id,organization_id,pfa_id,base_version,delta,created_by,created_at,operation,change_reason,
+                     sync_status}'::text[] END)
       -- 7: row, before, insert; a domain's NOT NULL is checked before
       AND (t.typnotnull OR NOT EXISTS (SELECT FROM pg_trigger g
                                        WHERE g.tgrelid = a.attrelid AND g.tgtype & 7 = 7 AND g.tgenabled IN ('O', 'A')))
     ORDER BY a.attnum
 $function$;
-COMMENT ON FUNCTION @extschema@._pems_host_unfilled(text) IS 'Internal: columns of a host table that need a value which the extension does not have when it inserts a row';
+COMMENT ON FUNCTION @extschema@._pems_host_unfilled(text) IS
+    'Internal: columns of a host table that need a value which the extension does not have when it inserts a row';
 
 /*
  * _pems_attach_warnings(): what does not keep pems_attach() from working, but somebody from using it: a row each.
  */
 CREATE FUNCTION @extschema@._pems_attach_warnings() RETURNS TABLE (code text, message text, hint text)
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $function$
-    SELECT 'FOREIGN_FUNCTION', f, 'A call that is meant for pems_sync could run it.' FROM @extschema@._pems_foreign_functions() f
+    SELECT 'FOREIGN_FUNCTION', f, 'A call that is meant for pems_sync could run it.'
+    FROM @extschema@._pems_foreign_functions() f
     UNION ALL
-    SELECT 'UNFILLED_COLUMN', format('column %s.%s needs a value that pems_sync does not have: %s fails', h.name, c, h.use),
+    SELECT 'UNFILLED_COLUMN',
+           format('column %s.%s needs a value that pems_sync does not have: %s fails', h.name, c, h.use),
            format('Give it a default: ALTER TABLE @extschema@.%I ALTER COLUMN %I SET DEFAULT ...', h.name, c)
-    FROM (VALUES ('pfa_mirror'::text, 'inserting a mirror that is missing'), ('pfa_modification', 'pems_rollback()')) AS h (name, use)
+    FROM (VALUES ('pfa_mirror'::text, 'inserting a mirror that is missing'),
+                 ('pfa_modification', 'pems_rollback()')) AS h (name, use)
     CROSS JOIN LATERAL @extschema@._pems_host_unfilled(h.name) AS c
 $function$;
 COMMENT ON FUNCTION @extschema@._pems_attach_warnings() IS 'Internal: what pems_attach() warns of';
@@ -472,8 +502,8 @@ COMMENT ON FUNCTION @extschema@._pems_attach_warnings() IS 'Internal: what pems_
  *
  * Parameters: create_missing: make tables that do not exist, as ordinary tables of the caller.
  * Returns: {success, created: [table names], snapshot: number of versions added, warnings: [{code, message}]}; each
- *   warning is a WARNING, too.  FOREIGN_FUNCTION: somebody else's function is called like one of ours; UNFILLED_COLUMN: a
- *   column of a host table must not be NULL, and we have no value for it.
+ *   warning is a WARNING, too.  FOREIGN_FUNCTION: somebody else's function is called like one of ours; UNFILLED_COLUMN:
+ *   a column of a host table must not be NULL, and we have no value for it.
  * Errors: 55000 with every missing table, column and wrong type in DETAIL, and what would run with the rights of the
  *   extension; 55000 when items or conflicts refer to modifications or organizations that do not exist.
  * Tables: host tables; pems_mirror_version, pems_control.
@@ -501,7 +531,8 @@ BEGIN
         RAISE EXCEPTION 'the tables of the application are not as pems_sync needs them'
             USING ERRCODE = 'object_not_in_prerequisite_state',
                   DETAIL = array_to_string(problems, E'\n'),
-                  HINT = 'Correct them in schema @extschema@, or, in a new database, run SELECT @extschema@.pems_attach(create_missing => true).';
+                  HINT = 'Correct them in schema @extschema@, or, in a new database, run '
+                         'SELECT @extschema@.pems_attach(create_missing => true).';
     END IF;
 
     PERFORM @extschema@._pems_host_extend();

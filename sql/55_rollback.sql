@@ -95,7 +95,8 @@ BEGIN
     END IF;
 END
 $function$;
-COMMENT ON FUNCTION @extschema@._pems_demand_fillable(text) IS 'Internal: raises 55000 when a row that the extension inserts into a host table would lack a value';
+COMMENT ON FUNCTION @extschema@._pems_demand_fillable(text) IS
+    'Internal: raises 55000 when a row that the extension inserts into a host table would lack a value';
 
 /*
  * pems_rollback(organization_id, pfa_id, version, reason, requested_by)

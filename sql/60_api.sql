@@ -14,8 +14,9 @@ BEGIN
     IF NOT EXISTS (SELECT FROM @extschema@.pems_control) OR NOT @extschema@._pems_host_intact(false) THEN
         RAISE EXCEPTION 'pems_sync is not attached to the tables of the application'
             USING ERRCODE = 'object_not_in_prerequisite_state',
-                  DETAIL = coalesce(nullif(array_to_string(@extschema@._pems_host_problems(EXISTS (SELECT FROM @extschema@.pems_control)),
-                                                           E'\n'), ''), 'pems_attach() has not run.'),
+                  DETAIL = coalesce(nullif(array_to_string(@extschema@._pems_host_problems(
+                                        EXISTS (SELECT FROM @extschema@.pems_control)), E'\n'), ''),
+                                    'pems_attach() has not run.'),
                   HINT = 'Run SELECT @extschema@.pems_attach().';
     END IF;
 END

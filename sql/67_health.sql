@@ -154,14 +154,15 @@ COMMENT ON FUNCTION @extschema@._pems_edit_problems() IS 'Internal: what many ed
  */
 CREATE FUNCTION @extschema@._pems_table_problems() RETURNS SETOF text
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $function$
-    SELECT 'The audit log has no partition for this month: its rows go to pems_audit_log_default, which pems_purge() never drops. '
-           'SELECT @extschema@._pems_make_audit_partitions() makes it.'
+    SELECT 'The audit log has no partition for this month: its rows go to pems_audit_log_default, which pems_purge() '
+           'never drops. SELECT @extschema@._pems_make_audit_partitions() makes it.'
     WHERE NOT EXISTS (SELECT FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
                       WHERE i.inhparent = '@extschema@.pems_audit_log'::regclass
                         AND c.relname = 'pems_audit_log_' || to_char(now() AT TIME ZONE 'UTC', 'YYYY_MM'))
     UNION ALL
     SELECT CASE WHEN x.indexrelid IS NULL THEN format('Index %s of %s is gone: %s', i.name, i.table_name, i.command)
-                ELSE format('Index %s of %s is not valid: REINDEX INDEX %s', i.name, i.table_name, x.indexrelid::regclass) END
+                ELSE format('Index %s of %s is not valid: REINDEX INDEX %s', i.name, i.table_name,
+                            x.indexrelid::regclass) END
     FROM @extschema@.pems_index i
     LEFT JOIN pg_index x ON x.indexrelid = to_regclass(format('@extschema@.%I', i.name))
                         AND x.indrelid = to_regclass(format('@extschema@.%I', i.table_name))
@@ -181,10 +182,12 @@ DECLARE
 BEGIN
     SELECT d.object_type, d.object_name INTO dropped
     FROM pg_event_trigger_dropped_objects() d
-    WHERE d.schema_name = (SELECT n.nspname FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace WHERE e.extname = 'pems_sync')
-      AND CASE d.object_type WHEN 'table' THEN d.object_name ~ '^pems_audit_log_[0-9]{4}_[0-9]{2}$'
-                             WHEN 'index' THEN d.object_name ~ '^pems_audit_log_[0-9]{4}_[0-9]{2}_'
-                                               OR EXISTS (SELECT FROM @extschema@.pems_index i WHERE i.name = d.object_name) END
+    WHERE d.schema_name = (SELECT n.nspname FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace
+                           WHERE e.extname = 'pems_sync')
+      AND CASE d.object_type
+              WHEN 'table' THEN d.object_name ~ '^pems_audit_log_[0-9]{4}_[0-9]{2}$'
+              WHEN 'index' THEN d.object_name ~ '^pems_audit_log_[0-9]{4}_[0-9]{2}_'
+                                OR EXISTS (SELECT FROM @extschema@.pems_index i WHERE i.name = d.object_name) END
     ORDER BY d.original DESC LIMIT 1;
     IF NOT FOUND OR @extschema@._pems_guarded()
        OR (SELECT r.rolsuper FROM pg_roles r WHERE r.rolname = @extschema@._pems_caller()::name) THEN
@@ -195,11 +198,13 @@ BEGIN
               HINT = 'Only a superuser may drop it; months of the audit log leave it with pems_purge().';
 END
 $function$;
-COMMENT ON FUNCTION @extschema@._pems_keep_tables() IS 'Internal event trigger: partitions of the audit log and indexes cannot be dropped by the owner of the schema';
+COMMENT ON FUNCTION @extschema@._pems_keep_tables() IS
+    'Internal event trigger: partitions of the audit log and indexes cannot be dropped by the owner of the schema';
 
 CREATE EVENT TRIGGER pems_keep_tables ON sql_drop WHEN TAG IN ('DROP TABLE', 'DROP INDEX')
     EXECUTE FUNCTION @extschema@._pems_keep_tables();
-COMMENT ON EVENT TRIGGER pems_keep_tables IS 'pems_sync: partitions of the audit log and indexes cannot be dropped by the owner of the schema';
+COMMENT ON EVENT TRIGGER pems_keep_tables IS
+    'pems_sync: partitions of the audit log and indexes cannot be dropped by the owner of the schema';
 
 /*
  * _pems_counted(number, one, many): the number with the words for one or for many: 1 dead letter, 2 dead letters.
@@ -208,7 +213,8 @@ CREATE FUNCTION @extschema@._pems_counted(number bigint, one text, many text) RE
 LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $function$
     SELECT format('%s %s', number, CASE number WHEN 1 THEN one ELSE many END)
 $function$;
-COMMENT ON FUNCTION @extschema@._pems_counted(bigint, text, text) IS 'Internal: a number with the words for one or for many';
+COMMENT ON FUNCTION @extschema@._pems_counted(bigint, text, text) IS
+    'Internal: a number with the words for one or for many';
 
 /*
  * _pems_problems(failed, conflicts, oldest_seconds): all that an operator should know, each a sentence, the worst first; level: down or degraded.
@@ -225,7 +231,8 @@ BEGIN
     RETURN QUERY SELECT 'down', 'pems_sync is not attached to the tables of the application; run SELECT pems_attach().'
                  WHERE NOT attached AND wrong = '{}'
                    AND NOT EXISTS (SELECT FROM @extschema@._pems_worker_state() w WHERE w.state = 'not_attached');
-    RETURN QUERY SELECT 'degraded', format('What pems_attach() made is not as it was: %s; run SELECT pems_attach().', string_agg(m, ', '))
+    RETURN QUERY SELECT 'degraded', format('What pems_attach() made is not as it was: %s; run SELECT pems_attach().',
+                                           string_agg(m, ', '))
                  FROM @extschema@._pems_host_missing() m WHERE attached AND @extschema@._pems_standing() = 'ok' HAVING count(*) > 0;
     RETURN QUERY SELECT 'degraded', l FROM @extschema@._pems_lock_problems() l;
     RETURN QUERY SELECT 'degraded', 'The worker says: ' || w.last_error FROM @extschema@._pems_worker_state() w
@@ -242,7 +249,8 @@ BEGIN
                      ORDER BY e.organization_code;
     END IF;
     RETURN QUERY SELECT 'degraded', format('PEMS at %s does not answer (%s in a row)', e.endpoint,
-                        @extschema@._pems_counted(e.faults::bigint, 'fault'::text, 'faults'::text)) || coalesce(': ' || e.last_error, '.')
+                        @extschema@._pems_counted(e.faults::bigint, 'fault'::text, 'faults'::text))
+                        || coalesce(': ' || e.last_error, '.')
                  FROM @extschema@._pems_endpoint_states() e WHERE e.breaker <> 'closed' ORDER BY e.endpoint;
     RETURN QUERY SELECT 'degraded', @extschema@._pems_counted(failed, 'dead letter'::text, 'dead letters'::text)
                         || '; see the view pems_dead_letters.' WHERE failed > 0;

@@ -44,7 +44,8 @@ BEGIN
         SET LOCAL client_min_messages = notice;
         RAISE NOTICE 'pems_sync is installed, but not attached to the tables of an application'
             USING DETAIL = pg_catalog.array_to_string(problems, E'\n'),
-                  HINT = 'Correct that and run SELECT @extschema@.pems_attach(), or run SELECT @extschema@.pems_attach(create_missing => true).';
+                  HINT = 'Correct that and run SELECT @extschema@.pems_attach(), or run '
+                         'SELECT @extschema@.pems_attach(create_missing => true).';
     END IF;
 END
 $attach$;
