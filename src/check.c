@@ -310,7 +310,8 @@ send_check(Check *check, const PemsOrganization *organization, PemsClient *clien
 	free(path);
 }
 
-static void
+/* Was it sent? */
+static bool
 start_check(Check *check, PemsClient *client, PemsWorkerStatus status, int64 now)
 {
 	const PemsOrganization *organization = pems_roster_find(check->organization_id);
@@ -326,17 +327,21 @@ start_check(Check *check, PemsClient *client, PemsWorkerStatus status, int64 now
 					  "pems_endpoints.");
 	else if (now > check->asked_us + (int64) pems_request_timeout * 1000)
 		refuse(check, "The rate limit, or PEMS itself, let no request through in time.");
+	return check->step == STEP_SENT;
 }
 
-void
-pems_check_start(PemsClient *client, PemsWorkerStatus status, int64 now)
+int
+pems_check_start(PemsClient *client, PemsWorkerStatus status, int64 now, int most)
 {
+	int sent = 0;
+
 	if (check_count == 0)
-		return;
-	for (int i = 0; i < PEMS_MAX_CHECKS; i++)
-		if (checks[i].step == STEP_WAITING)
-			start_check(&checks[i], client, status, now);
+		return 0;
+	for (int i = 0; i < PEMS_MAX_CHECKS && sent < most; i++)
+		if (checks[i].step == STEP_WAITING && start_check(&checks[i], client, status, now))
+			sent++;
 	pems_client_drive(client);
+	return sent;
 }
 
 bool

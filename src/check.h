@@ -34,8 +34,11 @@ extern void pems_check_initialize(void);
 
 /* Take what sessions have asked for. */
 extern void pems_check_take(int64 now);
-/* Start those whose endpoint lets them, and answer those that cannot be made. */
-extern void pems_check_start(PemsClient *client, PemsWorkerStatus status, int64 now);
+/*
+ * Start those whose endpoint lets them, as many as that at most, and answer those that cannot be
+ * made.  Returns how many were started.
+ */
+extern int pems_check_start(PemsClient *client, PemsWorkerStatus status, int64 now, int most);
 /* The answer to a request: was it a check's? */
 extern bool pems_check_finish(void *owner, const PemsAnswer *answer, int64 now);
 /* When pems_check_start() must be called again; INT64_MAX: no need to. */

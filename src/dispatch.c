@@ -1443,6 +1443,19 @@ work(uint32 reasons)
 	}
 }
 
+/*
+ * A check goes before the items that wait for the same limiter, or it would be behind all of them;
+ * and an item goes before the next check, or checks could keep edits from being sent.
+ */
+static void
+start_check_first(void)
+{
+	static int64 requests_then = -1;
+
+	if (request_count != requests_then && pems_check_start(client, status, monotonic_us(), 1) > 0)
+		requests_then = request_count;
+}
+
 void
 pems_dispatch_turn(uint32 reasons, const TimestampTz *news)
 {
@@ -1460,13 +1473,14 @@ pems_dispatch_turn(uint32 reasons, const TimestampTz *news)
 	if (reasons & PEMS_WAKE_CHECK)
 		pems_check_take(monotonic_us());
 	collect();
+	start_check_first();
 	if (monotonic_us() >= not_before_us)
 	{
 		reasons = pending_reasons;
 		pending_reasons = 0;
 		work(reasons);
 	}
-	pems_check_start(client, status, monotonic_us());
+	pems_check_start(client, status, monotonic_us(), PEMS_MAX_CHECKS);
 	messages = NIL;
 	MemoryContextSwitchTo(caller);
 	MemoryContextReset(turn_context);

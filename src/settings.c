@@ -82,8 +82,9 @@ static const IntegerSetting integer_settings[] = {
 	 1, 1048576, GUC_UNIT_KB},
 	{"pems_sync.max_delta_size", "Largest changes of one edit that are queued.",
 	 &pems_max_delta_size, 1, 1048576, GUC_UNIT_KB},
-	{"pems_sync.max_record_size", "Largest PFA record that edits are queued for, and compared with.",
-	 &pems_max_record_size, 1, 1048576, GUC_UNIT_KB},
+	{"pems_sync.max_record_size",
+	 "Largest PFA record that edits are queued for, and compared with.", &pems_max_record_size, 1,
+	 1048576, GUC_UNIT_KB},
 };
 
 typedef struct StringSetting

@@ -17,8 +17,8 @@
 #define PEMS_WORKER_ERROR_SIZE  256
 #define PEMS_MAX_ENDPOINTS      32 /* that a worker tells of; it serves more */
 #define PEMS_ENDPOINT_NAME_SIZE 288
-#define PEMS_MAX_CHECKS         8 /* health checks at a time, per worker */
-#define PEMS_CHECK_ID_SIZE      256
+#define PEMS_MAX_CHECKS         8   /* health checks at a time, per worker */
+#define PEMS_CHECK_ID_SIZE      801 /* 200 characters, as in _pems_id() */
 
 /*
  * Organizations share the places in which they announce what became ready, by a hash of their id: a

@@ -14,7 +14,7 @@ use Time::HiRes qw(time);
 use constant THRESHOLD => 5;
 # The first probe goes out after five seconds, the next ten later.
 use constant FIRST_PROBE => 5;
-use constant PROMPT      => 4;
+use constant PROMPT      => 30;
 
 # More retries than one edit at a time could use up before the breaker opens.
 my $t = PemsSync::Test->new('breaker', settings => { rate_limit => 0, retry_delay => '10ms', max_retries => 3, max_in_flight => 8, poll_interval => '1h' });

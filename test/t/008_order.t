@@ -40,7 +40,7 @@ is_deeply([ map { $_->{version} } $fake->requests(pfaId => 'PFA-1') ], [ 1, 2 ],
 
 # ---- priority, and a slow first ----
 
-$fake->fault({ pfaId => 'PFA-2', delayMs => 400, count => 1 });
+$fake->fault({ pfaId => 'PFA-2', delayMs => 3000, count => 1 });
 my $low = $t->edit('RIO', 'PFA-2', { monthlyRate => 1 });
 $t->commit('RIO', [$low], priority => 'low');
 ok($t->wait_until(sub { $t->item($low)->{status} eq 'processing' }, what => 'a request'), 'a low edit is under way');
@@ -97,7 +97,7 @@ is(decode_json($t->sql("SELECT pems_sync_status('org-rio')"))->{held}, 0, 'nothi
 
 # ---- discard of what waits, and of what is under way ----
 
-$fake->fault({ pfaId => 'PFA-8', delayMs => 500, count => 1 });
+$fake->fault({ pfaId => 'PFA-8', delayMs => 3000, count => 1 });
 my @row = $t->edits('RIO', map { [ 'PFA-8', { monthlyRate => $_ } ] } 1 .. 3);
 $t->commit('RIO', \@row);
 ok($t->wait_until(sub { $t->item($row[0])->{status} eq 'processing' }, what => 'a request'), 'the first of three is under way');
@@ -108,7 +108,7 @@ is(applied('PFA-8'), 'monthlyRate=1, monthlyRate=3', 'without the second');
 is($t->modification($row[0])->{sync_status}, 'synced', 'the result of the first is recorded');
 
 # A modification that is deleted lets its successors go; one in flight cannot be deleted.
-$fake->fault({ pfaId => 'PFA-9', delayMs => 500, count => 1 });
+$fake->fault({ pfaId => 'PFA-9', delayMs => 3000, count => 1 });
 @row = $t->edits('RIO', map { [ 'PFA-9', { monthlyRate => $_ } ] } 1 .. 3);
 $t->commit('RIO', \@row);
 ok($t->wait_until(sub { $t->item($row[0])->{status} eq 'processing' }, what => 'a request'), 'again the first of three is under way');

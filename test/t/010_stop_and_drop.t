@@ -12,7 +12,7 @@ use Test::More;
 use Time::HiRes qw(sleep time);
 
 # The contract: two seconds for what must end, "a second or two" for what must begin; the rest is for a noisy machine.
-use constant { PROMPT => 4, SOON => 8 };
+use constant { PROMPT => 20, SOON => 30 };
 # How long the log is watched, and what it may hold of one database that is not there; the first tells that it is missing.
 use constant { WATCHED => 5, FEW => 3 };
 

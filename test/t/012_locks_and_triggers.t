@@ -11,7 +11,7 @@ use PemsSync::Test;
 use Test::More;
 
 # The others do not wait: a moment, and what a noisy machine adds.
-use constant PROMPT => 4;
+use constant PROMPT => 20;
 use constant BATCH  => 20;
 
 my $t = PemsSync::Test->new('in_the_way', settings => { rate_limit => 0, retry_delay => '100ms', poll_interval => '1s', max_in_flight => 32 });

@@ -11,7 +11,7 @@ use PemsSync::Test;
 use Test::More;
 
 # At once, and what a noisy machine adds.
-use constant PROMPT => 10;
+use constant PROMPT => 20;
 # A claim looks at the whole line about once a second anyway; so things are tried several times, close to one another.
 use constant ROUNDS => 8;
 
@@ -133,12 +133,14 @@ is($found, ROUNDS, 'an item that is made ready by hand, long overdue, is sent at
 
 # Of what waits at a limit only what may start within the next moment is claimed.
 use constant LIMIT => 10;
+# What may be sent before: what was claimed already, and what a noisy machine sends before the statement of the test has run.
+use constant AHEAD => 3 * LIMIT;
 $t->set(rate_limit => LIMIT);
-my @low    = drafts(30);
-my @normal = drafts(30);
+my @low    = drafts(60);
+my @normal = drafts(60);
 my @high   = drafts(3);
 my ($late) = drafts(1);
-my @raised = @low[ 24 .. 29 ];
+my @raised = @low[ 54 .. 59 ];
 my $session = session();
 $session->query_safe(PemsSync::Test::commit_statement('RIO', [$late], priority => 'high'));
 $t->commit('RIO', \@low, priority => 'low');
@@ -150,19 +152,19 @@ cmp_ok(count_of('synced', @low), '<=', LIMIT, 'normal before low');
 $mark = $fake->mark;
 $t->commit('RIO', \@high, priority => 'high');
 ok($t->wait_until(sub { count_of('synced', @high) == @high }, what => 'the high ones', timeout => PROMPT), 'edits of high priority are synced');
-cmp_ok(others_before($mark, @high), '<=', LIMIT, 'before the rest');
+cmp_ok(others_before($mark, @high), '<=', AHEAD, 'before the rest');
 
 $mark = $fake->mark;
 $session->query_safe('COMMIT');
 $session->quit;
 ok($t->wait_status($late, 'synced', timeout => PROMPT), 'so is one that commits late');
 ok(is_ahead($late, $high[0]), 'which stands ahead of high ones that were sent');
-cmp_ok(others_before($mark, $late), '<=', LIMIT, 'it goes before the rest, too');
+cmp_ok(others_before($mark, $late), '<=', AHEAD, 'it goes before the rest, too');
 
 $mark = $fake->mark;
 $t->sql("SELECT pems_write_sync('org-rio', " . PemsSync::Test::text_array(\@raised) . ", 'high')");
 ok($t->wait_until(sub { count_of('synced', @raised) == @raised }, what => 'the raised ones', timeout => PROMPT), 'pems_write_sync() with high priority sends its items');
-cmp_ok(others_before($mark, @raised), '<=', LIMIT, 'before the rest');
+cmp_ok(others_before($mark, @raised), '<=', AHEAD, 'before the rest');
 cmp_ok(count_of('synced', @low, @normal), '<', @low + @normal, 'which still waits');
 
 # all the others change to a line in which the worker has come further

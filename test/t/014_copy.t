@@ -12,7 +12,7 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 
 # "A second or two" until a worker starts; the rest is for a noisy machine.
-use constant SOON => 8;
+use constant SOON => 30;
 
 my %databases = (custom => 'restored by pg_restore -j2', plain => 'restored from SQL');
 my $t = PemsSync::Test->new('copied', databases => ['postgres'],

@@ -17,13 +17,13 @@ use Time::HiRes qw(sleep time);
 # Checks that a worker takes at a time (src/shmem.h).
 use constant MAX_CHECKS => 8;
 # A session looks once a second whether its worker is still there.
-use constant SOON => 8;
+use constant SOON => 30;
 
 my $json = JSON::PP->new->canonical->allow_nonref->utf8(0);
 my ($true, $false) = (JSON::PP::true, JSON::PP::false);
 
 my $t = PemsSync::Test->new('health',
-    settings => { rate_limit => 10, poll_interval => '1h', retry_delay => '50ms', max_retries => 0, request_timeout => '20s' });
+    settings => { rate_limit => 10, poll_interval => '1h', retry_delay => '50ms', max_retries => 0, request_timeout => '2min' });
 my $fake = $t->fake;
 $t->add_organization($_) for qw(RIO LIMA);
 $t->load('RIO', map { "PFA-$_" } 1 .. 20);
@@ -208,14 +208,12 @@ health_is('both decided', 'ok');
 
 $t->set(rate_limit => 1);
 ok($t->wait_for("SELECT rate = 1 FROM pems_endpoints WHERE organization_code = 'RIO'"), 'one request a second');
-my @many = $t->load_many('RIO', 'MANY-', 15);
+my @many = $t->load_many('RIO', 'MANY-', 60);
 my $mark = $fake->mark;
 $t->commit('RIO', [ $t->edits('RIO', map { [ $_, { monthlyRate => 5 } ] } @many) ]);
 ok($t->wait_until(sub { $fake->requests(since => $mark) > 0 }, what => 'a request'), 'edits use up the rate limit');
-my $began = time;
 is_well('RIO', 'a check gets its turn while edits wait');
-cmp_ok(time - $began, '<', SOON, 'it is not behind all of them');
-cmp_ok($t->sql("SELECT count(*) FROM pfa_write_queue WHERE status = 'pending'"), '>', 0, 'edits still wait then');
+cmp_ok($t->sql("SELECT count(*) FROM pfa_write_queue WHERE status = 'pending'"), '>', 0, 'and is not behind all of them');
 is($fake->stats->{requests}{maxPerSecond} > 10, '', 'no second has seen more than its limit');
 my @at = map { $_->{monotonicUs} } $fake->requests(since => $mark);
 is(scalar(grep { $at[$_] - $at[ $_ - 1 ] < 1_000_000 } 1 .. $#at), 0, 'the check counts: a second between any two requests');
@@ -230,7 +228,7 @@ for (1 .. 3)
     like(finish($_), qr/"healthy": true/, 'checks of several sessions at a time') for @sessions;
     @sessions = ();
 }
-is($fake->stats->{requests}{maxPerSecond}, 10, 'no second saw more than ten requests, checks included');
+cmp_ok($fake->stats->{requests}{maxPerSecond}, '<=', 10, 'no second saw more than ten requests, checks included');
 $t->set(rate_limit => 0);
 ok($t->wait_for("SELECT rate = 0 FROM pems_endpoints WHERE organization_code = 'RIO'"), 'no limit');
 
@@ -280,7 +278,7 @@ ok($t->wait_status($works, 'synced'), 'a session that ends in the middle of a ch
 $session = begin_check();
 ok($t->wait_until(sub { hanging() == 2 }, what => 'a request'), 'another check hangs');
 my $pid = $t->worker->{pid};
-$began = time;
+my $began = time;
 $t->sql("SELECT pg_terminate_backend($pid, 5000)");
 like(finish($session), qr/"error": "The worker ended before PEMS answered\."/, 'a worker that ends leaves nobody waiting');
 cmp_ok(time - $began, '<', SOON, 'for long');
@@ -345,10 +343,11 @@ health_is('the breaker is closed', 'ok');
 
 like($t->sql_error('SELECT pems_health_check(NULL)'), qr/^22023/, 'NULL');
 like($t->sql_error("SELECT pems_health_check('nowhere')"), qr/^P0002/, 'an unknown organization');
-my $long = 'o' x 300;
-$t->sql("INSERT INTO organization (id, code, name) VALUES ('$long', 'LONG', 'a long id')");
-like($t->sql("SELECT pems_health_check('$long')"), qr/too long for a health check/, 'an id that does not fit');
+my $long = q{repeat(U&'\+01F600', 200)};
+$t->sql("INSERT INTO organization (id, code, name) VALUES ($long, 'LONG', 'a long id')");
+like($t->sql("SELECT pems_health_check($long)"), qr/The organization has no credential for PEMS\./, 'the longest id that may be');
 $t->sql("DELETE FROM organization WHERE code = 'LONG'");
+like($t->sql_error("SELECT pems_health_check($long || 'o')"), qr/^22023/, 'a longer one');
 
 # ---------- DROP EXTENSION ----------
 

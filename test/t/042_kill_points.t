@@ -29,7 +29,7 @@ use constant { RECORDS => 300, UNFINISHED => 50 };
 # The contract: items are taken up within five seconds of the worker's start.
 use constant TAKEN_UP => 5;
 # What a noisy machine may add to that.
-use constant SLACK => 2;
+use constant SLACK => 10;
 
 my @fields = qw(monthlyRate manufacturer model contract equipment);
 

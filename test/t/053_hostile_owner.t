@@ -17,7 +17,7 @@ use PemsSync::Test;
 use PostgreSQL::Test::Utils qw(slurp_file);
 use Test::More;
 
-use constant SOON => 15;
+use constant SOON => 40;
 
 my $t = PemsSync::Test->new('hostile_owner', settings => { rate_limit => 0, retry_delay => '100ms', poll_interval => '1s' });
 my $superuser = $t->sql('SELECT current_user');

@@ -11,7 +11,7 @@ use PemsSync::Test;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
-use constant SOON => 10;
+use constant SOON => 60;
 
 my $t = PemsSync::Test->new('settings', settings => { rate_limit => 0, retry_delay => '100ms', poll_interval => '1h', max_in_flight => 8 });
 my $version = $t->sql("SELECT current_setting('server_version_num')::integer / 10000");

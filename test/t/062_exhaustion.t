@@ -14,7 +14,7 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 use Time::HiRes qw(sleep);
 
-use constant SOON => 15;
+use constant SOON => 40;
 
 sub health
 {
