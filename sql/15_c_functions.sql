@@ -29,7 +29,7 @@ COMMENT ON FUNCTION @extschema@._pems_announce(text, timestamptz) IS 'Internal: 
 
 CREATE FUNCTION @extschema@._pems_setting(name text) RETURNS text
 AS 'MODULE_PATHNAME', 'pems_api_setting' LANGUAGE C STABLE STRICT;
-COMMENT ON FUNCTION @extschema@._pems_setting(text) IS 'Internal: a pems_sync setting in base units (milliseconds, bytes), whoever asks';
+COMMENT ON FUNCTION @extschema@._pems_setting(text) IS 'Internal: a pems_sync setting in its own unit (ms, kB, minutes), whoever asks';
 
 CREATE FUNCTION @extschema@._pems_forget_catalogue() RETURNS void
 AS 'MODULE_PATHNAME', 'pems_api_forget_catalogue' LANGUAGE C VOLATILE;

@@ -243,8 +243,11 @@ SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_has
     SELECT h.pfa_id, CASE h.status WHEN 'processing' THEN 'syncing' WHEN 'pending' THEN 'queued' ELSE h.status END,
            CASE h.status WHEN 'processing' THEN h.last_attempt_at WHEN 'conflict' THEN c.created_at
                          WHEN 'failed' THEN h.completed_at ELSE h.created_at END,
-           CASE WHEN h.status = 'pending' THEN h.scheduled_at WHEN h.status = 'processing' THEN h.last_attempt_at END,
-           h.last_error, c.id, h.modification_id,
+           CASE WHEN h.waits_for = 'resume' THEN NULL WHEN h.status = 'pending' THEN h.scheduled_at
+                WHEN h.status = 'processing' THEN h.last_attempt_at END,
+           CASE WHEN h.waits_for = 'resume'
+                THEN 'Another database queued this edit (a dump was loaded into this one); it is not sent until an administrator resumes it.'
+                ELSE h.last_error END, c.id, h.modification_id,
            (SELECT count(*) FROM (SELECT FROM @extschema@.pfa_write_queue l
                 WHERE l.organization_id = h.organization_id AND l.pfa_id = h.pfa_id AND l.commit_seq > h.commit_seq
                   AND l.unfinished LIMIT 100) behind)

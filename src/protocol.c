@@ -931,10 +931,6 @@ judge_transport(Judge *judge)
 			say_transport(judge, "PEMS's address is one that must not be called");
 			decide(judge, PEMS_OUTCOME_REJECTED, "FORBIDDEN_ADDRESS");
 			break;
-		case PEMS_TRANSPORT_CANCELLED:
-			say_transport(judge, "the request was cancelled before it was sent");
-			decide(judge, PEMS_OUTCOME_TRANSIENT, "CANCELLED");
-			break;
 		case PEMS_TRANSPORT_INTERNAL:
 			say_transport(judge, "the request could not be made");
 			decide(judge, PEMS_OUTCOME_TRANSIENT, "INTERNAL_ERROR");
@@ -960,7 +956,6 @@ is_status_decisive(const PemsAnswer *answer)
 		case PEMS_TRANSPORT_TLS:
 		case PEMS_TRANSPORT_TOO_LARGE:
 		case PEMS_TRANSPORT_FORBIDDEN_ADDRESS:
-		case PEMS_TRANSPORT_CANCELLED:
 		case PEMS_TRANSPORT_INTERNAL:
 			break;
 	}

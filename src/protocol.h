@@ -63,7 +63,6 @@ typedef enum PemsTransport
 							 * detail says in which */
 	PEMS_TRANSPORT_TOO_LARGE,         /* body or headers above the cap; the transfer was cut */
 	PEMS_TRANSPORT_FORBIDDEN_ADDRESS, /* the host's address is one that we must not connect to */
-	PEMS_TRANSPORT_CANCELLED,         /* by us, before anything was sent */
 	PEMS_TRANSPORT_INTERNAL           /* out of memory, bad option: our own fault */
 } PemsTransport;
 
@@ -116,7 +115,7 @@ typedef struct PemsOutcome
 					  * UNAVAILABLE, TIMEOUT, NETWORK_ERROR, TLS_ERROR, BAD_RESPONSE, REDIRECT,
 					  * RESPONSE_TOO_LARGE, ACCEPTED (202), CONFLICT (409 with another
 					  * error), NOT_APPLIED (a newVersion that is not above the version sent),
-					  * STALE_READ, FORBIDDEN_ADDRESS, CANCELLED, INTERNAL_ERROR */
+					  * STALE_READ, FORBIDDEN_ADDRESS, INTERNAL_ERROR */
 	char *error; /* a sentence that an administrator understands, or NULL; malloc'ed, at most ~1000
 					bytes, valid UTF-8, no control characters */
 } PemsOutcome;

@@ -38,6 +38,10 @@ ok($copy->wait_for("SELECT count(*) = 20 FROM pfa_write_queue WHERE status = 'pe
 is(scalar(my @requests = $fake->requests), 0, 'PEMS saw no request');
 my ($problem) = grep { /queued by another database/ } @{ decode_json($copy->sql('SELECT pems_health()'))->{problems} };
 like($problem // '', qr/^20 edits were queued by another database .* pems_resume\(\)/, 'pems_health() says so');
+my $state = decode_json($copy->sql("SELECT pems_sync_state('org-rio', ARRAY['DUMP-1'])"))->{'DUMP-1'};
+is($state->{status}, 'queued', 'pems_sync_state(): it is queued');
+like($state->{error}, qr/^Another database queued this edit .* resumes it\.$/, 'and why it is not sent');
+is($state->{etaSeconds}, undef, 'and nobody knows when it will be');
 ok($copy->wait_worker, 'the worker runs all the same');
 
 # an edit that is committed here goes out

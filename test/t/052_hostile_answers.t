@@ -200,7 +200,7 @@ my $memory = -e "/proc/$worker/status" ? memory() : undef;
 $fake->fault(map { { pfaId => $_->{pfa_id}, count => 1, %{ $_->{fault} } } } grep { $_->{fault} } @list);
 my @ids = $t->edits('MAIN', map { [ $_->{pfa_id}, { monthlyRate => 4000 } ] } @list);
 $t->commit('MAIN', \@ids);
-ok($t->quiet(timeout => 60), 'all edits come to an end');
+ok($t->quiet(timeout => 180), 'all edits come to an end');
 my %status   = map { $_->{id} => $_->{sync_status} } $t->rows('SELECT id, sync_status FROM pfa_modification');
 my %attempts = map { $_->{id} => $_->{line} } $t->rows(<<'SQL');
 SELECT modification_id AS id, string_agg(concat_ws(' ', http_method, http_status, error_code), ', ' ORDER BY at, attempt) AS line
