@@ -184,13 +184,13 @@ typedef enum Step
 
 typedef struct Check
 {
-	Step step;
 	PemsCheckSlot *slot;
 	uint64 number;
-	char organization_id[PEMS_CHECK_ID_SIZE];
 	int64 asked_us;
 	PemsEndpoint *endpoint; /* and the ticket from its limiter, once sent */
 	uint64 ticket;
+	Step step;
+	char organization_id[PEMS_CHECK_ID_SIZE];
 } Check;
 
 static Check checks[PEMS_MAX_CHECKS];
