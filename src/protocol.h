@@ -109,13 +109,14 @@ typedef struct PemsOutcome
 	char *data;              /* RECORD: the record's JSON object, malloc'ed */
 	char *updated_at;        /* DONE, RECORD: as PEMS wrote it, or NULL; malloc'ed */
 	int64_t retry_after_ms;  /* THROTTLED, TRANSIENT, UNKNOWN: what PEMS asks to wait; 0: nothing */
-	const char
-		*error_code; /* static word, NULL when nothing is wrong: INVALID_REQUEST, UNAUTHORIZED,
-					  * FORBIDDEN, NOT_FOUND, VERSION_CONFLICT, RATE_LIMITED, SERVER_ERROR,
-					  * UNAVAILABLE, TIMEOUT, NETWORK_ERROR, TLS_ERROR, BAD_RESPONSE, REDIRECT,
-					  * RESPONSE_TOO_LARGE, ACCEPTED (202), CONFLICT (409 with another
-					  * error), NOT_APPLIED (a newVersion that is not above the version sent),
-					  * STALE_READ, FORBIDDEN_ADDRESS, INTERNAL_ERROR */
+	/*
+	 * A static word, NULL when nothing is wrong: INVALID_REQUEST, UNAUTHORIZED, FORBIDDEN,
+	 * NOT_FOUND, VERSION_CONFLICT, RATE_LIMITED, SERVER_ERROR, UNAVAILABLE, TIMEOUT, NETWORK_ERROR,
+	 * TLS_ERROR, BAD_RESPONSE, REDIRECT, RESPONSE_TOO_LARGE, ACCEPTED (202), CONFLICT (409 with
+	 * another error), NOT_APPLIED (a newVersion that is not above the version sent), STALE_READ,
+	 * FORBIDDEN_ADDRESS, INTERNAL_ERROR
+	 */
+	const char *error_code;
 	char *error; /* a sentence that an administrator understands, or NULL; malloc'ed, at most ~1000
 					bytes, valid UTF-8, no control characters */
 } PemsOutcome;
