@@ -33,7 +33,7 @@
 #include <libpq-fe.h>
 #include <sodium.h>
 
-#include "../src/credentials.h"
+#include "secrets/credentials.h"
 #include "database.h"
 #include "messages.h"
 #include "rotate.h"

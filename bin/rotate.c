@@ -23,7 +23,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "../src/credentials.h"
+#include "secrets/credentials.h"
 #include "database.h"
 #include "messages.h"
 

@@ -889,7 +889,7 @@ $function$;
 COMMENT ON FUNCTION @extschema@._pems_mark_failed(text[]) IS 'Internal: sync_status failed for items that are dead letters';
 
 /*
- * _pems_backoff(retry): how long an item waits before that retry, 0 the first: as pems_retry_backoff_ms() in src/retry.c.
+ * _pems_backoff(retry): how long an item waits before that retry, 0 the first: as pems_retry_backoff_ms() in src/pems/retry.c.
  */
 CREATE FUNCTION @extschema@._pems_backoff(retry integer) RETURNS interval
 LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp AS $function$

@@ -1,6 +1,6 @@
 /*
  * 50_conflict: conflicts as users see and resolve them.  They are detected by the worker
- * (src/merge.c) and recorded by _pems_record_conflicts() in 40_queue.
+ * (src/record/merge.c) and recorded by _pems_record_conflicts() in 40_queue.
  *
  * A resolution is a new edit on the version that the user saw: it gives the item that version as its
  * base and puts it back into the queue, at its old place in the order.  Whether PEMS has moved on
@@ -33,7 +33,7 @@ COMMENT ON FUNCTION @extschema@._pems_find_conflict(text, text) IS 'Internal: a 
 
 /*
  * Paths: the keys that lead to a value, with dots between them: custom.costCentre.  A dot or a backslash in a key has a
- * backslash before it, so that no two places have the same path.  src/merge.c writes them in the same way.
+ * backslash before it, so that no two places have the same path.  src/record/merge.c writes them in the same way.
  *
  * _pems_path_key(key): a key as it stands in a path.
  * _pems_path_keys(path): the keys of a path.

@@ -8,10 +8,10 @@
 
 #include "fmgr.h"
 
-#include "guard.h"
-#include "settings.h"
-#include "shmem.h"
-#include "worker.h"
+#include "database/guard.h"
+#include "shared/settings.h"
+#include "shared/shmem.h"
+#include "worker/worker.h"
 
 PG_MODULE_MAGIC;
 

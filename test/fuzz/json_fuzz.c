@@ -1,15 +1,15 @@
 /*
  * json_fuzz.c
- *		libFuzzer target of src/json.c: what parses is written as a text that
+ *		libFuzzer target of src/record/json.c: what parses is written as a text that
  *		parses to an equal value, and so is every value's raw text.  The lenient parser
  *		reads the same, and more; what it does not call unstorable, the strict one reads.
  *
- *	clang -g -O1 -fsanitize=fuzzer,address,undefined test/fuzz/json_fuzz.c src/json.c
+ *	clang -g -O1 -fsanitize=fuzzer,address,undefined test/fuzz/json_fuzz.c src/record/json.c
  */
 #include <stdint.h>
 #include <stdlib.h>
 
-#include "../../src/json.h"
+#include "record/json.h"
 
 extern int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 

@@ -1,18 +1,18 @@
 /*
  * merge_fuzz.c
- *		libFuzzer target of src/merge.c: an input is an array of up to four values,
+ *		libFuzzer target of src/record/merge.c: an input is an array of up to four values,
  *		delta, base, remote and own.  What is sent is applied by PEMS, and then
  *		there is nothing left to send; without a base nothing is sent at all.  A PEMS that
  *		puts objects in the place of others then has the same record as one that merges them.
  *
  *	clang -g -O1 -fsanitize=fuzzer,address,undefined test/fuzz/merge_fuzz.c \
- *		src/merge.c src/validate.c src/field.c src/json.c
+ *		src/record/merge.c src/record/validate.c src/record/field.c src/record/json.c
  */
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "../../src/merge.h"
+#include "record/merge.h"
 
 extern int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 

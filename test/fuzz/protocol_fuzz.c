@@ -5,14 +5,14 @@
  * Input: eight bytes of circumstances, then up to three texts that end with a
  * NUL (Retry-After, Date, the library's detail), then the body.
  */
-#include "../../src/protocol.h"
+#include "pems/protocol.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "../../src/json.h"
-#include "../../src/retry.h"
+#include "record/json.h"
+#include "pems/retry.h"
 
 extern int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 

@@ -4,7 +4,7 @@
  *
  * Input: eight bytes for our clock, Retry-After up to a NUL, then Date.
  */
-#include "../../src/retry.h"
+#include "pems/retry.h"
 
 #include <stdlib.h>
 #include <string.h>

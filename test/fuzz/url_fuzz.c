@@ -5,8 +5,8 @@
  *
  * Input: api_url, pfa_id and organization_code, each up to a NUL.
  */
-#include "../../src/api_url.h"
-#include "../../src/pems_client.h"
+#include "pems/api_url.h"
+#include "http/client.h"
 
 #include <curl/curl.h>
 #include <stdio.h>

@@ -5,7 +5,7 @@ layer_unit()
 {
     local names
 
-    mapfile -t names < <(cd "$SOURCE/test/unit" && find . -name '*_test.c' -printf 'unit/%f\n' | sed 's/\.c$//' | sort)
+    mapfile -t names < <(cd "$SOURCE/test/unit" && find . -name '*_test.c' -printf 'unit/%P\n' | sed 's/\.c$//' | sort)
     [ "${#names[@]}" -gt 0 ] || return 0
     run_check "unit/build" build_source unit-tests WERROR=1
     run_tests unit_program "${names[@]}"

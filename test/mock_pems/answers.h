@@ -13,7 +13,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-#include "json.h"
+#include "record/json.h"
 
 typedef struct MockAnswer MockAnswer;
 

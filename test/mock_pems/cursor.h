@@ -9,7 +9,7 @@
 #define MOCK_CURSOR_H
 
 #include "index.h"
-#include "json.h"
+#include "record/json.h"
 
 /* Append the cursor as a JSON string. */
 extern void mock_cursor_append(JsonBuffer *out, const MockPosition *position);

@@ -14,7 +14,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "json.h"
+#include "record/json.h"
 #include "stats.h"
 
 /* What becomes of the bytes of the answer. */

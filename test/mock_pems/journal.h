@@ -15,7 +15,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "json.h"
+#include "record/json.h"
 
 typedef enum MockEntryKind
 {

@@ -10,7 +10,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-#include "json.h"
+#include "record/json.h"
 #include "store.h"
 
 typedef struct MockLoader

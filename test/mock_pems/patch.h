@@ -11,7 +11,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-#include "json.h"
+#include "record/json.h"
 
 /*
  * Append data with changes to out.  round_numbers: numbers among the changes

@@ -12,7 +12,7 @@
 #include <stdatomic.h>
 #include <stdint.h>
 
-#include "json.h"
+#include "record/json.h"
 #include "store.h"
 
 typedef enum MockCall

@@ -7,7 +7,7 @@
 
 #include <microhttpd.h>
 
-#include "json.h"
+#include "record/json.h"
 
 typedef struct MockStream
 {

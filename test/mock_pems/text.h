@@ -12,7 +12,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "json.h"
+#include "record/json.h"
 
 /* Make room in an empty buffer at once, which saves growing step by step. */
 extern void mock_text_reserve(JsonBuffer *out, size_t capacity);

@@ -1,5 +1,5 @@
 # failpoint_server.sh: a PostgreSQL of its own with a test build of the library, which can be made to
-# die at named places (src/failpoint.c).
+# die at named places (src/shared/failpoint.c).
 #
 # Such a build must never get into the server that users have.  PostgreSQL finds its files relative to
 # its programs, so a copy of its directories is an installation by itself; the copy is taken when the

@@ -14,7 +14,7 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 use Time::HiRes qw(sleep time);
 
-# Checks that a worker takes at a time (src/shmem.h).
+# Checks that a worker takes at a time (src/shared/shmem.h).
 use constant MAX_CHECKS => 8;
 # A session looks once a second whether its worker is still there.
 use constant SOON => 30;

@@ -139,7 +139,7 @@ sub has_failpoints { return ($ENV{PEMS_FAILPOINT_PG} // '') ne '' }
 
 sub failpoint_file { my ($self, $reached) = @_; return $self->{node}->data_dir . '/pems_failpoint' . ($reached ? '.reached' : '') }
 
-# The next process that reaches the point does that, once: crash, exit, error or hang (src/failpoint.c).
+# The next process that reaches the point does that, once: crash, exit, error or hang (src/shared/failpoint.c).
 sub arm
 {
     my ($self, $point, $action) = @_;

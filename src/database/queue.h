@@ -1,0 +1,218 @@
+/*
+ * database/queue.h
+ *		The only room that talks SPI for items; it gives and takes plain structs.
+ *
+ * Process: the background worker.  Each function below is one transaction of its own, run as
+ * pems_sync_worker; none may be called inside a transaction.  An ERROR in it aborts
+ * that transaction only and comes back as PEMS_QUEUE_ERROR (or BUSY); pems_queue_problem() has the
+ * message.
+ */
+#ifndef PEMS_QUEUE_H
+#define PEMS_QUEUE_H
+
+#include "postgres.h"
+
+#include "datatype/timestamp.h"
+#include "pems/transition.h"
+
+typedef enum PemsQueueStatus
+{
+	PEMS_QUEUE_OK,
+	PEMS_QUEUE_GONE,    /* the extension is not there (any more): forget everything */
+	PEMS_QUEUE_BUSY,    /* a row was locked, a deadlock: the same call may succeed later */
+	PEMS_QUEUE_SLOW,    /* writing the application's tables took too long, and was given up */
+	PEMS_QUEUE_CHANGED, /* the application's tables are not what was attached: nothing was done */
+	PEMS_QUEUE_ERROR
+} PemsQueueStatus;
+
+typedef enum PemsStanding
+{
+	PEMS_STANDING_OK,
+	PEMS_STANDING_NOT_ATTACHED,
+	PEMS_STANDING_COPY
+} PemsStanding;
+
+/* An organization with its sealed credential. */
+typedef struct PemsQueueOrganization
+{
+	char *id;
+	char *code;
+	char *api_url;
+	char *endpoint;
+	unsigned char *sealed;
+	size_t sealed_length;
+	char *key_id;
+	int64 generation;
+} PemsQueueOrganization;
+
+/* What the worker knows of the database; read anew when something in it changed. */
+typedef struct PemsQueueSetup
+{
+	PemsStanding standing;
+	PemsQueueOrganization *organizations;
+	int organization_count;
+	char *catalogue; /* field catalogue, JSON */
+} PemsQueueSetup;
+
+#define PEMS_NO_VERSION (-1)
+
+/* Priorities that an item can have, best first: high, normal, low. */
+#define PEMS_PRIORITIES 3
+
+/* A place in the line of one organization and priority. */
+typedef struct PemsPlace
+{
+	TimestampTz scheduled_at;
+	int64 commit_seq;
+} PemsPlace;
+
+/* A claimed item with all that is needed to decide and send. */
+typedef struct PemsItem
+{
+	MemoryContext memory; /* of its texts, and of all that becomes of it */
+	bool put_back;        /* there was no room for it: its texts were not read */
+	bool too_large;       /* a record that it is to be compared with is, and was not read */
+	char *id;
+	int64 claim_token; /* the same for all items of a claim */
+	char *organization_id;
+	char *pfa_id;
+	char *modification_id;
+	char *job_id; /* or NULL */
+	int line;     /* its priority: 0 is the highest, PEMS_PRIORITIES - 1 the lowest */
+	PemsPlace place;
+	bool is_delete;
+	PemsStep step;
+	int attempt;
+	int retry_count;
+	int max_retries;
+	int rounds;
+	bool outcome_unknown;
+	int64 previous_version; /* version that the item's last write was based on */
+	int64 known_version;    /* version that PEMS named when it answered that write, or none */
+	char *payload;          /* JSON */
+	int64 base_version;
+	int64 mirror_version; /* PEMS_NO_VERSION: no mirror */
+	bool mirror_deleted;
+	bool base_is_mirror; /* the mirror is as the user saw it */
+	char *created_by;
+	char *change_reason;
+	char *base_data; /* JSON, or NULL; this and the next only when the mirror is not as he saw it */
+	char *own_data;
+	char *mirror_data; /* the same, and where it is needed besides */
+} PemsItem;
+
+/* What became of it.  Texts may be NULL. */
+typedef struct PemsResult
+{
+	const PemsItem *item;
+	PemsTransition transition;
+	int64 pems_version;       /* PEMS_NO_VERSION: not known */
+	int64 known_version;      /* that PEMS named in its answer to a write; PEMS_NO_VERSION: none */
+	const char *mirror_data;  /* JSON: the record that was read */
+	const char *mirror_patch; /* JSON: the changes that PEMS applied */
+	const char *conflict_kind;
+	const char *conflict_fields; /* JSON array */
+	const char *error_code;
+	const char *error;
+	const char *event_type; /* NULL: no request was made, and no audit line either */
+	const char *http_method;
+	const char *path;
+	int http_status; /* 0: none */
+	double latency_ms;
+	const char *request;  /* JSON */
+	const char *response; /* JSON */
+} PemsResult;
+
+/*
+ * How many items of an organization may be claimed, and from where on.  With sweep the claim begins
+ * at the first ready item behind the low-water marks, and moves both there.
+ */
+typedef struct PemsGrant
+{
+	const char *organization_id;
+	int slots;
+	bool sweep;
+	PemsPlace after[PEMS_PRIORITIES];     /* what stands there or before is not looked at */
+	PemsPlace low_water[PEMS_PRIORITIES]; /* nothing that stands there or before is ready */
+} PemsGrant;
+
+/* What the last transaction that failed said. */
+extern const char *pems_queue_problem(void);
+/* Find the extension; PEMS_QUEUE_GONE when it is not installed.  Call again after PEMS_QUEUE_GONE.
+ */
+extern PemsQueueStatus pems_queue_open(void);
+/* *setup is allocated in the current memory context. */
+extern PemsQueueStatus pems_queue_read_setup(PemsQueueSetup *setup);
+/* Take up some of what a dead predecessor left; 0: there is nothing more. */
+extern PemsQueueStatus pems_queue_adopt(int *adopted);
+
+/* What is known of a credential, for people. */
+typedef struct PemsCredentialNote
+{
+	const char *organization_id;
+	const char *state;   /* ok, no_key, cannot_open */
+	const char *problem; /* NULL with ok */
+} PemsCredentialNote;
+
+extern PemsQueueStatus pems_queue_note_credentials(const PemsCredentialNote *notes, int count);
+
+typedef struct PemsTexts
+{
+	char **texts;
+	int count;
+} PemsTexts;
+
+/* What goes into and comes out of one transaction that records results and then claims. */
+typedef struct PemsExchange
+{
+	PemsResult *const *results;
+	int result_count;
+	bool only_record; /* nothing that has not to do with the results: if it fails, they are at fault
+					   */
+	bool careful;     /* leave out results whose rows others have locked, instead of waiting */
+	const int64 *landed; /* claim tokens of which everything was recorded before */
+	int landed_count;
+	PemsGrant *grants;
+	int grant_count;
+	int64 room;           /* bytes that claimed items may take ... */
+	bool one_fits_always; /* ... or one of them more, because there is nothing else in hand */
+
+	bool *recorded;     /* per result: done with */
+	PemsTexts messages; /* for pems_queue_notify() */
+	PemsItem *items;    /* what was claimed */
+	int item_count;
+	int64 room_missing;   /* for the largest that was put back; 0: there was room for all */
+	TimestampTz next_due; /* when the next waiting item's time comes, or DT_NOEND */
+} PemsExchange;
+
+/* What comes out is allocated in the current memory context, and set only with PEMS_QUEUE_OK. */
+extern PemsQueueStatus pems_queue_exchange(PemsExchange *exchange);
+/* An item that could not be claimed. */
+typedef struct PemsPutOff
+{
+	char *item_id; /* NULL: there was none */
+	bool failed;   /* it is a dead letter now */
+	PemsTexts messages;
+} PemsPutOff;
+
+/* The item that a claim of one with this grant would take waits for its next retry. */
+extern PemsQueueStatus pems_queue_put_off_first(const PemsGrant *grant, const char *reason,
+												PemsPutOff *put_off);
+/* Move the grant behind the item that a claim of one would take; *moved: there is one. */
+extern PemsQueueStatus pems_queue_skip_first(PemsGrant *grant, bool *moved);
+/* Make a dead letter of an item whose result the database refuses to record; touches no table of
+ * the application. */
+extern PemsQueueStatus pems_queue_quarantine(const PemsResult *result, const char *reason,
+											 PemsTexts *messages);
+/* Show a dead letter in the application's table, if it lets us. */
+extern PemsQueueStatus pems_queue_mark_failed(const char *item_id);
+/* Tell listeners.  What fails here is lost, and harms nothing else. */
+extern PemsQueueStatus pems_queue_notify(const PemsTexts *messages);
+/* Show modifications of slow requests as syncing. */
+extern PemsQueueStatus pems_queue_mark_syncing(const char *const *item_ids, int count);
+/* Fold some of the statistics; *more: call again soon. */
+extern PemsQueueStatus pems_queue_fold(bool *more);
+/* The audit log's partitions of this month and the next. */
+extern PemsQueueStatus pems_queue_make_partitions(void);
+
+#endif /* PEMS_QUEUE_H */

@@ -1,0 +1,81 @@
+/*
+ * http/client.h
+ *		The only room that knows libcurl: requests in, answers out, many at a time.
+ *
+ * Process: the background worker (and a backend that runs one request of its own).
+ * No PostgreSQL in here: no palloc, no ereport, no longjmp across libcurl.
+ * Memory: malloc.  Blocking: never; the owner waits on pems_client_descriptor()
+ * for at most pems_client_timeout_ms() and then calls pems_client_drive().
+ *
+ * Nothing is retried in here.  libcurl would send a request again by itself when
+ * a reused connection breaks before the first byte of the response.  Two guards
+ * make it fail instead, so that the owner learns that the outcome is unknown: a
+ * write's body comes from a callback that cannot rewind (CURLE_SEND_FAIL_REWIND),
+ * and no request, a read neither, gets past the callbacks that libcurl calls
+ * before a second connection and a second sending.
+ *
+ * One thing happens twice, because nothing was sent the first time: a reused
+ * connection that has something to read before the request is dropped, and the
+ * request goes over a new one.
+ */
+#ifndef PEMS_CLIENT_H
+#define PEMS_CLIENT_H
+
+#include "pems/protocol.h"
+
+typedef struct PemsClient PemsClient;
+
+typedef struct PemsClientOptions
+{
+	int max_in_flight; /* connections, too: an idle one is kept and reused */
+	long connect_timeout_ms;
+	long request_timeout_ms;  /* the whole transfer */
+	size_t max_response_size; /* decoded bytes of a body */
+	const char *ca_file;      /* NULL or "": the system's */
+	bool allow_loopback;      /* http to loopback, and loopback addresses for any host name */
+	const char *user_agent;
+} PemsClientOptions;
+
+typedef struct PemsClientRequest
+{
+	PemsCall call;
+	const char *url;             /* as pems_protocol_url() made it */
+	const char *api_url;         /* the URL must stay inside it: scheme, host, port, path prefix */
+	const char *token;           /* bearer token; copied, and zeroed after the transfer */
+	const char *idempotency_key; /* NULL: none */
+	const char *request_id;
+	const char *body; /* NULL: none; copied */
+	void *owner;      /* handed back with the answer */
+
+	/*
+	 * NULL, or called when the connection stands and the first byte leaves (for
+	 * pems_limiter_sent()); at most once, from pems_client_drive(), inside of
+	 * libcurl: no ereport, no longjmp, no call of this room.
+	 */
+	void (*sent)(void *owner);
+} PemsClientRequest;
+
+/* Call once per process, before the first client.  False: *error is static. */
+extern bool pems_client_initialize(const char **error);
+/* NULL when out of memory or descriptors.  Options are copied. */
+extern PemsClient *pems_client_create(const PemsClientOptions *options);
+/* Take new options; requests under way keep theirs, idle connections are kept. */
+extern bool pems_client_configure(PemsClient *client, const PemsClientOptions *options);
+/* Closes every connection at once; requests under way are dropped without an answer. */
+extern void pems_client_destroy(PemsClient *client);
+
+/* An epoll descriptor that is readable when pems_client_drive() has something to do. */
+extern int pems_client_descriptor(const PemsClient *client);
+/* Milliseconds until pems_client_drive() must be called again, -1: no timer. */
+extern long pems_client_timeout_ms(const PemsClient *client);
+/* Start a request.  Problems, too, are reported through pems_client_next(). False only when out of
+ * memory. */
+extern bool pems_client_start(PemsClient *client, const PemsClientRequest *request);
+/* Handle what is ready; returns without waiting. */
+extern void pems_client_drive(PemsClient *client);
+/* The next finished request: its owner, and its answer (free with pems_protocol_free_answer).
+ * False: none. */
+extern bool pems_client_next(PemsClient *client, void **owner, PemsAnswer *answer);
+extern int pems_client_in_flight(const PemsClient *client); /* started and not yet handed out */
+
+#endif /* PEMS_CLIENT_H */

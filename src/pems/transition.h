@@ -1,0 +1,89 @@
+/*
+ * pems/transition.h
+ *		What becomes of an item after a request: the state machine, as a pure function.
+ *
+ * Pure.  Rules: docs/PROTOCOL.md (outcome classes, retries) and docs/CONFLICTS.md
+ * (unknown outcomes).  One claim is one request, so each answer is recorded before the next
+ * request: that is what keeps the audit log exact across crashes.
+ */
+#ifndef PEMS_TRANSITION_H
+#define PEMS_TRANSITION_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "pems/protocol.h"
+
+/*
+ * How often PEMS is looked at again, whatever the reason, before the item backs off like after a
+ * transient failure; and the waits before the third look, the fourth and so on: doubled each time.
+ */
+#define PEMS_TRANSITION_MAX_ROUNDS 5
+#define PEMS_TRANSITION_ROUND_MS   250
+/* PEMS may still be committing a write whose answer was lost. */
+#define PEMS_TRANSITION_SETTLE_MS 2000
+/* A record that a read did not find is looked for again that much later: a replica may lag. */
+#define PEMS_TRANSITION_CONFIRM_MS 3000
+
+/* A record that was written is read again at least this often; later items of the record wait. */
+#define PEMS_TRANSITION_REFRESH_MS 60000
+
+/* What a request was for. */
+typedef enum PemsStep
+{
+	PEMS_STEP_WRITE,   /* PUT or DELETE */
+	PEMS_STEP_READ,    /* look at PEMS, then decide again */
+	PEMS_STEP_CONFIRM, /* the same; a read has found the record gone, and this one decides */
+	PEMS_STEP_REFRESH  /* the write is done, the mirror is still to be read */
+} PemsStep;
+
+typedef enum PemsVerdictStatus
+{
+	PEMS_ITEM_PENDING,
+	PEMS_ITEM_COMPLETED,
+	PEMS_ITEM_FAILED,
+	PEMS_ITEM_CONFLICT /* deleted_in_pems; the other kinds come from a decision, not from an answer
+						*/
+} PemsVerdictStatus;
+
+typedef struct PemsTransitionInput
+{
+	PemsStep step;
+	bool is_delete;       /* the item's operation is DELETE */
+	bool record_known;    /* the mirror has the record */
+	bool record_deleted;  /* ... and says that it is deleted */
+	bool write_ignored;   /* a refresh shows that PEMS accepted the write and did not make it */
+	bool outcome_unknown; /* from an earlier write of the item */
+	int retry_count;
+	int max_retries;
+	int rounds;
+	int64_t sent_version;   /* version that this write was based on */
+	int64_t mirror_version; /* -1: none */
+	bool breaker_open;      /* when the answer came: no retry is lost then */
+	bool refresh_always;    /* read the record after the write, whatever its answer says */
+	int64_t retry_delay_ms;
+	double jitter; /* 0.0 to 1.0 */
+} PemsTransitionInput;
+
+typedef struct PemsTransition
+{
+	PemsVerdictStatus status;
+	PemsStep next; /* of a pending item; of a dead letter: with what a redrive begins */
+	bool outcome_unknown;
+	int64_t delay_ms; /* 0: at once */
+	int retry_count;
+	int rounds;
+	bool mirror_adds_changes; /* mirror = mirror plus what was sent, at the outcome's new version */
+	bool mirror_is_record;    /* mirror = the record that was read */
+	bool mirror_is_deleted;
+	bool pause_organization;
+} PemsTransition;
+
+extern void pems_transition_after(const PemsTransitionInput *input, const PemsOutcome *outcome,
+								  PemsTransition *transition);
+extern const char *
+pems_transition_step_name(PemsStep step); /* "write", "read", "confirm", "refresh" */
+extern PemsStep pems_transition_step(const char *name);
+extern const char *pems_transition_status_name(PemsVerdictStatus status);
+
+#endif /* PEMS_TRANSITION_H */

@@ -1,0 +1,562 @@
+/*
+ * record/merge.c
+ *		The three-way decision on one item; see merge.h.
+ *
+ * Pure and deterministic; runs in the worker between its two transactions, and
+ * in tests.  Memory comes from malloc and belongs to the decision.
+ *
+ * An object in the delta changes the fields that it names and no others, so
+ * where delta, base and remote all hold an object the decision is made member by
+ * member; everything else, arrays included, is one value.
+ */
+#include "record/merge.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "record/text_list.h"
+#include "record/validate.h"
+
+/* A decision in the making. */
+typedef struct Merge
+{
+	const PemsMergeInput *input;
+	PemsDecision *decision;
+	const JsonNode *base; /* with the author's own edits on top; NULL: not known */
+	JsonBuffer path;      /* dotted path of the value that is looked at */
+	int depth;            /* keys in path; an empty key leaves no trace in it */
+	JsonBuffer changes;   /* what is still to send */
+	bool failed;          /* out of memory, apart from the buffers */
+} Merge;
+
+static void decide_members(Merge *merge, const JsonNode *delta, const JsonNode *base,
+						   const JsonNode *remote);
+
+const char *
+pems_merge_kind_name(PemsConflictKind kind)
+{
+	switch (kind)
+	{
+		case PEMS_CONFLICT_NONE:
+			return NULL;
+		case PEMS_CONFLICT_UPDATE_UPDATE:
+			return "update_update";
+		case PEMS_CONFLICT_DELETED_IN_PEMS:
+			return "deleted_in_pems";
+		case PEMS_CONFLICT_CHANGED_BEFORE_DELETE:
+			return "changed_in_pems_before_delete";
+		case PEMS_CONFLICT_VALIDATION:
+			return "validation";
+		case PEMS_CONFLICT_BASE_MISSING:
+			return "base_missing";
+	}
+	return NULL;
+}
+
+static bool
+is_object(const JsonNode *node)
+{
+	return node && node->kind == JSON_KIND_OBJECT;
+}
+
+/* ---------- buffers, paths and lists ---------- */
+
+/* Take back what was added since the buffer had this length. */
+static void
+cut_back(JsonBuffer *buffer, size_t length)
+{
+	if (buffer->data == NULL)
+		return;
+	buffer->length = length;
+	buffer->data[length] = '\0';
+}
+
+void
+pems_merge_append_key(JsonBuffer *path, const char *key, size_t length)
+{
+	for (size_t i = 0; i < length; i++)
+	{
+		if (key[i] == '.' || key[i] == '\\')
+			pems_json_append_text(path, "\\");
+		pems_json_append(path, &key[i], 1);
+	}
+}
+
+/* Step into a member; returns what leave() needs. */
+static size_t
+enter(Merge *merge, const JsonNode *member)
+{
+	size_t before = merge->path.length;
+
+	if (merge->depth++ > 0)
+		pems_json_append_text(&merge->path, ".");
+	pems_merge_append_key(&merge->path, member->key, member->key_length);
+	return before;
+}
+
+static void
+leave(Merge *merge, size_t before)
+{
+	merge->depth--;
+	cut_back(&merge->path, before);
+}
+
+/* The value at the current path is disputed.  (The path of an empty key is empty, and maybe no text
+ * at all.) */
+static void
+add_current_path(Merge *merge)
+{
+	char *copy = merge->path.failed ? NULL : strdup(merge->path.data ? merge->path.data : "");
+
+	if (!text_list_add(&merge->decision->fields, &merge->decision->field_count, copy))
+		merge->failed = true;
+}
+
+/* All fields of the delta are disputed. */
+static void
+add_delta_fields(Merge *merge)
+{
+	const JsonNode *member;
+
+	if (!is_object(merge->input->delta))
+		return;
+	for (member = merge->input->delta->first; member; member = member->next)
+	{
+		size_t before = enter(merge, member);
+
+		add_current_path(merge);
+		leave(merge, before);
+	}
+}
+
+static void
+set_conflict(Merge *merge, PemsConflictKind kind)
+{
+	merge->decision->action = PEMS_MERGE_CONFLICT;
+	merge->decision->kind = kind;
+}
+
+/* ---------- comparing ---------- */
+
+/* Does remote hold our value, or every member of it that we name? */
+static bool
+holds(const PemsField *field, const JsonNode *ours, const JsonNode *remote)
+{
+	const JsonNode *member;
+
+	if (!is_object(ours) || !is_object(remote))
+		return pems_field_equal(field, ours, remote);
+	for (member = ours->first; member; member = member->next)
+	{
+		if (!holds(NULL, member, pems_json_get(remote, member->key)))
+			return false;
+	}
+	return true;
+}
+
+/* Are two whole records the same, each field compared by its type? */
+static bool
+records_equal(const PemsCatalogue *catalogue, const JsonNode *a, const JsonNode *b)
+{
+	const JsonNode *member;
+
+	if (!is_object(a) || !is_object(b))
+		return pems_json_equal(a, b);
+	if (a->count != b->count)
+		return false;
+	for (member = a->first; member; member = member->next)
+	{
+		if (!pems_field_equal(pems_field_find(catalogue, member->key), member,
+							  pems_json_get(b, member->key)))
+			return false;
+	}
+	return true;
+}
+
+/* The member's field when it stands at the top of the record; there is no type below. */
+static const PemsField *
+field_of(const Merge *merge, const JsonNode *member, bool top)
+{
+	return top ? pems_field_find(merge->input->catalogue, member->key) : NULL;
+}
+
+/* Add the path of every value in which base and remote differ: base's order, then what is new. */
+static void
+add_differences(Merge *merge, const JsonNode *base, const JsonNode *remote)
+{
+	bool top = merge->depth == 0;
+	const JsonNode *member;
+
+	for (member = base->first; member; member = member->next)
+	{
+		const JsonNode *other = pems_json_get(remote, member->key);
+		size_t before = enter(merge, member);
+
+		if (is_object(member) && is_object(other))
+			add_differences(merge, member, other);
+		else if (!pems_field_equal(field_of(merge, member, top), member, other))
+			add_current_path(merge);
+		leave(merge, before);
+	}
+	for (member = is_object(remote) ? remote->first : NULL; member; member = member->next)
+	{
+		if (pems_json_get(base, member->key) == NULL)
+		{
+			size_t before = enter(merge, member);
+
+			add_current_path(merge);
+			leave(merge, before);
+		}
+	}
+}
+
+/* ---------- the decision value by value ---------- */
+
+/* Can our value have been in PEMS already, and somebody have put the old one back? */
+static bool
+may_be_undone(const PemsMergeInput *input)
+{
+	return input->outcome_unknown && input->remote_version > input->sent_version + 1;
+}
+
+/* Decide on one value of the delta; appends what is to send, and adds a path where it is disputed.
+ */
+static void
+decide_value(Merge *merge, const PemsField *field, const JsonNode *delta, const JsonNode *base,
+			 const JsonNode *remote)
+{
+	if (is_object(delta) && is_object(remote) && (merge->base == NULL || is_object(base)))
+	{
+		size_t before = merge->changes.length;
+
+		decide_members(merge, delta, base, remote);
+		if (merge->changes.length == before + strlen("{}"))
+			cut_back(&merge->changes, before);
+		return;
+	}
+	/* Looked at first, because an edit that changes nothing is not worth a request. */
+	if (holds(field, delta, remote))
+		return;
+	if (merge->base && pems_field_equal(field, base, remote) && !may_be_undone(merge->input))
+		pems_json_append_node(&merge->changes, delta);
+	else
+		add_current_path(merge);
+}
+
+/* What was appended since then is what is to send of an object: the whole object takes its place.
+ */
+static void
+complete_object(Merge *merge, size_t begin, const JsonNode *remote)
+{
+	JsonDocument members;
+	char *text;
+
+	if (merge->changes.failed)
+		return;
+	text = strdup(merge->changes.data + begin);
+	if (text == NULL || !pems_json_parse(text, strlen(text), &members, NULL))
+	{
+		merge->failed = true;
+		free(text);
+		return;
+	}
+	cut_back(&merge->changes, begin);
+	pems_merge_apply(remote, members.root, &merge->changes);
+	pems_json_free(&members);
+	free(text);
+}
+
+/* Decide on the members of an object in the delta, and append the object of those to send. */
+static void
+decide_members(Merge *merge, const JsonNode *delta, const JsonNode *base, const JsonNode *remote)
+{
+	bool top = merge->depth == 0;
+	size_t opened;
+	const JsonNode *member;
+
+	pems_json_append_text(&merge->changes, "{");
+	opened = merge->changes.length;
+	for (member = delta->first; member; member = member->next)
+	{
+		size_t before = merge->changes.length;
+		const JsonNode *theirs = pems_json_get(remote, member->key);
+		size_t outside = enter(merge, member);
+		size_t behind_key;
+
+		if (before > opened)
+			pems_json_append_text(&merge->changes, ",");
+		pems_json_append_string(&merge->changes, member->key, member->key_length);
+		pems_json_append_text(&merge->changes, ":");
+		behind_key = merge->changes.length;
+		decide_value(merge, field_of(merge, member, top), member, pems_json_get(base, member->key),
+					 theirs);
+		if (merge->changes.length == behind_key)
+			cut_back(&merge->changes, before);
+		else if (top && is_object(member) && is_object(theirs))
+			complete_object(merge, behind_key, theirs);
+		leave(merge, outside);
+	}
+	pems_json_append_text(&merge->changes, "}");
+}
+
+/*
+ * Where something of both sides comes together, does the record that results
+ * break a rule?  Then the decision gets the sentences.
+ */
+static bool
+breaks_rules(Merge *merge)
+{
+	const PemsMergeInput *input = merge->input;
+	PemsFindings findings = {0};
+
+	if (records_equal(input->catalogue, input->base, input->remote))
+		return false;
+	pems_validate_delta(input->catalogue, input->delta, input->remote, &findings);
+	if (findings.failed)
+		merge->failed = true;
+	merge->decision->errors = findings.errors;
+	merge->decision->error_count = findings.count;
+	return findings.verdict != PEMS_VERDICT_VALID;
+}
+
+static void
+decide_update(Merge *merge)
+{
+	const PemsMergeInput *input = merge->input;
+	PemsDecision *decision = merge->decision;
+
+	if (input->remote == NULL)
+	{
+		set_conflict(merge, PEMS_CONFLICT_DELETED_IN_PEMS);
+		add_delta_fields(merge);
+		return;
+	}
+	if (is_object(input->delta))
+		decide_members(merge, input->delta, merge->base, input->remote);
+	if (decision->field_count > 0)
+	{
+		set_conflict(merge, merge->base ? PEMS_CONFLICT_UPDATE_UPDATE : PEMS_CONFLICT_BASE_MISSING);
+		return;
+	}
+	if (merge->changes.length <= strlen("{}"))
+	{
+		decision->action = PEMS_MERGE_NOTHING;
+		return;
+	}
+	if (breaks_rules(merge))
+	{
+		set_conflict(merge, PEMS_CONFLICT_VALIDATION);
+		add_delta_fields(merge);
+		return;
+	}
+	decision->action = PEMS_MERGE_SEND;
+	decision->changes = merge->changes.data;
+	merge->changes.data = NULL;
+}
+
+static void
+decide_delete(Merge *merge)
+{
+	const PemsMergeInput *input = merge->input;
+	bool own_edits_only;
+
+	if (input->remote == NULL)
+	{
+		merge->decision->action = PEMS_MERGE_NOTHING;
+		return;
+	}
+	/* A user who edited the record and then deletes it is not in conflict with himself. */
+	own_edits_only = is_object(input->own) && input->own->count > 0 && merge->base &&
+					 records_equal(input->catalogue, merge->base, input->remote);
+	if (input->remote_version == input->base_version || own_edits_only)
+	{
+		merge->decision->action = PEMS_MERGE_SEND;
+		return;
+	}
+	set_conflict(merge, PEMS_CONFLICT_CHANGED_BEFORE_DELETE);
+	if (merge->base)
+		add_differences(merge, merge->base, input->remote);
+}
+
+/* ---------- records with changes on top ---------- */
+
+void
+pems_merge_apply(const JsonNode *record, const JsonNode *changes, JsonBuffer *result)
+{
+	const JsonNode *member;
+	const char *comma = "";
+
+	if (!is_object(record) || !is_object(changes))
+	{
+		pems_json_append_node(result, changes);
+		return;
+	}
+	pems_json_append_text(result, "{");
+	for (member = record->first; member; member = member->next)
+	{
+		const JsonNode *change = pems_json_get(changes, member->key);
+
+		pems_json_append_text(result, comma);
+		pems_json_append_string(result, member->key, member->key_length);
+		pems_json_append_text(result, ":");
+		if (change)
+			pems_merge_apply(member, change, result);
+		else
+			pems_json_append_node(result, member);
+		comma = ",";
+	}
+	for (member = changes->first; member; member = member->next)
+	{
+		if (pems_json_get(record, member->key))
+			continue;
+		pems_json_append_text(result, comma);
+		pems_json_append_string(result, member->key, member->key_length);
+		pems_json_append_text(result, ":");
+		pems_json_append_node(result, member);
+		comma = ",";
+	}
+	pems_json_append_text(result, "}");
+}
+
+static bool
+is_empty(const JsonNode *node)
+{
+	return node == NULL || node->kind == JSON_KIND_NULL;
+}
+
+void
+pems_merge_restore(const PemsCatalogue *catalogue, const JsonNode *record,
+				   const JsonNode *old_record, JsonBuffer *delta)
+{
+	const char *comma = "";
+
+	pems_json_append_text(delta, "{");
+	for (size_t i = 0; i < catalogue->count; i++)
+	{
+		const PemsField *field = &catalogue->fields[i];
+		const JsonNode *now = pems_json_get(record, field->name);
+		const JsonNode *then = pems_json_get(old_record, field->name);
+
+		if (!field->writable || (is_empty(now) && is_empty(then)) ||
+			pems_field_equal(field, now, then))
+			continue;
+		pems_json_append_text(delta, comma);
+		pems_json_append_string(delta, field->name, strlen(field->name));
+		pems_json_append_text(delta, ":");
+		if (then)
+			pems_json_append_node(delta, then);
+		else
+			pems_json_append_text(delta, "null");
+		comma = ",";
+	}
+	pems_json_append_text(delta, "}");
+}
+
+/*
+ * The base to compare with: the one that the user saw, with the author's own
+ * later edits on top.  A base that is missing stays so, because without it
+ * nothing is certain about own edits either.
+ */
+static void
+prepare_base(Merge *merge, JsonBuffer *text, JsonDocument *overlaid)
+{
+	const PemsMergeInput *input = merge->input;
+
+	if (!is_object(input->base))
+		return;
+	merge->base = input->base;
+	if (!is_object(input->own) || input->own->count == 0)
+		return;
+	pems_merge_apply(input->base, input->own, text);
+	if (!text->failed && pems_json_parse(text->data, text->length, overlaid, NULL))
+		merge->base = overlaid->root;
+	else
+		merge->failed = true;
+}
+
+void
+pems_merge_decide(const PemsMergeInput *input, PemsDecision *decision)
+{
+	Merge merge = {.input = input, .decision = decision};
+	JsonBuffer overlaid_text = {0};
+	JsonDocument overlaid = {0};
+
+	memset(decision, 0, sizeof(*decision));
+	prepare_base(&merge, &overlaid_text, &overlaid);
+	if (input->is_delete)
+		decide_delete(&merge);
+	else
+		decide_update(&merge);
+	if (merge.failed || merge.path.failed || merge.changes.failed)
+	{
+		pems_merge_free(decision);
+		decision->failed = true;
+		/* The action that does the least harm where a caller forgets to look at failed. */
+		decision->action = PEMS_MERGE_CONFLICT;
+	}
+	pems_json_buffer_free(&merge.path);
+	pems_json_buffer_free(&merge.changes);
+	pems_json_free(&overlaid);
+	pems_json_buffer_free(&overlaid_text);
+}
+
+void
+pems_merge_free(PemsDecision *decision)
+{
+	free(decision->changes);
+	text_list_free(&decision->fields, &decision->field_count);
+	text_list_free(&decision->errors, &decision->error_count);
+	memset(decision, 0, sizeof(*decision));
+}
+
+/* ---------- objects are sent whole ---------- */
+
+void
+pems_merge_complete(const JsonNode *delta, const JsonNode *record, JsonBuffer *changes)
+{
+	const char *comma = "";
+
+	pems_json_append_text(changes, "{");
+	for (const JsonNode *member = delta->first; member; member = member->next)
+	{
+		const JsonNode *theirs = pems_json_get(record, member->key);
+
+		pems_json_append_text(changes, comma);
+		pems_json_append_string(changes, member->key, member->key_length);
+		pems_json_append_text(changes, ":");
+		if (is_object(member) && is_object(theirs))
+			pems_merge_apply(theirs, member, changes);
+		else
+			pems_json_append_node(changes, member);
+		comma = ",";
+	}
+	pems_json_append_text(changes, "}");
+}
+
+bool
+pems_merge_has_object(const JsonNode *delta)
+{
+	for (const JsonNode *member = is_object(delta) ? delta->first : NULL; member;
+		 member = member->next)
+		if (is_object(member))
+			return true;
+	return false;
+}
+
+/* ---------- what became of a write ---------- */
+
+bool
+pems_merge_was_ignored(const PemsCatalogue *catalogue, const JsonNode *delta,
+					   const JsonNode *before, const JsonNode *after)
+{
+	for (const JsonNode *ours = is_object(delta) ? delta->first : NULL; ours; ours = ours->next)
+	{
+		const PemsField *field = pems_field_find(catalogue, ours->key);
+		const JsonNode *now = pems_json_get(after, ours->key);
+
+		if (!holds(field, ours, now) &&
+			pems_field_equal(field, pems_json_get(before, ours->key), now))
+			return true;
+	}
+	return false;
+}

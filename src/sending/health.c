@@ -1,0 +1,399 @@
+/*
+ * sending/health.c
+ *		Health checks; see check.h.
+ *
+ * Processes: any backend (pems_check_ask), and the background worker (all else).  They meet in the
+ * slots of shared memory (PemsCheckSlot), guarded by PemsShared.lock, which is never held while
+ * anybody waits.  A session that goes away frees its slot, or leaves that to the worker if it is at
+ * it already.
+ *
+ * The worker keeps a Check for each slot; what libcurl hands back as owner is that Check.
+ */
+#include "postgres.h"
+
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "storage/ipc.h"
+#include "storage/latch.h"
+#include "storage/proc.h"
+#include "utils/timestamp.h"
+
+#include "sending/health.h"
+#include "shared/compat.h"
+#include "sending/delivery.h"
+#include "shared/monotonic.h"
+#include "pems/protocol.h"
+#include "sending/roster.h"
+#include "shared/settings.h"
+
+/* How often a session looks whether the worker is still there; milliseconds. */
+#define LOOK_MS 1000
+/* What a session waits longer than the worker does: for the worker's turn. */
+#define MARGIN_MS 5000
+
+/* --- a session --- */
+
+/* Where a session's question stands. */
+typedef struct Question
+{
+	PemsCheckSlot *slot;
+	uint64 number;
+	int worker; /* its slot */
+	int pid;
+} Question;
+
+static void
+answer_with(PemsCheckAnswer *answer, const char *error)
+{
+	answer->healthy = false;
+	answer->latency_us = -1;
+	strlcpy(answer->error, error, sizeof(answer->error));
+}
+
+static PemsCheckSlot *
+free_slot(int worker)
+{
+	for (int i = 0; i < PEMS_MAX_CHECKS; i++)
+		if (pems_shared->checks[worker][i].state == PEMS_CHECK_FREE)
+			return &pems_shared->checks[worker][i];
+	return NULL;
+}
+
+/* NULL, or why nobody can be asked. */
+static const char *
+put_question(const char *organization_id, Question *question)
+{
+	const char *problem = NULL;
+	int worker_proc = -1;
+
+	if (pems_shared == NULL)
+		return "The worker is not running: pems_sync is not in shared_preload_libraries.";
+	LWLockAcquire(pems_shared->lock, LW_EXCLUSIVE);
+	question->worker = pems_shmem_slot_of(MyDatabaseId);
+	question->slot = question->worker < 0 ? NULL : free_slot(question->worker);
+	if (question->worker < 0)
+		problem = "The worker of this database is not running.";
+	else if (question->slot == NULL)
+		problem = "Too many health checks are under way; try again.";
+	else
+	{
+		question->pid = pems_shared->slots[question->worker].pid;
+		question->number = ++pems_shared->check_count;
+		question->slot->number = question->number;
+		question->slot->state = PEMS_CHECK_ASKED;
+		question->slot->asker = pems_my_proc_number();
+		strlcpy(question->slot->organization_id, organization_id, PEMS_CHECK_ID_SIZE);
+		pg_atomic_fetch_or_u32(&pems_shared->slots[question->worker].wake, PEMS_WAKE_CHECK);
+		worker_proc = pems_shared->slots[question->worker].proc_number;
+	}
+	LWLockRelease(pems_shared->lock);
+	if (worker_proc >= 0)
+		SetLatch(pems_proc_latch(worker_proc));
+	return problem;
+}
+
+/* Let go of the question: cancelled, timed out, or answered. */
+static void
+withdraw_question(int code, Datum argument)
+{
+	Question *question = (Question *) DatumGetPointer(argument);
+	PemsCheckSlot *slot = question->slot;
+
+	LWLockAcquire(pems_shared->lock, LW_EXCLUSIVE);
+	if (slot->number == question->number)
+	{
+		slot->asker = -1;
+		if (slot->state != PEMS_CHECK_TAKEN)
+			slot->state = PEMS_CHECK_FREE;
+	}
+	LWLockRelease(pems_shared->lock);
+}
+
+/* Is there an answer, or will there never be one? */
+static bool
+look_for_answer(const Question *question, PemsCheckAnswer *answer)
+{
+	const PemsCheckSlot *slot = question->slot;
+	bool found = true;
+
+	LWLockAcquire(pems_shared->lock, LW_SHARED);
+	if (slot->number == question->number && slot->state == PEMS_CHECK_ANSWERED)
+	{
+		answer->healthy = slot->healthy;
+		answer->latency_us = slot->latency_us;
+		strlcpy(answer->error, slot->error, sizeof(answer->error));
+	}
+	else if (slot->number != question->number ||
+			 pems_shared->slots[question->worker].pid != question->pid)
+		answer_with(answer, "The worker ended before PEMS answered.");
+	else
+		found = false;
+	LWLockRelease(pems_shared->lock);
+	return found;
+}
+
+static void
+wait_for_answer(const Question *question, PemsCheckAnswer *answer)
+{
+	TimestampTz end =
+		TimestampTzPlusMilliseconds(GetCurrentTimestamp(), 2 * pems_request_timeout + MARGIN_MS);
+
+	while (!look_for_answer(question, answer))
+	{
+		if (GetCurrentTimestamp() >= end)
+		{
+			answer_with(answer, "The worker did not get to it in time.");
+			return;
+		}
+		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, LOOK_MS,
+						 pems_wait_event());
+		ResetLatch(MyLatch);
+		CHECK_FOR_INTERRUPTS();
+	}
+}
+
+void
+pems_check_ask(const char *organization_id, PemsCheckAnswer *answer)
+{
+	Question question;
+	const char *problem = strlen(organization_id) < PEMS_CHECK_ID_SIZE
+							  ? put_question(organization_id, &question)
+							  : "The organization's id is too long for a health check.";
+
+	if (problem != NULL)
+	{
+		answer_with(answer, problem);
+		return;
+	}
+	PG_ENSURE_ERROR_CLEANUP(withdraw_question, PointerGetDatum(&question));
+	{
+		wait_for_answer(&question, answer);
+	}
+	PG_END_ENSURE_ERROR_CLEANUP(withdraw_question, PointerGetDatum(&question));
+	withdraw_question(0, PointerGetDatum(&question));
+}
+
+/* --- the worker --- */
+
+typedef enum Step
+{
+	STEP_NONE,
+	STEP_WAITING, /* for the endpoint's limiter */
+	STEP_SENT
+} Step;
+
+typedef struct Check
+{
+	PemsCheckSlot *slot;
+	uint64 number;
+	int64 asked_us;
+	PemsEndpoint *endpoint; /* and the ticket from its limiter, once sent */
+	uint64 ticket;
+	Step step;
+	char organization_id[PEMS_CHECK_ID_SIZE];
+} Check;
+
+static Check checks[PEMS_MAX_CHECKS];
+static int check_count = 0;
+
+static void
+finish(Check *check, bool healthy, int64 latency_us, const char *error)
+{
+	PemsCheckSlot *slot = check->slot;
+	int asker = -1;
+
+	LWLockAcquire(pems_shared->lock, LW_EXCLUSIVE);
+	if (slot->number == check->number && slot->state == PEMS_CHECK_TAKEN)
+	{
+		slot->healthy = healthy;
+		slot->latency_us = latency_us;
+		pems_shmem_copy_text(slot->error, error, PEMS_WORKER_ERROR_SIZE);
+		asker = slot->asker;
+		slot->state = asker < 0 ? PEMS_CHECK_FREE : PEMS_CHECK_ANSWERED;
+	}
+	LWLockRelease(pems_shared->lock);
+	check->step = STEP_NONE;
+	check_count--;
+	if (asker >= 0)
+		SetLatch(pems_proc_latch(asker));
+}
+
+static void
+refuse(Check *check, const char *error)
+{
+	finish(check, false, -1, error);
+}
+
+void
+pems_check_take(int64 now)
+{
+	int worker;
+
+	LWLockAcquire(pems_shared->lock, LW_EXCLUSIVE);
+	worker = pems_shmem_slot_of(MyDatabaseId);
+	for (int i = 0; worker >= 0 && i < PEMS_MAX_CHECKS; i++)
+	{
+		PemsCheckSlot *slot = &pems_shared->checks[worker][i];
+		Check *check = &checks[i];
+
+		if (slot->state != PEMS_CHECK_ASKED || check->step != STEP_NONE)
+			continue;
+		slot->state = PEMS_CHECK_TAKEN;
+		*check =
+			(Check){.step = STEP_WAITING, .slot = slot, .number = slot->number, .asked_us = now};
+		strlcpy(check->organization_id, slot->organization_id, PEMS_CHECK_ID_SIZE);
+		check_count++;
+	}
+	LWLockRelease(pems_shared->lock);
+}
+
+/* A predecessor that was killed left its checks as taken; nobody answers those any more. */
+void
+pems_check_initialize(void)
+{
+	int worker;
+
+	LWLockAcquire(pems_shared->lock, LW_EXCLUSIVE);
+	worker = pems_shmem_slot_of(MyDatabaseId);
+	for (int i = 0; worker >= 0 && i < PEMS_MAX_CHECKS; i++)
+		if (pems_shared->checks[worker][i].state == PEMS_CHECK_TAKEN)
+			pems_shared->checks[worker][i].state = PEMS_CHECK_FREE;
+	LWLockRelease(pems_shared->lock);
+}
+
+/* NULL, or why PEMS cannot be called for that organization. */
+static const char *
+why_not(PemsWorkerStatus status, const PemsOrganization *organization)
+{
+	if (status == PEMS_WORKER_COPY)
+		return "This database is a copy; it calls nobody until an administrator resumes it.";
+	if (status == PEMS_WORKER_NO_KEY)
+		return "The key file cannot be used; see the view pems_worker.";
+	if (status != PEMS_WORKER_RUNNING && status != PEMS_WORKER_DISABLED)
+		return "The worker is not ready; see the view pems_worker.";
+	if (organization == NULL || !organization->listed)
+		return "The organization has no credential for PEMS.";
+	if (organization->token == NULL)
+		return organization->trouble;
+	return NULL;
+}
+
+static void
+note_sent(void *owner)
+{
+	Check *check = owner;
+
+	pems_limiter_sent(check->endpoint->limiter, check->ticket, monotonic_us());
+}
+
+static void
+send_check(Check *check, const PemsOrganization *organization, PemsClient *client, int64 now)
+{
+	char *path = pems_protocol_path(PEMS_CALL_HEALTH, NULL, NULL);
+	char *url = path ? pems_protocol_url(organization->api_url, path) : NULL;
+	PemsClientRequest request = {.call = PEMS_CALL_HEALTH,
+								 .url = url,
+								 .api_url = organization->api_url,
+								 .token = organization->token,
+								 .owner = check,
+								 .sent = note_sent};
+
+	check->endpoint = organization->endpoint;
+	if (url == NULL || !pems_client_start(client, &request))
+		refuse(check, "Out of memory.");
+	else
+	{
+		check->ticket = pems_limiter_start(check->endpoint->limiter, now);
+		check->step = STEP_SENT;
+	}
+	free(url);
+	free(path);
+}
+
+/* Was it sent? */
+static bool
+start_check(Check *check, PemsClient *client, PemsWorkerStatus status, int64 now)
+{
+	const PemsOrganization *organization = pems_roster_find(check->organization_id);
+	const char *problem = why_not(status, organization);
+	const PemsLimiter *limiter = problem ? NULL : organization->endpoint->limiter;
+
+	if (problem != NULL)
+		refuse(check, problem);
+	else if (pems_limiter_capacity(limiter, now) > 0)
+		send_check(check, organization, client, now);
+	else if (pems_limiter_breaker(limiter, now) != PEMS_BREAKER_CLOSED)
+		refuse(check, "PEMS does not answer, and it is not time for the next try; see the view "
+					  "pems_endpoints.");
+	else if (now > check->asked_us + (int64) pems_request_timeout * 1000)
+		refuse(check, "The rate limit, or PEMS itself, let no request through in time.");
+	return check->step == STEP_SENT;
+}
+
+int
+pems_check_start(PemsClient *client, PemsWorkerStatus status, int64 now, int most)
+{
+	int sent = 0;
+
+	if (check_count == 0)
+		return 0;
+	for (int i = 0; i < PEMS_MAX_CHECKS && sent < most; i++)
+		if (checks[i].step == STEP_WAITING && start_check(&checks[i], client, status, now))
+			sent++;
+	pems_client_drive(client);
+	return sent;
+}
+
+bool
+pems_check_finish(void *owner, const PemsAnswer *answer, int64 now)
+{
+	Check *check = owner;
+	PemsAsked asked = {.call = PEMS_CALL_HEALTH};
+	PemsOutcome outcome;
+	bool healthy;
+
+	if (check < checks || check >= checks + PEMS_MAX_CHECKS)
+		return false;
+	pems_protocol_judge(&asked, answer, (int64) time(NULL), &outcome);
+	pems_delivery_tell_endpoint(check->endpoint, check->ticket, answer, &outcome, now);
+	healthy = outcome.class == PEMS_OUTCOME_RECORD;
+	finish(check, healthy, answer->status == 0 ? -1 : answer->latency_us,
+		   healthy         ? ""
+		   : outcome.error ? outcome.error
+						   : "PEMS is not healthy.");
+	pems_protocol_free_outcome(&outcome);
+	return true;
+}
+
+int64
+pems_check_next_us(int64 now)
+{
+	int64 next = INT64_MAX;
+
+	for (int i = 0; check_count > 0 && i < PEMS_MAX_CHECKS; i++)
+	{
+		const PemsOrganization *organization;
+
+		if (checks[i].step != STEP_WAITING)
+			continue;
+		organization = pems_roster_find(checks[i].organization_id);
+		next = Min(next, checks[i].asked_us + (int64) pems_request_timeout * 1000 + 1);
+		if (organization != NULL && organization->endpoint != NULL)
+			next = Min(next, pems_limiter_next(organization->endpoint->limiter, now));
+	}
+	return next;
+}
+
+bool
+pems_check_forget(void)
+{
+	bool sent = false;
+
+	for (int i = 0; i < PEMS_MAX_CHECKS; i++)
+	{
+		sent |= checks[i].step == STEP_SENT;
+		if (checks[i].step != STEP_NONE)
+			refuse(&checks[i], "The extension was dropped.");
+	}
+	return sent;
+}

@@ -1,0 +1,294 @@
+/*
+ * shared/shmem.c
+ *		Shared memory: one slot per worker, and the wake-up at commit.
+ *
+ * Processes: the postmaster makes it, workers write their own slot, backends read
+ * slots and set wake bits.  The wake-up costs a backend nothing until it commits
+ * something: pems_shmem_wake_at_commit() only sets a flag, and the transaction
+ * callback, registered once per process when the library is loaded, acts on it.
+ * A worker that is not connected yet needs no wake-up: it looks when it starts.
+ *
+ * Limit: a transaction that is prepared (two-phase commit) is not announced; its
+ * items are found when the worker looks from the start of the line again.
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "catalog/objectaccess.h"
+#include "catalog/pg_extension.h"
+#include "common/hashfn.h"
+#include "mb/pg_wchar.h"
+#include "miscadmin.h"
+#include "storage/ipc.h"
+#include "storage/latch.h"
+#include "storage/shmem.h"
+#include "utils/varlena.h"
+
+#include "shared/compat.h"
+#include "shared/settings.h"
+#include "shared/shmem.h"
+
+PemsShared *pems_shared = NULL;
+
+static object_access_hook_type previous_object_access_hook = NULL;
+static shmem_startup_hook_type previous_shmem_startup_hook = NULL;
+#ifdef PEMS_HAVE_SHMEM_REQUEST_HOOK
+static shmem_request_hook_type previous_shmem_request_hook = NULL;
+#endif
+
+/* What this backend's transaction will announce when it commits. */
+static uint32 wake_reasons = 0;
+static bool has_news = false;
+static TimestampTz news[PEMS_NEWS_PLACES]; /* valid while has_news */
+
+static const char *const status_names[] = {
+	[PEMS_WORKER_ABSENT] = "absent",     [PEMS_WORKER_STARTING] = "starting",
+	[PEMS_WORKER_WAITING] = "waiting",   [PEMS_WORKER_NOT_ATTACHED] = "not_attached",
+	[PEMS_WORKER_COPY] = "copy",         [PEMS_WORKER_NO_KEY] = "no_key",
+	[PEMS_WORKER_DISABLED] = "disabled", [PEMS_WORKER_RUNNING] = "running",
+};
+
+const char *
+pems_shmem_status_name(PemsWorkerStatus status)
+{
+	return status_names[status];
+}
+
+static void
+request_shmem(void)
+{
+#ifdef PEMS_HAVE_SHMEM_REQUEST_HOOK
+	if (previous_shmem_request_hook)
+		previous_shmem_request_hook();
+#endif
+	RequestAddinShmemSpace(MAXALIGN(sizeof(PemsShared)));
+	RequestNamedLWLockTranche("pems_sync", 1);
+}
+
+static void
+add_slot(const char *database)
+{
+	PemsWorkerSlot *slot;
+	pg_atomic_uint64 *news_of_slot;
+
+	for (int i = 0; i < pems_shared->count; i++)
+		if (strcmp(pems_shared->slots[i].database, database) == 0)
+			return;
+	if (pems_shared->count == PEMS_MAX_WORKERS)
+		return;
+	news_of_slot = pems_shared->news[pems_shared->count];
+	slot = &pems_shared->slots[pems_shared->count++];
+	strlcpy(slot->database, database, NAMEDATALEN);
+	pg_atomic_init_u32(&slot->wake, 0);
+	for (int i = 0; i < PEMS_NEWS_PLACES; i++)
+		pg_atomic_init_u64(&news_of_slot[i], (uint64) DT_NOEND);
+	slot->proc_number = -1;
+	slot->status = PEMS_WORKER_ABSENT;
+}
+
+static void
+startup_shmem(void)
+{
+	bool found;
+	List *names = NIL;
+	ListCell *cell;
+	char *copy;
+
+	if (previous_shmem_startup_hook)
+		previous_shmem_startup_hook();
+
+	LWLockAcquire(AddinShmemInitLock, LW_EXCLUSIVE);
+	pems_shared = ShmemInitStruct("pems_sync", sizeof(PemsShared), &found);
+	if (!found)
+	{
+		memset(pems_shared, 0, sizeof(PemsShared));
+		pems_shared->lock = &(GetNamedLWLockTranche("pems_sync"))->lock;
+		copy = pstrdup(pems_databases ? pems_databases : "");
+		if (SplitIdentifierString(copy, ',', &names))
+			foreach (cell, names)
+				add_slot(lfirst(cell));
+	}
+	LWLockRelease(AddinShmemInitLock);
+}
+
+static void
+lower(pg_atomic_uint64 *place, TimestampTz time)
+{
+	uint64 known = pg_atomic_read_u64(place);
+
+	while (time < (TimestampTz) known &&
+		   !pg_atomic_compare_exchange_u64(place, &known, (uint64) time))
+		;
+}
+
+static void
+deliver_news(pg_atomic_uint64 *places)
+{
+	for (int i = 0; i < PEMS_NEWS_PLACES; i++)
+		if (news[i] != DT_NOEND)
+			lower(&places[i], news[i]);
+}
+
+static void
+wake_worker(uint32 reasons)
+{
+	int latch_of = -1;
+
+	if (pems_shared == NULL)
+		return;
+	LWLockAcquire(pems_shared->lock, LW_SHARED);
+	for (int i = 0; i < pems_shared->count; i++)
+	{
+		PemsWorkerSlot *slot = &pems_shared->slots[i];
+
+		if (slot->database_oid == MyDatabaseId)
+		{
+			if (has_news)
+				deliver_news(pems_shared->news[i]);
+			pg_atomic_fetch_or_u32(&slot->wake, reasons);
+			latch_of = slot->proc_number;
+		}
+	}
+	LWLockRelease(pems_shared->lock);
+	if (latch_of >= 0)
+		SetLatch(pems_proc_latch(latch_of));
+}
+
+static void
+at_transaction_end(XactEvent event, void *arg)
+{
+	uint32 reasons = wake_reasons;
+
+	switch (event)
+	{
+		case XACT_EVENT_COMMIT:
+			wake_reasons = 0;
+			if (reasons != 0)
+				wake_worker(reasons);
+			has_news = false;
+			break;
+		case XACT_EVENT_ABORT:
+		case XACT_EVENT_PREPARE:
+			wake_reasons = 0;
+			has_news = false;
+			break;
+		default:
+			break;
+	}
+}
+
+void
+pems_shmem_wake_at_commit(uint32 reasons)
+{
+	wake_reasons |= reasons;
+}
+
+int
+pems_shmem_place(const char *organization_id, size_t length)
+{
+	return (int) (DatumGetUInt32(hash_any((const unsigned char *) organization_id, (int) length)) %
+				  PEMS_NEWS_PLACES);
+}
+
+void
+pems_shmem_take_news(const PemsWorkerSlot *slot, TimestampTz *taken)
+{
+	pg_atomic_uint64 *places = pems_shared->news[slot - pems_shared->slots];
+
+	for (int i = 0; i < PEMS_NEWS_PLACES; i++)
+	{
+		taken[i] = (TimestampTz) pg_atomic_read_u64(&places[i]);
+		if (taken[i] != DT_NOEND)
+			taken[i] = (TimestampTz) pg_atomic_exchange_u64(&places[i], (uint64) DT_NOEND);
+	}
+}
+
+void
+pems_shmem_announce_at_commit(Datum organization_id, TimestampTz ready_from)
+{
+	text *id = DatumGetTextPP(organization_id);
+	int place = pems_shmem_place(VARDATA_ANY(id), VARSIZE_ANY_EXHDR(id));
+
+	if (!has_news)
+		for (int i = 0; i < PEMS_NEWS_PLACES; i++)
+			news[i] = DT_NOEND;
+	has_news = true;
+	news[place] = Min(news[place], ready_from);
+	wake_reasons |= PEMS_WAKE_WORK;
+}
+
+void
+pems_shmem_copy_text(char *to, const char *from, size_t size)
+{
+	int length = pg_mbcliplen(from, (int) strlen(from), (int) size - 1);
+
+	memcpy(to, from, length);
+	to[length] = '\0';
+}
+
+int
+pems_shmem_slot_of(Oid database)
+{
+	for (int i = 0; i < pems_shared->count; i++)
+		if (pems_shared->slots[i].database_oid == database)
+			return i;
+	return -1;
+}
+
+/*
+ * pems_shmem_read_slot
+ *		By oid, or by name while the worker is not connected.
+ */
+bool
+pems_shmem_read_slot(Oid database, const char *database_name, PemsWorkerSlot *copy)
+{
+	bool found = false;
+
+	if (pems_shared == NULL)
+		return false;
+	LWLockAcquire(pems_shared->lock, LW_SHARED);
+	for (int i = 0; i < pems_shared->count && !found; i++)
+	{
+		PemsWorkerSlot *slot = &pems_shared->slots[i];
+
+		found = slot->database_oid == database ||
+				(slot->database_oid == InvalidOid && strcmp(slot->database, database_name) == 0);
+		if (found)
+			memcpy(copy, slot, sizeof(*copy));
+	}
+	LWLockRelease(pems_shared->lock);
+	return found;
+}
+
+/* DROP EXTENSION: the worker is to let go of its requests, not to find out at the next poll. */
+static void
+wake_at_drop(ObjectAccessType access, Oid class, Oid object, int column, void *argument)
+{
+	if (previous_object_access_hook)
+		previous_object_access_hook(access, class, object, column, argument);
+	if (access == OAT_DROP && class == ExtensionRelationId)
+		pems_shmem_wake_at_commit(PEMS_WAKE_CONFIG);
+}
+
+/*
+ * pems_shmem_install_hooks
+ *		Called once from _PG_init.  Shared memory only when preloaded; the
+ *		others always, they do nothing until there is something to announce.
+ */
+void
+pems_shmem_install_hooks(void)
+{
+	RegisterXactCallback(at_transaction_end, NULL);
+	previous_object_access_hook = object_access_hook;
+	object_access_hook = wake_at_drop;
+	if (!process_shared_preload_libraries_in_progress)
+		return;
+#ifdef PEMS_HAVE_SHMEM_REQUEST_HOOK
+	previous_shmem_request_hook = shmem_request_hook;
+	shmem_request_hook = request_shmem;
+#else
+	request_shmem();
+#endif
+	previous_shmem_startup_hook = shmem_startup_hook;
+	shmem_startup_hook = startup_shmem;
+}

@@ -1,0 +1,136 @@
+/*
+ * shared/shmem.h
+ *		The one struct in shared memory: what workers say of themselves, and how they are woken.
+ */
+#ifndef PEMS_SHMEM_H
+#define PEMS_SHMEM_H
+
+#include "postgres.h"
+
+#include "datatype/timestamp.h"
+#include "port/atomics.h"
+#include "storage/lwlock.h"
+
+#include "sending/limiter.h"
+
+#define PEMS_MAX_WORKERS        32
+#define PEMS_WORKER_ERROR_SIZE  256
+#define PEMS_MAX_ENDPOINTS      32 /* that a worker tells of; it serves more */
+#define PEMS_ENDPOINT_NAME_SIZE 288
+#define PEMS_MAX_CHECKS         8   /* health checks at a time, per worker */
+#define PEMS_CHECK_ID_SIZE      801 /* 200 characters, as in _pems_id() */
+
+/*
+ * Organizations share the places in which they announce what became ready, by a hash of their id: a
+ * worker that looks for one too many finds nothing.
+ */
+#define PEMS_NEWS_PLACES 1024
+
+/* Reasons to wake a worker; bits, collected until it looks. */
+#define PEMS_WAKE_WORK   0x01 /* there may be items to send */
+#define PEMS_WAKE_CONFIG 0x02 /* credentials, pauses, attach or the field catalogue changed */
+#define PEMS_WAKE_CHECK  0x04 /* a session asks for a health check; at once, not at commit */
+
+typedef enum PemsWorkerStatus
+{
+	PEMS_WORKER_ABSENT, /* no process */
+	PEMS_WORKER_STARTING,
+	PEMS_WORKER_WAITING,      /* the database or the extension does not exist yet */
+	PEMS_WORKER_NOT_ATTACHED, /* pems_attach() has not run */
+	PEMS_WORKER_COPY,         /* a restored copy: paused until pems_resume() */
+	PEMS_WORKER_NO_KEY,       /* the key file is missing, or not private */
+	PEMS_WORKER_DISABLED,     /* pems_sync.enabled = off */
+	PEMS_WORKER_RUNNING
+} PemsWorkerStatus;
+
+/* One per database in pems_sync.databases.  Guarded by PemsShared.lock unless it says otherwise. */
+typedef struct PemsWorkerSlot
+{
+	char database[NAMEDATALEN]; /* set at server start, constant after */
+	pg_atomic_uint32 wake;      /* PEMS_WAKE_* bits; atomic, no lock */
+	bool connect_failed;        /* the last process ended while it connected */
+
+	Oid database_oid; /* InvalidOid until the worker is connected */
+	int pid;          /* 0: no process */
+	int proc_number;  /* whose latch to set; -1: nobody's */
+	PemsWorkerStatus status;
+	TimestampTz started_at;
+	int64 heartbeat_us; /* end of its last turn; monotonic, 0: none */
+	int in_flight;
+	int64 requests; /* started since started_at */
+	int open_breakers;
+	char last_error[PEMS_WORKER_ERROR_SIZE];
+} PemsWorkerSlot;
+
+/* What a worker says of an endpoint.  Guarded by PemsShared.lock. */
+typedef struct PemsEndpointState
+{
+	char name[PEMS_ENDPOINT_NAME_SIZE]; /* scheme://host:port */
+	PemsBreakerState breaker;
+	int rate_limit; /* 0: none */
+	int in_flight;
+	int faults;              /* endpoint faults in a row */
+	TimestampTz waits_until; /* nothing starts before; 0: it may */
+	TimestampTz last_error_at;
+	char last_error[PEMS_WORKER_ERROR_SIZE];
+} PemsEndpointState;
+
+typedef enum PemsCheckState
+{
+	PEMS_CHECK_FREE,
+	PEMS_CHECK_ASKED,   /* by a session, which waits */
+	PEMS_CHECK_TAKEN,   /* the worker is at it */
+	PEMS_CHECK_ANSWERED /* for the session to read */
+} PemsCheckState;
+
+/* A health check that a session asks the worker for.  Guarded by PemsShared.lock. */
+typedef struct PemsCheckSlot
+{
+	PemsCheckState state;
+	uint64 number; /* of the question: an answer to an older one is nobody's */
+	int asker;     /* whose latch to set; -1: it has gone */
+	char organization_id[PEMS_CHECK_ID_SIZE];
+	bool healthy;
+	int64 latency_us; /* -1: there was no answer */
+	char error[PEMS_WORKER_ERROR_SIZE];
+} PemsCheckSlot;
+
+typedef struct PemsShared
+{
+	LWLock *lock;
+	int count;
+	PemsWorkerSlot slots[PEMS_MAX_WORKERS];
+	/* Per slot, the first endpoint_counts[] of them */
+	PemsEndpointState endpoints[PEMS_MAX_WORKERS][PEMS_MAX_ENDPOINTS];
+	int endpoint_counts[PEMS_MAX_WORKERS];
+	PemsCheckSlot checks[PEMS_MAX_WORKERS][PEMS_MAX_CHECKS];
+	uint64 check_count; /* questions ever asked */
+	/* Per slot: the earliest scheduled_at of what became ready, or DT_NOEND; atomic, no lock */
+	pg_atomic_uint64 news[PEMS_MAX_WORKERS][PEMS_NEWS_PLACES];
+} PemsShared;
+
+/* NULL when the library was not preloaded. */
+extern PemsShared *pems_shared;
+
+extern void pems_shmem_install_hooks(void);
+/* Wake the worker of this database when the current transaction commits. */
+extern void pems_shmem_wake_at_commit(uint32 reasons);
+/*
+ * Tell the worker of this database when the current transaction commits: items of that organization
+ * (text) are ready, the first in line since that time.  Wakes it, too.
+ */
+extern void pems_shmem_announce_at_commit(Datum organization_id, TimestampTz ready_from);
+/* Takes the news of a slot, PEMS_NEWS_PLACES of them. */
+extern void pems_shmem_take_news(const PemsWorkerSlot *slot, TimestampTz *taken);
+/* Where an organization announces: 0 to PEMS_NEWS_PLACES - 1. */
+extern int pems_shmem_place(const char *organization_id, size_t length);
+/* Which slot is that database's?  -1: none has a worker that is connected to it.  The caller holds
+ * the lock. */
+extern int pems_shmem_slot_of(Oid database);
+/* A copy of what the worker of that database says; false: there is no slot for it. */
+extern bool pems_shmem_read_slot(Oid database, const char *database_name, PemsWorkerSlot *copy);
+extern const char *pems_shmem_status_name(PemsWorkerStatus status);
+/* Copy what fits into size bytes, not cutting a character in two: others read it as text. */
+extern void pems_shmem_copy_text(char *to, const char *from, size_t size);
+
+#endif /* PEMS_SHMEM_H */

@@ -1,0 +1,982 @@
+/*
+ * record/json_test.c
+ *		Unit tests of src/record/json.c.
+ */
+#include "unit.h"
+
+#include "../../src/record/json.h"
+
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+/* Does the text parse?  Checks on the way that a refusal says why and leaves nothing. */
+static bool
+parses_bytes(const char *text, size_t length)
+{
+	JsonDocument document;
+	const char *error = NULL;
+
+	if (pems_json_parse(text, length, &document, &error))
+	{
+		pems_json_free(&document);
+		return true;
+	}
+	CHECK(error != NULL);
+	CHECK(document.root == NULL && document.arena == NULL);
+	return false;
+}
+
+/* A copy of its exact size, so that the sanitizer sees a step behind the end. */
+static char *
+exact_copy(const char *text, size_t length)
+{
+	char *copy = malloc(length ? length : 1);
+
+	memcpy(copy, text, length);
+	return copy;
+}
+
+static bool
+parses(const char *text)
+{
+	size_t length = strlen(text);
+	char *copy = exact_copy(text, length);
+	bool parsed = parses_bytes(copy, length);
+
+	free(copy);
+	return parsed;
+}
+
+/* text parsed and written again, in a static buffer; "(refused)" when it does not parse. */
+static const char *
+rewritten(const char *text)
+{
+	static char result[4096];
+	JsonDocument document;
+	JsonBuffer buffer = {0};
+
+	if (!pems_json_parse(text, strlen(text), &document, NULL))
+		return "(refused)";
+	pems_json_append_node(&buffer, document.root);
+	snprintf(result, sizeof(result), "%s", buffer.data);
+	pems_json_buffer_free(&buffer);
+	pems_json_free(&document);
+	return result;
+}
+
+static bool
+equal(const char *a, const char *b)
+{
+	JsonDocument left;
+	JsonDocument right;
+	bool result;
+
+	if (!CHECK(pems_json_parse(a, strlen(a), &left, NULL)))
+		return false;
+	if (!CHECK(pems_json_parse(b, strlen(b), &right, NULL)))
+	{
+		pems_json_free(&left);
+		return false;
+	}
+	result = pems_json_equal(left.root, right.root);
+	CHECK(result == pems_json_equal(right.root, left.root));
+	pems_json_free(&left);
+	pems_json_free(&right);
+	return result;
+}
+
+/* The value as an integer; -77 when it is none. */
+static long long
+integer(const char *text)
+{
+	JsonDocument document;
+	long long value = -77;
+
+	if (!CHECK(pems_json_parse(text, strlen(text), &document, NULL)))
+		return value;
+	if (!pems_json_integer(document.root, &value))
+		value = -77;
+	pems_json_free(&document);
+	return value;
+}
+
+static bool
+integral(const char *text)
+{
+	JsonDocument document;
+	bool result;
+
+	if (!CHECK(pems_json_parse(text, strlen(text), &document, NULL)))
+		return false;
+	result = pems_json_is_integral(document.root);
+	pems_json_free(&document);
+	return result;
+}
+
+/* before, then count times unit, then after; malloc'ed. */
+static char *
+repeated(const char *before, const char *unit, size_t count, const char *after)
+{
+	JsonBuffer buffer = {0};
+	size_t i;
+
+	pems_json_append_text(&buffer, before);
+	for (i = 0; i < count; i++)
+		pems_json_append_text(&buffer, unit);
+	pems_json_append_text(&buffer, after);
+	return buffer.data;
+}
+
+UNIT_TEST(values_are_read_and_written)
+{
+	CHECK_TEXT(rewritten("null"), "null");
+	CHECK_TEXT(rewritten(" \t\r\n true \n"), "true");
+	CHECK_TEXT(rewritten("false"), "false");
+	CHECK_TEXT(rewritten("\"\""), "\"\"");
+	CHECK_TEXT(rewritten("[ ]"), "[]");
+	CHECK_TEXT(rewritten("{ }"), "{}");
+	CHECK_TEXT(rewritten("[1, [2, {\"a\" : [ ]}], null ]"), "[1,[2,{\"a\":[]}],null]");
+	CHECK_TEXT(rewritten("{ \"b\" : 1 , \"a\" : { \"c\" : true } }"),
+			   "{\"b\":1,\"a\":{\"c\":true}}");
+}
+
+UNIT_TEST(numbers_keep_their_literal)
+{
+	CHECK_TEXT(rewritten("9007199254740993"), "9007199254740993");
+	CHECK_TEXT(rewritten("5500.00"), "5500.00");
+	CHECK_TEXT(rewritten("[-0, 0.10, 1E+5, 1e-400, 12345678901234567890.5]"),
+			   "[-0,0.10,1E+5,1e-400,12345678901234567890.5]");
+}
+
+UNIT_TEST(a_tree_is_what_the_header_says)
+{
+	const char *text = "{\"name\": \"caf\\u00e9\", \"list\": [1, 2.50], \"\": null}";
+	JsonDocument document;
+	const JsonNode *node;
+
+	if (!CHECK(pems_json_parse(text, strlen(text), &document, NULL)))
+		return;
+	CHECK(document.root->kind == JSON_KIND_OBJECT && document.root->key == NULL);
+	CHECK_INT(document.root->count, 3);
+	CHECK_INT(document.root->raw_length, strlen(text));
+
+	node = pems_json_get(document.root, "name");
+	CHECK(node == document.root->first);
+	CHECK_TEXT(node->text, "caf\xc3\xa9");
+	CHECK_INT(node->length, 5);
+	CHECK_TEXT(node->key, "name");
+	CHECK_INT(node->key_length, 4);
+	CHECK(node->raw_length == 11 && memcmp(node->raw, "\"caf\\u00e9\"", 11) == 0);
+
+	node = pems_json_get(document.root, "list");
+	CHECK(node->kind == JSON_KIND_ARRAY && node->count == 2 && node->first->key == NULL);
+	CHECK_TEXT(node->first->next->text, "2.50");
+	CHECK(node->first->next->next == NULL);
+	CHECK(node->raw_length == 9 && memcmp(node->raw, "[1, 2.50]", 9) == 0);
+
+	CHECK(pems_json_get(document.root, "")->kind == JSON_KIND_NULL);
+	CHECK(pems_json_get(document.root, "nam") == NULL);
+	CHECK(pems_json_get(node, "name") == NULL);
+	CHECK(pems_json_get(NULL, "name") == NULL);
+	pems_json_free(&document);
+	pems_json_free(&document);
+}
+
+UNIT_TEST(broken_texts_are_refused)
+{
+	static const char *const texts[] = {
+		"",           "  ",        "nul",
+		"nulll",      "True",      "[",
+		"]",          "{",         "}",
+		"[1",         "[1,",       "[1,]",
+		"[,1]",       "[1 2]",     "[1}",
+		"{\"a\"}",    "{\"a\"",    "{\"a\":",
+		"{\"a\":}",   "{\"a\":1",  "{\"a\":1,",
+		"{\"a\":1,}", "{a:1}",     "{1:1}",
+		"{,}",        "{\"a\" 1}", "{\"a\":1]",
+		"1 2",        "[] x",      "\"",
+		"\"a",        "\"\\",      "\"\\\"",
+		"'a'",        "// x\n1",   "01",
+		"-",          "-01",       "+1",
+		".5",         "1.",        "1.e5",
+		"1e",         "1e+",       "1e-",
+		"0x10",       "NaN",       "Infinity",
+		"-Infinity",  "1_000",     "\357\273\2771",
+		"\v1",        "\302\2401", "[1]]",
+		"{}{}",       "undefined",
+	};
+	size_t i;
+
+	for (i = 0; i < sizeof(texts) / sizeof(texts[0]); i++)
+	{
+		if (!CHECK(!parses(texts[i])))
+			unit_note("accepted: %s", texts[i]);
+	}
+	CHECK(!parses_bytes(NULL, 0));
+	CHECK(!parses_bytes("1\0", 2));
+	CHECK(!parses_bytes("\"a\0b\"", 5));
+}
+
+UNIT_TEST(every_prefix_of_a_text_is_refused)
+{
+	const char *text = "{\"a\\n\\u00e9\\ud83d\\ude00\":[true,false,null,\"\xf0\x9f\x98\x80\",{}]}";
+	size_t length = strlen(text);
+	size_t i;
+
+	CHECK(parses(text));
+	for (i = 0; i < length; i++)
+	{
+		char *copy = exact_copy(text, i);
+
+		CHECK(!parses_bytes(copy, i));
+		free(copy);
+	}
+}
+
+UNIT_TEST(escapes_are_decoded)
+{
+	CHECK_TEXT(rewritten("\"\\\"\\\\\\/\\b\\f\\n\\r\\t\""), "\"\\\"\\\\/\\b\\f\\n\\r\\t\"");
+	CHECK_TEXT(rewritten("\"\\u0041\\u00E9\\u20aC\""), "\"A\xc3\xa9\xe2\x82\xac\"");
+	CHECK_TEXT(rewritten("\"\\uD83D\\uDE00\""), "\"\xf0\x9f\x98\x80\"");
+	CHECK_TEXT(rewritten("\"\\uDBFF\\uDFFF\""), "\"\xf4\x8f\xbf\xbf\"");
+	CHECK_TEXT(rewritten("\"\\u0001\\u001f\\u007f\""), "\"\\u0001\\u001f\x7f\"");
+	CHECK_TEXT(rewritten("{\"\\u0061\":1}"), "{\"a\":1}");
+	CHECK(!parses("\"\\u0000\""));
+	CHECK(!parses("{\"\\u0000\":1}"));
+	CHECK(!parses("\"\\u12\""));
+	CHECK(!parses("\"\\u12g4\""));
+	CHECK(!parses("\"\\U0041\""));
+	CHECK(!parses("\"\\x41\""));
+	CHECK(!parses("\"\\'\""));
+	CHECK(!parses("\"\n\""));
+	CHECK(!parses("\"\t\""));
+}
+
+UNIT_TEST(lone_surrogates_are_refused)
+{
+	CHECK(!parses("\"\\ud800\""));
+	CHECK(!parses("\"\\ud800x\""));
+	CHECK(!parses("\"\\ud800\\n\""));
+	CHECK(!parses("\"\\ud800\\u0041\""));
+	CHECK(!parses("\"\\ud800\\ud800\""));
+	CHECK(!parses("\"\\udc00\""));
+	CHECK(!parses("\"\\udc00\\ud800\""));
+	CHECK(!parses("\"\\ud800\\u\""));
+}
+
+UNIT_TEST(utf8_is_checked)
+{
+	CHECK(parses("\"\xc2\x80\xdf\xbf\xe0\xa0\x80\xed\x9f\xbf\xee\x80\x80\xef\xbf\xbf\""));
+	CHECK(parses("\"\xf0\x90\x80\x80\xf4\x8f\xbf\xbf\""));
+	CHECK(!parses("\"\x80\""));
+	CHECK(!parses("\"\xc0\x80\""));
+	CHECK(!parses("\"\xc1\xbf\""));
+	CHECK(!parses("\"\xc2\""));
+	CHECK(!parses("\"\xc2"
+				  "A\""));
+	CHECK(!parses("\"\xe0\x80\x80\""));
+	CHECK(!parses("\"\xed\xa0\x80\""));
+	CHECK(!parses("\"\xe2\x82\""));
+	CHECK(!parses("\"\xe2\x82"
+				  "A\""));
+	CHECK(!parses("\"\xf0\x80\x80\x80\""));
+	CHECK(!parses("\"\xf4\x90\x80\x80\""));
+	CHECK(!parses("\"\xf5\x80\x80\x80\""));
+	CHECK(!parses("\"\xf0\x9f\x98\""));
+	CHECK(!parses("\"\xff\""));
+}
+
+UNIT_TEST(a_duplicate_key_keeps_its_last_value)
+{
+	CHECK_TEXT(rewritten("{\"a\":1,\"b\":2,\"a\":3}"), "{\"b\":2,\"a\":3}");
+	CHECK_TEXT(rewritten("{\"a\":1,\"a\":2,\"a\":3}"), "{\"a\":3}");
+	CHECK_TEXT(rewritten("{\"a\":1,\"\\u0061\":2}"), "{\"a\":2}");
+	CHECK(equal("{\"a\":1,\"b\":2,\"a\":3}", "{\"a\":3,\"b\":2}"));
+}
+
+UNIT_TEST(depth_is_limited)
+{
+	char *deep = repeated("", "[", PEMS_JSON_MAX_DEPTH, "");
+	char *whole = repeated(deep, "]", PEMS_JSON_MAX_DEPTH, "");
+	char *deeper = repeated("[", whole, 1, "]");
+	char *arrays = repeated("", "[", 10000, "");
+	char *objects = repeated("", "{\"a\":", 10000, "");
+	char *endless = repeated("", "[", 1000000, "");
+	char *siblings = repeated("[0", ",[],{}", 1000, "]");
+
+	CHECK(parses(whole));
+	CHECK(equal(whole, whole));
+	CHECK(!parses(deeper));
+	CHECK(!parses(arrays));
+	CHECK(!parses(objects));
+	CHECK(!parses(endless));
+	CHECK(parses(siblings));
+	free(deep);
+	free(whole);
+	free(deeper);
+	free(arrays);
+	free(objects);
+	free(endless);
+	free(siblings);
+}
+
+UNIT_TEST(equality_is_that_of_jsonb)
+{
+	CHECK(equal("{\"a\":1,\"b\":[1,2]}", "{\"b\":[1.0,2e0],\"a\":1}"));
+	CHECK(equal("\"a\"", "\"\\u0061\""));
+	CHECK(equal("5500.00", "55e2"));
+	CHECK(!equal("[1,2]", "[2,1]"));
+	CHECK(!equal("[1]", "[1,1]"));
+	CHECK(!equal("{\"a\":null}", "{}"));
+	CHECK(!equal("{\"a\":1}", "{\"b\":1}"));
+	CHECK(!equal("{\"a\":1}", "{\"a\":2}"));
+	CHECK(!equal("null", "false"));
+	CHECK(!equal("0", "false"));
+	CHECK(!equal("\"1\"", "1"));
+	CHECK(!equal("true", "false"));
+	CHECK(!equal("\"a\"", "\"A\""));
+	CHECK(!equal("\"a\"", "\"a \""));
+	CHECK(!equal("9007199254740993", "9007199254740992"));
+	CHECK(pems_json_equal(NULL, NULL));
+}
+
+UNIT_TEST(numbers_compare_by_value)
+{
+	static const struct
+	{
+		const char *a;
+		const char *b;
+		int order;
+	} cases[] = {
+		{"0", "-0", 0},
+		{"0", "0.000e99", 0},
+		{"0.1e1", "1", 0},
+		{"5500.00", "5500", 0},
+		{"5500", "55e2", 0},
+		{"0.055E5", "5500.0", 0},
+		{"100e-2", "1", 0},
+		{"-1", "-1.0", 0},
+		{"1e400", "1e401", -1},
+		{"1e400", "10e399", 0},
+		{"-1e400", "-1e401", 1},
+		{"1e-400", "0", 1},
+		{"-1e-400", "0", -1},
+		{"0.001", "0.002", -1},
+		{"0.1", "0.09", 1},
+		{"1.05", "1.5", -1},
+		{"10.5", "10.50000000000000000000000000000000000000000000000000001", -1},
+		{"9007199254740993", "9007199254740992", 1},
+		{"123456789012345678901234567890", "123456789012345678901234567891", -1},
+		{"-2", "1", -1},
+		{"1e999999999999", "1e1000", 1},
+		{"1e-999999999999", "1e-1000", -1},
+		{"1e99999999999999999999999999", "1e99999999999999999999999999", 0},
+		{"-1e99999999999999999999999999", "5", -1},
+		{"0e99999999999999999999999999", "0", 0},
+		{"1e9223372036854775807", "1e-9223372036854775808", 1},
+	};
+	size_t i;
+
+	for (i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)
+	{
+		if (!CHECK_INT(pems_json_compare_numbers(cases[i].a, cases[i].b), cases[i].order) ||
+			!CHECK_INT(pems_json_compare_numbers(cases[i].b, cases[i].a), -cases[i].order))
+			unit_note("%s against %s", cases[i].a, cases[i].b);
+	}
+}
+
+/* Random literals whose value a double holds exactly, against the double. */
+UNIT_TEST(random_numbers_compare_like_doubles)
+{
+	int i;
+
+	for (i = 0; i < 20000; i++)
+	{
+		char a[64];
+		char b[64];
+		double left;
+		double right;
+
+		snprintf(a, sizeof(a), "%d.%02u", (int) unit_random_below(400) - 200,
+				 unit_random_below(4) * 25);
+		snprintf(b, sizeof(b), "%d%02ue-2", (int) unit_random_below(400) - 200,
+				 unit_random_below(4) * 25);
+		if (b[0] == '0')
+			continue;
+		left = strtod(a, NULL);
+		right = strtod(b, NULL);
+		if (!CHECK_INT(pems_json_compare_numbers(a, b), (left > right) - (left < right)))
+		{
+			unit_note("%s against %s", a, b);
+			return;
+		}
+	}
+}
+
+UNIT_TEST(integers_are_read)
+{
+	CHECK_INT(integer("0"), 0);
+	CHECK_INT(integer("-0.0e5"), 0);
+	CHECK_INT(integer("42"), 42);
+	CHECK_INT(integer("-42.00"), -42);
+	CHECK_INT(integer("55e2"), 5500);
+	CHECK_INT(integer("5500e-2"), 55);
+	CHECK_INT(integer("1.5e1"), 15);
+	CHECK_INT(integer("9223372036854775807"), LLONG_MAX);
+	CHECK(integer("-9223372036854775808") == LLONG_MIN);
+	CHECK_INT(integer("9223372036854775808"), -77);
+	CHECK_INT(integer("-9223372036854775809"), -77);
+	CHECK_INT(integer("9999999999999999999"), -77);
+	CHECK_INT(integer("10000000000000000000"), -77);
+	CHECK_INT(integer("20000000000000000000"), -77);
+	CHECK_INT(integer("1e999999999999"), -77);
+	CHECK_INT(integer("1.5"), -77);
+	CHECK_INT(integer("0.5"), -77);
+	CHECK_INT(integer("15e-1"), -77);
+	CHECK_INT(integer("1e-999999999999"), -77);
+	CHECK_INT(integer("\"42\""), -77);
+	CHECK_INT(integer("null"), -77);
+	CHECK(integral("5e30"));
+	CHECK(integral("-5.0"));
+	CHECK(integral("0.0"));
+	CHECK(!integral("5.1"));
+	CHECK(!integral("\"5\""));
+	CHECK(!pems_json_is_integral(NULL));
+}
+
+UNIT_TEST(strings_are_escaped)
+{
+	static const char text[] = "a\"b\\c\x01\x1f\n</script>\xc3\xa9";
+	JsonBuffer buffer = {0};
+
+	pems_json_append_string(&buffer, text, sizeof(text) - 1);
+	CHECK_TEXT(buffer.data, "\"a\\\"b\\\\c\\u0001\\u001f\\n</script>\xc3\xa9\"");
+	CHECK_INT(buffer.length, strlen(buffer.data));
+	pems_json_buffer_free(&buffer);
+	CHECK(buffer.data == NULL && buffer.length == 0);
+
+	pems_json_append_string(&buffer, "", 0);
+	CHECK_TEXT(buffer.data, "\"\"");
+	pems_json_buffer_free(&buffer);
+	pems_json_append_node(&buffer, NULL);
+	CHECK_TEXT(buffer.data, "null");
+	pems_json_buffer_free(&buffer);
+}
+
+UNIT_TEST(a_buffer_that_failed_stays_failed)
+{
+	JsonBuffer buffer = {0};
+
+	pems_json_append_text(&buffer, "abc");
+	buffer.failed = true;
+	pems_json_append_text(&buffer, "def");
+	CHECK_TEXT(buffer.data, "abc");
+	CHECK(buffer.failed);
+	pems_json_buffer_free(&buffer);
+
+	pems_json_append(&buffer, "x", (size_t) -1);
+	CHECK(buffer.failed && buffer.data == NULL);
+}
+
+static double
+seconds_since(clock_t start)
+{
+	return (double) (clock() - start) / CLOCKS_PER_SEC;
+}
+
+/* One object with count keys, all different or all the same. */
+static char *
+large_object(int count, bool same)
+{
+	JsonBuffer buffer = {0};
+	char member[64];
+	int i;
+
+	for (i = 0; i < count; i++)
+	{
+		snprintf(member, sizeof(member), "%c\"key%d\":%d", i == 0 ? '{' : ',', same ? 0 : i, i);
+		pems_json_append_text(&buffer, member);
+	}
+	pems_json_append_text(&buffer, "}");
+	return buffer.data;
+}
+
+/* The bounds are loose for the sake of sanitizers and busy machines; quadratic would take minutes.
+ */
+UNIT_TEST(time_is_linear)
+{
+	char *different = large_object(100000, false);
+	char *same = large_object(100000, true);
+	char *numbers = repeated("[1", ",1e999999999999", 100000, "]");
+	char *escapes = repeated("[\"", "\\\\\\\"", 500000, "\"]");
+	clock_t start = clock();
+	JsonDocument document;
+
+	if (CHECK(pems_json_parse(different, strlen(different), &document, NULL)))
+	{
+		CHECK_INT(document.root->count, 100000);
+		CHECK_TEXT(pems_json_get(document.root, "key77777")->text, "77777");
+		CHECK(pems_json_equal(document.root, document.root));
+		pems_json_free(&document);
+	}
+	if (CHECK(pems_json_parse(same, strlen(same), &document, NULL)))
+	{
+		CHECK_INT(document.root->count, 1);
+		CHECK_TEXT(document.root->first->text, "99999");
+		CHECK(document.root->first->next == NULL);
+		pems_json_free(&document);
+	}
+	CHECK(equal(numbers, numbers));
+	CHECK(equal(escapes, escapes));
+	if (!CHECK(seconds_since(start) < 5.0))
+		unit_note("took %.1f s", seconds_since(start));
+	free(different);
+	free(same);
+	free(numbers);
+	free(escapes);
+}
+
+/* ---------- what jsonb cannot hold ---------- */
+
+/* Why the document's root cannot be held; "" when it can, "(refused)" when it does not parse. */
+static const char *
+reason(const char *text, bool lenient)
+{
+	size_t length = strlen(text);
+	char *copy = exact_copy(text, length);
+	JsonDocument document;
+	const char *error = NULL;
+	const char *result = "(refused)";
+
+	if (lenient ? pems_json_parse_lenient(copy, length, &document, &error)
+				: pems_json_parse(copy, length, &document, &error))
+	{
+		result = document.root->unstorable ? document.root->unstorable : "";
+		pems_json_free(&document);
+	}
+	else
+		CHECK(error != NULL);
+	free(copy);
+	return result;
+}
+
+/* text read leniently and written again, in a static buffer; "(refused)" when it does not parse. */
+static const char *
+lenient(const char *text)
+{
+	static char result[4096];
+	size_t length = strlen(text);
+	char *copy = exact_copy(text, length);
+	JsonDocument document;
+	JsonBuffer buffer = {0};
+
+	snprintf(result, sizeof(result), "(refused)");
+	if (pems_json_parse_lenient(copy, length, &document, NULL))
+	{
+		pems_json_append_node(&buffer, document.root);
+		snprintf(result, sizeof(result), "%s", buffer.data);
+		pems_json_buffer_free(&buffer);
+		pems_json_free(&document);
+	}
+	free(copy);
+	return result;
+}
+
+#define TOO_LARGE "a number is too large for the database"
+#define DECIMALS  "a number has too many decimals for the database"
+#define BAD_UTF8  "a text is not valid UTF-8"
+#define NUL       "a text has \\u0000 in it, which the database cannot hold"
+#define SURROGATE "a text has half a character in it (a lone surrogate)"
+#define TOO_DEEP  "a value is nested too deeply"
+#define FFFD      "\xef\xbf\xbd"
+
+/* test/sql/json_range.sql asks the server about the same numbers. */
+UNIT_TEST(numbers_beyond_numeric_are_known)
+{
+	static const struct
+	{
+		const char *before;
+		const char *unit;
+		size_t count;
+		const char *after;
+		const char *reason;
+	} cases[] = {
+		{"1e131071", "", 0, "", ""},
+		{"-9.99e131071", "", 0, "", ""},
+		{"0.1e131072", "", 0, "", ""},
+		{"0.001e131074", "", 0, "", ""},
+		{"1", "0", 131071, "", ""},
+		{"9", "9", 131071, ".5", ""},
+		{"1", "0", 131071, "0e-1", ""},
+		{"1e131072", "", 0, "", TOO_LARGE},
+		{"-1E+131072", "", 0, "", TOO_LARGE},
+		{"10e131071", "", 0, "", TOO_LARGE},
+		{"0.1e131073", "", 0, "", TOO_LARGE},
+		{"1", "0", 131072, "", TOO_LARGE},
+		{"1e999999", "", 0, "", TOO_LARGE},
+		{"1e99999999999999999999", "", 0, "", TOO_LARGE},
+		{"1e-16383", "", 0, "", ""},
+		{"0.1e-16382", "", 0, "", ""},
+		{"0.", "0", 16383, "", ""},
+		{"1.", "0", 16383, "", ""},
+		{"1.", "0", 16384, "e1", ""},
+		{"1e-16384", "", 0, "", DECIMALS},
+		{"10e-16384", "", 0, "", DECIMALS},
+		{"1.0e-16383", "", 0, "", DECIMALS},
+		{"0.", "0", 16384, "", DECIMALS},
+		{"1.", "0", 16384, "", DECIMALS},
+		{"0e-16384", "", 0, "", DECIMALS},
+		{"1e-99999999999999999999", "", 0, "", DECIMALS},
+		{"0e999999", "", 0, "", ""},
+		{"0e1073741822", "", 0, "", ""},
+		{"0e1073741823", "", 0, "", TOO_LARGE}, /* PostgreSQL 16 and later hold this one */
+		{"0e1073741824", "", 0, "", TOO_LARGE},
+		{"0e99999999999999999999", "", 0, "", TOO_LARGE},
+		{"-0.0", "", 0, "", ""},
+	};
+	size_t i;
+
+	for (i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)
+	{
+		char *text = repeated(cases[i].before, cases[i].unit, cases[i].count, cases[i].after);
+
+		if (!CHECK_TEXT(reason(text, false), cases[i].reason) ||
+			!CHECK_TEXT(reason(text, true), cases[i].reason))
+			unit_note("%s, %zu times %s, %s", cases[i].before, cases[i].count, cases[i].unit,
+					  cases[i].after);
+		free(text);
+	}
+}
+
+UNIT_TEST(a_reason_goes_up_to_the_root_and_not_beside)
+{
+	const char *text = "{\"data\":{\"a\":[1,{\"b\":1e999999}]},\"version\":3,\"\\ud800\":\"x\","
+					   "\"same\":\"\\u0000\",\"same\":1}";
+	JsonDocument document;
+	const JsonNode *node;
+
+	if (!CHECK(pems_json_parse_lenient(text, strlen(text), &document, NULL)))
+		return;
+	CHECK_TEXT(document.root->unstorable, TOO_LARGE);
+	node = pems_json_get(document.root, "data");
+	CHECK_TEXT(node->unstorable, TOO_LARGE);
+	node = pems_json_get(node, "a");
+	CHECK_TEXT(node->unstorable, TOO_LARGE);
+	CHECK(node->first->unstorable == NULL);
+	CHECK_TEXT(node->first->next->unstorable, TOO_LARGE);
+	CHECK_TEXT(node->first->next->first->text, "1e999999");
+	CHECK(pems_json_get(document.root, "version")->unstorable == NULL);
+	/* a key is part of its node */
+	CHECK_TEXT(pems_json_get(document.root, FFFD)->unstorable, SURROGATE);
+	CHECK(pems_json_get(document.root, "same")->unstorable == NULL);
+	pems_json_free(&document);
+
+	/* jsonb_in() reads the value that a later one replaces, too */
+	CHECK_TEXT(reason("{\"a\":1e999999,\"a\":1}", false), TOO_LARGE);
+	CHECK_TEXT(reason("{\"a\":\"\\u0000\",\"a\":1}", true), NUL);
+	/* the first reason is the one that is told */
+	CHECK_TEXT(reason("[\"\\u0000\",1e999999]", true), NUL);
+}
+
+UNIT_TEST(characters_that_jsonb_cannot_hold_are_replaced)
+{
+	CHECK_TEXT(lenient("\"a\\u0000b\""), "\"a" FFFD "b\"");
+	CHECK_TEXT(lenient("\"\\ud800\""), "\"" FFFD "\"");
+	CHECK_TEXT(lenient("\"\\ud800x\""), "\"" FFFD "x\"");
+	CHECK_TEXT(lenient("\"\\ud800\\n\""), "\"" FFFD "\\n\"");
+	CHECK_TEXT(lenient("\"\\ud800\\u0041\""), "\"" FFFD "A\"");
+	CHECK_TEXT(lenient("\"\\ud800\\ud83d\\ude00\""), "\"" FFFD "\xf0\x9f\x98\x80\"");
+	CHECK_TEXT(lenient("\"\\ud800\\u0000\""), "\"" FFFD FFFD "\"");
+	CHECK_TEXT(lenient("\"\\udc00\\ud800\""), "\"" FFFD FFFD "\"");
+	CHECK_TEXT(lenient("\"\x80\xff\xc3\""), "\"" FFFD FFFD FFFD "\"");
+	CHECK_TEXT(lenient("\"\xed\xa0\x80\""), "\"" FFFD FFFD FFFD "\"");
+	CHECK_TEXT(lenient("\"\xf0\x9f\x98"
+					   "A\xc3\xa9\""),
+			   "\"" FFFD FFFD FFFD "A\xc3\xa9\"");
+	CHECK_TEXT(lenient("{\"\\u0000\":1,\"\xff\":2}"), "{\"" FFFD "\":2}");
+	CHECK_TEXT(reason("\"\\u0000\"", true), NUL);
+	CHECK_TEXT(reason("\"\\udfff\"", true), SURROGATE);
+	CHECK_TEXT(reason("{\"\xff\":1}", true), BAD_UTF8);
+	/* what stands for itself can be held */
+	CHECK_TEXT(reason("\"" FFFD "\\ufffd\\uD83D\\uDE00\\\\u0000\"", true), "");
+}
+
+UNIT_TEST(broken_texts_are_refused_by_the_lenient_parser_too)
+{
+	static const char *const texts[] = {"",
+										"{",
+										"[1,]",
+										"{\"a\":1,}",
+										"\"\\ud800\\u\"",
+										"\"\\ud800\\u12\"",
+										"\"\\u00\"",
+										"\"\\x41\"",
+										"\"\n\"",
+										"\"a",
+										"\"\\u0000",
+										"1e",
+										"\xff",
+										"[\xff]",
+										"[1] \xff",
+										"[01]",
+										"\"\\\xff\"",
+										"{\"a\" 1e999999}",
+										"1e999999x",
+										"[1e9999e]",
+										"{1:\"\"}}",
+										"nul",
+										"\"\\ud800\\u12g4\""};
+	size_t i;
+
+	for (i = 0; i < sizeof(texts) / sizeof(texts[0]); i++)
+	{
+		if (!CHECK_TEXT(reason(texts[i], true), "(refused)"))
+			unit_note("accepted: %s", texts[i]);
+	}
+}
+
+/* Levels of nesting around inner, without what closes them. */
+static char *
+nested(size_t levels, const char *inner, const char *closing)
+{
+	char *opened = repeated("", "[", levels, inner);
+	char *whole = repeated(opened, closing, levels, "");
+
+	free(opened);
+	return whole;
+}
+
+UNIT_TEST(what_is_nested_too_deeply_is_skipped)
+{
+	static const char *const inner[] = {
+		"",
+		"{}",
+		"[]",
+		"1,\"\\\"]}\",{ \"a\" : [ ] , \"b\\u0000\" : {\"c\":[null,true]} }",
+		"{\"a\":{\"b\":{}}},[[[]]]",
+	};
+	static const char *const broken[] = {"1 2", "[", "{", "]",   "{\"a\"}",   "{\"a\":1,}", "{1:2}",
+										 "[1,", ",", "'", "[1}", "[[],,[]]}", "\"",         "01"};
+	size_t i;
+
+	for (i = 0; i < sizeof(inner) / sizeof(inner[0]); i++)
+	{
+		char *text = nested(PEMS_JSON_MAX_DEPTH + 1, inner[i], "]");
+		JsonDocument document;
+		const JsonNode *node;
+		int level = 0;
+
+		CHECK_TEXT(reason(text, false), "(refused)");
+		if (!CHECK(pems_json_parse_lenient(text, strlen(text), &document, NULL)))
+			unit_note("refused: %s", inner[i]);
+		else
+		{
+			CHECK_TEXT(document.root->unstorable, TOO_DEEP);
+			for (node = document.root; node->first; node = node->first)
+				level++;
+			CHECK_INT(level, PEMS_JSON_MAX_DEPTH);
+			CHECK(node->kind == JSON_KIND_ARRAY && node->count == 0 && node->unstorable);
+			CHECK_INT(node->raw_length, strlen(inner[i]) + 2);
+			CHECK(node->raw == text + PEMS_JSON_MAX_DEPTH);
+			pems_json_free(&document);
+		}
+		free(text);
+	}
+	for (i = 0; i < sizeof(broken) / sizeof(broken[0]); i++)
+	{
+		char *text = nested(PEMS_JSON_MAX_DEPTH + 1, broken[i], "]");
+
+		if (!CHECK_TEXT(reason(text, true), "(refused)"))
+			unit_note("accepted: %s", broken[i]);
+		free(text);
+	}
+}
+
+UNIT_TEST(only_what_is_too_deep_is_skipped)
+{
+	char *whole = nested(PEMS_JSON_MAX_DEPTH, "\"\"", "]");
+	char *object = nested(PEMS_JSON_MAX_DEPTH, "{\"a\":1}", "]");
+	char *both = repeated("{\"success\":true,\"deep\":", object, 1, ",\"newVersion\":4}");
+	char *million = nested(1000000, "", "]");
+	char *open = repeated("", "[{\"a\":", 500000, "");
+	JsonDocument document;
+
+	CHECK_TEXT(reason(whole, true), "");
+	CHECK_TEXT(reason(object, true), TOO_DEEP);
+	CHECK_TEXT(reason(million, true), TOO_DEEP);
+	CHECK_TEXT(reason(open, true), "(refused)");
+	if (CHECK(pems_json_parse_lenient(both, strlen(both), &document, NULL)))
+	{
+		CHECK(pems_json_get(document.root, "success")->boolean);
+		CHECK_TEXT(pems_json_get(document.root, "newVersion")->text, "4");
+		CHECK(pems_json_get(document.root, "newVersion")->unstorable == NULL);
+		pems_json_free(&document);
+	}
+	free(whole);
+	free(object);
+	free(both);
+	free(million);
+	free(open);
+}
+
+/* One byte more than jsonb holds, in a string, and in two strings of an array. */
+UNIT_TEST(what_is_too_large_for_jsonb_is_known)
+{
+	size_t most = 0x0FFFFFFF;
+	char *text = malloc(most + 3);
+	JsonDocument document;
+
+	memset(text, 'a', most + 3);
+	text[0] = text[most + 2] = '"';
+	if (CHECK(pems_json_parse(text, most + 3, &document, NULL)))
+	{
+		CHECK_TEXT(document.root->unstorable, "a text is too long for the database");
+		pems_json_free(&document);
+	}
+	text[0] = '[';
+	text[1] = text[most / 2] = text[most / 2 + 2] = text[most + 1] = '"';
+	text[most / 2 + 1] = ',';
+	text[most + 2] = ']';
+	if (CHECK(pems_json_parse_lenient(text, most + 3, &document, NULL)))
+	{
+		CHECK(document.root->first->unstorable == NULL);
+		CHECK_TEXT(document.root->unstorable, "an array or object is too large for the database");
+		pems_json_free(&document);
+	}
+	free(text);
+}
+
+UNIT_TEST(the_lenient_parser_is_linear)
+{
+	char *deep = nested(300000, "1,{\"a\":[{\"b\":\"x\"}]}", "]");
+	char *bytes = repeated("[\"", "\xff\\u0000\\ud800", 300000, "\"]");
+	char *numbers = repeated("[1", ",1e999999999999", 100000, "]");
+	clock_t start = clock();
+
+	CHECK_TEXT(reason(deep, true), TOO_DEEP);
+	CHECK_TEXT(reason(bytes, true), BAD_UTF8);
+	CHECK_TEXT(reason(numbers, true), TOO_LARGE);
+	if (!CHECK(seconds_since(start) < 5.0))
+		unit_note("took %.1f s", seconds_since(start));
+	free(deep);
+	free(bytes);
+	free(numbers);
+}
+
+/* ---------- random documents ---------- */
+
+static void
+append_random_string(JsonBuffer *buffer)
+{
+	static const char *const pieces[] = {
+		"a", "b",    "\"", "\\", "\n", "\x01", "\xc3\xa9", "\xe2\x82\xac", "\xf0\x9f\x98\x80",
+		"/", "u0041"};
+	JsonBuffer text = {0};
+	unsigned count = unit_random_below(6);
+
+	pems_json_append_text(&text, "");
+	while (count-- > 0)
+		pems_json_append_text(&text, pieces[unit_random_below(sizeof(pieces) / sizeof(pieces[0]))]);
+	pems_json_append_string(buffer, text.data, text.length);
+	pems_json_buffer_free(&text);
+}
+
+static void
+append_random_value(JsonBuffer *buffer, int depth)
+{
+	static const char *const scalars[] = {
+		"null", "true", "false", "0", "-0.0", "1e400", "9007199254740993", "5500.00"};
+	unsigned count = unit_random_below(4);
+	unsigned what = unit_random_below(depth > 0 ? 4 : 2);
+	unsigned i;
+
+	if (what == 0)
+		pems_json_append_text(buffer,
+							  scalars[unit_random_below(sizeof(scalars) / sizeof(scalars[0]))]);
+	else if (what == 1)
+		append_random_string(buffer);
+	else
+	{
+		pems_json_append_text(buffer, what == 2 ? "[" : "{");
+		for (i = 0; i < count; i++)
+		{
+			if (i > 0)
+				pems_json_append_text(buffer, " , ");
+			if (what == 3)
+			{
+				append_random_string(buffer);
+				pems_json_append_text(buffer, ":");
+			}
+			append_random_value(buffer, depth - 1);
+		}
+		pems_json_append_text(buffer, what == 2 ? "]" : "}");
+	}
+}
+
+UNIT_TEST(what_was_written_reads_as_the_same_value)
+{
+	int i;
+
+	for (i = 0; i < 3000; i++)
+	{
+		JsonBuffer source = {0};
+		JsonBuffer written = {0};
+		JsonDocument document;
+
+		append_random_value(&source, 5);
+		if (CHECK(pems_json_parse(source.data, source.length, &document, NULL)))
+		{
+			pems_json_append_node(&written, document.root);
+			CHECK(equal(source.data, written.data));
+			pems_json_free(&document);
+		}
+		pems_json_buffer_free(&written);
+		pems_json_buffer_free(&source);
+		if (unit_failures() > 0)
+			return;
+	}
+}
+
+/* What the lenient parser owes the strict one. */
+static void
+compare_parsers(const char *text, size_t length)
+{
+	JsonDocument strict;
+	JsonDocument lenient;
+	bool strictly = pems_json_parse(text, length, &strict, NULL);
+	bool leniently = pems_json_parse_lenient(text, length, &lenient, NULL);
+
+	if (strictly && CHECK(leniently))
+		CHECK(pems_json_equal(strict.root, lenient.root));
+	if (leniently && lenient.root->unstorable == NULL)
+		CHECK(strictly);
+	if (strictly)
+		pems_json_free(&strict);
+	if (leniently)
+		pems_json_free(&lenient);
+}
+
+/* Whatever bytes change, the parser neither crashes nor reads outside. */
+UNIT_TEST(damaged_texts_do_no_harm)
+{
+	int i;
+
+	for (i = 0; i < 20000; i++)
+	{
+		JsonBuffer source = {0};
+		unsigned hits = 1 + unit_random_below(3);
+		char *copy;
+
+		append_random_value(&source, 3);
+		copy = exact_copy(source.data, source.length);
+		while (hits-- > 0)
+			copy[unit_random_below((unsigned) source.length)] = (char) unit_random();
+		parses_bytes(copy, source.length);
+		compare_parsers(copy, source.length);
+		free(copy);
+		pems_json_buffer_free(&source);
+	}
+}
