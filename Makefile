@@ -22,7 +22,8 @@ EXTRA_CLEAN   = build output_iso tmp_check
 PG_CPPFLAGS = -I$(srcdir)/src -DPEMS_SYNC_VERSION='"$(EXTVERSION)"' -D_GNU_SOURCE $(if $(FAILPOINTS),-DPEMS_FAILPOINTS)
 PG_CFLAGS   = -Wall -Wextra -Wno-unused-parameter -Wno-sign-compare -Wno-missing-field-initializers \
               -Wno-declaration-after-statement $(if $(WERROR),-Werror) $(SANITIZER_FLAGS)
-SHLIB_LINK  = -lcurl -lsodium $(SANITIZER_FLAGS)
+# A function of ours is meant by its name, also where the server, or a library of it, has one of that name.
+SHLIB_LINK  = -lcurl -lsodium -Wl,-Bsymbolic-functions $(SANITIZER_FLAGS)
 SANITIZERS  = address,undefined -fno-sanitize-recover=all
 # SANITIZE=1: for the tests, see test/support/checked_server.sh
 SANITIZER_FLAGS = $(if $(SANITIZE),-fsanitize=$(SANITIZERS) -fno-omit-frame-pointer)

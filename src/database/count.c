@@ -296,7 +296,7 @@ pems_tally(PG_FUNCTION_ARGS)
 		if (!is_zero(tally))
 			insert_difference(tally, get_func_namespace(fcinfo->flinfo->fn_oid));
 		if (tally->ready_from != DT_NOEND)
-			pems_shmem_announce_at_commit(tally->organization_id, tally->ready_from);
+			pems_shmem_note_ready_at_commit(tally->organization_id, tally->ready_from);
 	}
 	SPI_finish();
 	return PointerGetDatum(NULL);

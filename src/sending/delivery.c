@@ -1,6 +1,6 @@
 /*
  * sending/delivery.c
- *		One claimed item on its way: decide, send, judge the answer.
+ *		A claimed item on its way: decide, send, judge the answer.
  *
  * Process: the background worker, outside any transaction.  Joins the pure rooms: merge
  * decides, protocol speaks PEMS, transition says what becomes of the item.
@@ -13,16 +13,14 @@
 
 #include "utils/memutils.h"
 
-#include "shared/compat.h"
-#include "sending/delivery.h"
-#include "shared/failpoint.h"
+#include "pems/retry.h"
+#include "pems/transition.h"
 #include "record/json.h"
 #include "record/merge.h"
-#include "shared/monotonic.h"
-#include "pems/retry.h"
+#include "sending/delivery.h"
+#include "shared/compat.h"
+#include "shared/failpoint.h"
 #include "shared/settings.h"
-#include "shared/shmem.h"
-#include "pems/transition.h"
 
 /* pems_health() looks for it: _pems_edit_problems() in sql/67_health.sql. */
 #define PEMS_WRITE_NOT_FOUND                                                                       \
@@ -360,7 +358,7 @@ note_sent(void *owner)
 {
 	PemsDelivery *delivery = owner;
 
-	pems_limiter_sent(delivery->endpoint->limiter, delivery->ticket, monotonic_us());
+	pems_endpoint_sent(delivery->endpoint, delivery->ticket);
 }
 
 static bool
@@ -417,7 +415,7 @@ pems_delivery_start(PemsDelivery *delivery, PemsClient *client, int64 now)
 		postpone(delivery, "The worker was out of memory while it made the request.");
 		return false;
 	}
-	delivery->ticket = pems_limiter_start(delivery->endpoint->limiter, now);
+	delivery->ticket = pems_endpoint_start(delivery->endpoint, now);
 	delivery->started_at = now;
 	return true;
 }
@@ -465,39 +463,6 @@ static int64
 wall_clock_seconds(void)
 {
 	return (int64) time(NULL);
-}
-
-/* What says something of the endpoint or of the credential, not of one edit. */
-static void
-remember_error(PemsEndpoint *endpoint, const PemsOutcome *outcome)
-{
-	if (!outcome->endpoint_fault && outcome->class != PEMS_OUTCOME_THROTTLED &&
-		outcome->class != PEMS_OUTCOME_CREDENTIAL)
-		return;
-	pems_shmem_copy_text(endpoint->last_error,
-						 psprintf("%s: %s", outcome->error_code ? outcome->error_code : "ERROR",
-								  outcome->error ? outcome->error : "no reason given"),
-						 sizeof(endpoint->last_error));
-	endpoint->last_error_at = GetCurrentTimestamp();
-}
-
-void
-pems_delivery_tell_endpoint(PemsEndpoint *endpoint, uint64 ticket, const PemsAnswer *answer,
-							const PemsOutcome *outcome, int64 now)
-{
-	PemsLimiter *limiter = endpoint->limiter;
-	PemsLimiterOutcome ended = PEMS_LIMITER_ANSWERED;
-
-	if (outcome->endpoint_fault)
-		ended = PEMS_LIMITER_FAULT;
-	else if (answer->status == 0)
-		ended = PEMS_LIMITER_ABANDONED;
-	pems_limiter_end(limiter, ticket, ended, now);
-	/* a 503 with Retry-After speaks of the endpoint, as a 429 does */
-	if (outcome->class == PEMS_OUTCOME_THROTTLED ||
-		(outcome->endpoint_fault && outcome->retry_after_ms > 0))
-		pems_limiter_throttle(limiter, now + outcome->retry_after_ms * 1000);
-	remember_error(endpoint, outcome);
 }
 
 /*
@@ -701,15 +666,14 @@ pems_delivery_finish(PemsDelivery *delivery, const PemsCatalogue *catalogue, Pem
 					 int64 now)
 {
 	MemoryContext caller = CurrentMemoryContext;
-	PemsLimiter *limiter = delivery->endpoint->limiter;
-	bool breaker_open = pems_limiter_breaker(limiter, now) != PEMS_BREAKER_CLOSED;
+	bool breaker_open = pems_endpoint_breaker_is_open(delivery->endpoint, now);
 	PemsAsked asked = asked_of(delivery);
 	PemsOutcome outcome;
 
 	pems_protocol_judge(&asked, answer, wall_clock_seconds(), &outcome);
 	PG_TRY();
 	{
-		pems_delivery_tell_endpoint(delivery->endpoint, delivery->ticket, answer, &outcome, now);
+		pems_endpoint_end(delivery->endpoint, delivery->ticket, answer, &outcome, now);
 		PEMS_FAILPOINT("judging");
 		move_on(delivery, catalogue, &outcome, breaker_open);
 		describe(delivery, answer, &outcome);

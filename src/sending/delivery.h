@@ -1,6 +1,6 @@
 /*
  * sending/delivery.h
- *		One claimed item on its way: decide, send, judge the answer.
+ *		A claimed item on its way: decide, send, judge the answer.
  *
  * Process: the background worker, outside any transaction.
  */
@@ -9,9 +9,9 @@
 
 #include "postgres.h"
 
-#include "record/field.h"
-#include "http/client.h"
 #include "database/queue.h"
+#include "http/client.h"
+#include "record/field.h"
 #include "sending/roster.h"
 
 typedef struct PemsDelivery
@@ -29,6 +29,11 @@ typedef struct PemsDelivery
 	int64 started_at; /* monotonic microseconds; 0: not started */
 	bool shown_as_syncing;
 	PemsResult result;
+
+	/* of the worker's lists: worker/deliveries.c */
+	struct Claim *claim; /* that it was claimed with */
+	int64 bytes;         /* of the item's memory, as far as they are counted */
+	struct PemsDelivery *next;
 } PemsDelivery;
 
 typedef enum PemsPlan
@@ -47,10 +52,4 @@ extern void pems_delivery_withdraw(PemsDelivery *delivery);
  * answer. */
 extern void pems_delivery_finish(PemsDelivery *delivery, const PemsCatalogue *catalogue,
 								 PemsAnswer *answer, int64 now);
-/* What a judged answer, of an item or of a health check, says of the endpoint: limiter, breaker,
- * last error. */
-extern void pems_delivery_tell_endpoint(PemsEndpoint *endpoint, uint64 ticket,
-										const PemsAnswer *answer, const PemsOutcome *outcome,
-										int64 now);
-
 #endif /* PEMS_DELIVERY_H */

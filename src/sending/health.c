@@ -1,9 +1,9 @@
 /*
  * sending/health.c
- *		Health checks; see check.h.
+ *		Health checks; see health.h.
  *
- * Processes: any backend (pems_check_ask), and the background worker (all else).  They meet in the
- * slots of shared memory (PemsCheckSlot), guarded by PemsShared.lock, which is never held while
+ * Processes: any backend (pems_health_ask), and the background worker (all else).  They meet in the
+ * slots of shared memory (PemsHealthSlot), guarded by PemsShared.lock, which is never held while
  * anybody waits.  A session that goes away frees its slot, or leaves that to the worker if it is at
  * it already.
  *
@@ -18,12 +18,10 @@
 #include "storage/proc.h"
 #include "utils/timestamp.h"
 
-#include "sending/health.h"
-#include "shared/compat.h"
-#include "sending/delivery.h"
-#include "shared/monotonic.h"
 #include "pems/protocol.h"
+#include "sending/health.h"
 #include "sending/roster.h"
+#include "shared/compat.h"
 #include "shared/settings.h"
 
 /* How often a session looks whether the worker is still there; milliseconds. */
@@ -36,26 +34,26 @@
 /* Where a session's question stands. */
 typedef struct Question
 {
-	PemsCheckSlot *slot;
+	PemsHealthSlot *slot;
 	uint64 number;
 	int worker; /* its slot */
 	int pid;
 } Question;
 
 static void
-answer_with(PemsCheckAnswer *answer, const char *error)
+answer_with(PemsHealthAnswer *answer, const char *error)
 {
 	answer->healthy = false;
 	answer->latency_us = -1;
 	strlcpy(answer->error, error, sizeof(answer->error));
 }
 
-static PemsCheckSlot *
+static PemsHealthSlot *
 free_slot(int worker)
 {
-	for (int i = 0; i < PEMS_MAX_CHECKS; i++)
-		if (pems_shared->checks[worker][i].state == PEMS_CHECK_FREE)
-			return &pems_shared->checks[worker][i];
+	for (int i = 0; i < PEMS_MAX_HEALTH_CHECKS; i++)
+		if (pems_shared->health_checks[worker][i].state == PEMS_HEALTH_FREE)
+			return &pems_shared->health_checks[worker][i];
 	return NULL;
 }
 
@@ -78,12 +76,12 @@ put_question(const char *organization_id, Question *question)
 	else
 	{
 		question->pid = pems_shared->slots[question->worker].pid;
-		question->number = ++pems_shared->check_count;
+		question->number = ++pems_shared->health_count;
 		question->slot->number = question->number;
-		question->slot->state = PEMS_CHECK_ASKED;
+		question->slot->state = PEMS_HEALTH_ASKED;
 		question->slot->asker = pems_my_proc_number();
-		strlcpy(question->slot->organization_id, organization_id, PEMS_CHECK_ID_SIZE);
-		pg_atomic_fetch_or_u32(&pems_shared->slots[question->worker].wake, PEMS_WAKE_CHECK);
+		strlcpy(question->slot->organization_id, organization_id, PEMS_HEALTH_ID_SIZE);
+		pg_atomic_fetch_or_u32(&pems_shared->slots[question->worker].wake, PEMS_WAKE_HEALTH);
 		worker_proc = pems_shared->slots[question->worker].proc_number;
 	}
 	LWLockRelease(pems_shared->lock);
@@ -97,27 +95,27 @@ static void
 withdraw_question(int code, Datum argument)
 {
 	Question *question = (Question *) DatumGetPointer(argument);
-	PemsCheckSlot *slot = question->slot;
+	PemsHealthSlot *slot = question->slot;
 
 	LWLockAcquire(pems_shared->lock, LW_EXCLUSIVE);
 	if (slot->number == question->number)
 	{
 		slot->asker = -1;
-		if (slot->state != PEMS_CHECK_TAKEN)
-			slot->state = PEMS_CHECK_FREE;
+		if (slot->state != PEMS_HEALTH_TAKEN)
+			slot->state = PEMS_HEALTH_FREE;
 	}
 	LWLockRelease(pems_shared->lock);
 }
 
 /* Is there an answer, or will there never be one? */
 static bool
-look_for_answer(const Question *question, PemsCheckAnswer *answer)
+look_for_answer(const Question *question, PemsHealthAnswer *answer)
 {
-	const PemsCheckSlot *slot = question->slot;
+	const PemsHealthSlot *slot = question->slot;
 	bool found = true;
 
 	LWLockAcquire(pems_shared->lock, LW_SHARED);
-	if (slot->number == question->number && slot->state == PEMS_CHECK_ANSWERED)
+	if (slot->number == question->number && slot->state == PEMS_HEALTH_ANSWERED)
 	{
 		answer->healthy = slot->healthy;
 		answer->latency_us = slot->latency_us;
@@ -133,7 +131,7 @@ look_for_answer(const Question *question, PemsCheckAnswer *answer)
 }
 
 static void
-wait_for_answer(const Question *question, PemsCheckAnswer *answer)
+wait_for_answer(const Question *question, PemsHealthAnswer *answer)
 {
 	TimestampTz end =
 		TimestampTzPlusMilliseconds(GetCurrentTimestamp(), 2 * pems_request_timeout + MARGIN_MS);
@@ -153,10 +151,10 @@ wait_for_answer(const Question *question, PemsCheckAnswer *answer)
 }
 
 void
-pems_check_ask(const char *organization_id, PemsCheckAnswer *answer)
+pems_health_ask(const char *organization_id, PemsHealthAnswer *answer)
 {
 	Question question;
-	const char *problem = strlen(organization_id) < PEMS_CHECK_ID_SIZE
+	const char *problem = strlen(organization_id) < PEMS_HEALTH_ID_SIZE
 							  ? put_question(organization_id, &question)
 							  : "The organization's id is too long for a health check.";
 
@@ -184,32 +182,32 @@ typedef enum Step
 
 typedef struct Check
 {
-	PemsCheckSlot *slot;
+	PemsHealthSlot *slot;
 	uint64 number;
 	int64 asked_us;
 	PemsEndpoint *endpoint; /* and the ticket from its limiter, once sent */
 	uint64 ticket;
 	Step step;
-	char organization_id[PEMS_CHECK_ID_SIZE];
+	char organization_id[PEMS_HEALTH_ID_SIZE];
 } Check;
 
-static Check checks[PEMS_MAX_CHECKS];
+static Check checks[PEMS_MAX_HEALTH_CHECKS];
 static int check_count = 0;
 
 static void
 finish(Check *check, bool healthy, int64 latency_us, const char *error)
 {
-	PemsCheckSlot *slot = check->slot;
+	PemsHealthSlot *slot = check->slot;
 	int asker = -1;
 
 	LWLockAcquire(pems_shared->lock, LW_EXCLUSIVE);
-	if (slot->number == check->number && slot->state == PEMS_CHECK_TAKEN)
+	if (slot->number == check->number && slot->state == PEMS_HEALTH_TAKEN)
 	{
 		slot->healthy = healthy;
 		slot->latency_us = latency_us;
 		pems_shmem_copy_text(slot->error, error, PEMS_WORKER_ERROR_SIZE);
 		asker = slot->asker;
-		slot->state = asker < 0 ? PEMS_CHECK_FREE : PEMS_CHECK_ANSWERED;
+		slot->state = asker < 0 ? PEMS_HEALTH_FREE : PEMS_HEALTH_ANSWERED;
 	}
 	LWLockRelease(pems_shared->lock);
 	check->step = STEP_NONE;
@@ -225,23 +223,23 @@ refuse(Check *check, const char *error)
 }
 
 void
-pems_check_take(int64 now)
+pems_health_take(int64 now)
 {
 	int worker;
 
 	LWLockAcquire(pems_shared->lock, LW_EXCLUSIVE);
 	worker = pems_shmem_slot_of(MyDatabaseId);
-	for (int i = 0; worker >= 0 && i < PEMS_MAX_CHECKS; i++)
+	for (int i = 0; worker >= 0 && i < PEMS_MAX_HEALTH_CHECKS; i++)
 	{
-		PemsCheckSlot *slot = &pems_shared->checks[worker][i];
+		PemsHealthSlot *slot = &pems_shared->health_checks[worker][i];
 		Check *check = &checks[i];
 
-		if (slot->state != PEMS_CHECK_ASKED || check->step != STEP_NONE)
+		if (slot->state != PEMS_HEALTH_ASKED || check->step != STEP_NONE)
 			continue;
-		slot->state = PEMS_CHECK_TAKEN;
+		slot->state = PEMS_HEALTH_TAKEN;
 		*check =
 			(Check){.step = STEP_WAITING, .slot = slot, .number = slot->number, .asked_us = now};
-		strlcpy(check->organization_id, slot->organization_id, PEMS_CHECK_ID_SIZE);
+		strlcpy(check->organization_id, slot->organization_id, PEMS_HEALTH_ID_SIZE);
 		check_count++;
 	}
 	LWLockRelease(pems_shared->lock);
@@ -249,15 +247,15 @@ pems_check_take(int64 now)
 
 /* A predecessor that was killed left its checks as taken; nobody answers those any more. */
 void
-pems_check_initialize(void)
+pems_health_initialize(void)
 {
 	int worker;
 
 	LWLockAcquire(pems_shared->lock, LW_EXCLUSIVE);
 	worker = pems_shmem_slot_of(MyDatabaseId);
-	for (int i = 0; worker >= 0 && i < PEMS_MAX_CHECKS; i++)
-		if (pems_shared->checks[worker][i].state == PEMS_CHECK_TAKEN)
-			pems_shared->checks[worker][i].state = PEMS_CHECK_FREE;
+	for (int i = 0; worker >= 0 && i < PEMS_MAX_HEALTH_CHECKS; i++)
+		if (pems_shared->health_checks[worker][i].state == PEMS_HEALTH_TAKEN)
+			pems_shared->health_checks[worker][i].state = PEMS_HEALTH_FREE;
 	LWLockRelease(pems_shared->lock);
 }
 
@@ -283,7 +281,7 @@ note_sent(void *owner)
 {
 	Check *check = owner;
 
-	pems_limiter_sent(check->endpoint->limiter, check->ticket, monotonic_us());
+	pems_endpoint_sent(check->endpoint, check->ticket);
 }
 
 static void
@@ -303,7 +301,7 @@ send_check(Check *check, const PemsOrganization *organization, PemsClient *clien
 		refuse(check, "Out of memory.");
 	else
 	{
-		check->ticket = pems_limiter_start(check->endpoint->limiter, now);
+		check->ticket = pems_endpoint_start(check->endpoint, now);
 		check->step = STEP_SENT;
 	}
 	free(url);
@@ -316,13 +314,12 @@ start_check(Check *check, PemsClient *client, PemsWorkerStatus status, int64 now
 {
 	const PemsOrganization *organization = pems_roster_find(check->organization_id);
 	const char *problem = why_not(status, organization);
-	const PemsLimiter *limiter = problem ? NULL : organization->endpoint->limiter;
 
 	if (problem != NULL)
 		refuse(check, problem);
-	else if (pems_limiter_capacity(limiter, now) > 0)
+	else if (pems_limiter_capacity(organization->endpoint->limiter, now) > 0)
 		send_check(check, organization, client, now);
-	else if (pems_limiter_breaker(limiter, now) != PEMS_BREAKER_CLOSED)
+	else if (pems_endpoint_breaker_is_open(organization->endpoint, now))
 		refuse(check, "PEMS does not answer, and it is not time for the next try; see the view "
 					  "pems_endpoints.");
 	else if (now > check->asked_us + (int64) pems_request_timeout * 1000)
@@ -331,13 +328,13 @@ start_check(Check *check, PemsClient *client, PemsWorkerStatus status, int64 now
 }
 
 int
-pems_check_start(PemsClient *client, PemsWorkerStatus status, int64 now, int most)
+pems_health_start(PemsClient *client, PemsWorkerStatus status, int64 now, int most)
 {
 	int sent = 0;
 
 	if (check_count == 0)
 		return 0;
-	for (int i = 0; i < PEMS_MAX_CHECKS && sent < most; i++)
+	for (int i = 0; i < PEMS_MAX_HEALTH_CHECKS && sent < most; i++)
 		if (checks[i].step == STEP_WAITING && start_check(&checks[i], client, status, now))
 			sent++;
 	pems_client_drive(client);
@@ -345,17 +342,17 @@ pems_check_start(PemsClient *client, PemsWorkerStatus status, int64 now, int mos
 }
 
 bool
-pems_check_finish(void *owner, const PemsAnswer *answer, int64 now)
+pems_health_finish(void *owner, const PemsAnswer *answer, int64 now)
 {
 	Check *check = owner;
 	PemsAsked asked = {.call = PEMS_CALL_HEALTH};
 	PemsOutcome outcome;
 	bool healthy;
 
-	if (check < checks || check >= checks + PEMS_MAX_CHECKS)
+	if (check < checks || check >= checks + PEMS_MAX_HEALTH_CHECKS)
 		return false;
 	pems_protocol_judge(&asked, answer, (int64) time(NULL), &outcome);
-	pems_delivery_tell_endpoint(check->endpoint, check->ticket, answer, &outcome, now);
+	pems_endpoint_end(check->endpoint, check->ticket, answer, &outcome, now);
 	healthy = outcome.class == PEMS_OUTCOME_RECORD;
 	finish(check, healthy, answer->status == 0 ? -1 : answer->latency_us,
 		   healthy         ? ""
@@ -366,11 +363,11 @@ pems_check_finish(void *owner, const PemsAnswer *answer, int64 now)
 }
 
 int64
-pems_check_next_us(int64 now)
+pems_health_next_us(int64 now)
 {
 	int64 next = INT64_MAX;
 
-	for (int i = 0; check_count > 0 && i < PEMS_MAX_CHECKS; i++)
+	for (int i = 0; check_count > 0 && i < PEMS_MAX_HEALTH_CHECKS; i++)
 	{
 		const PemsOrganization *organization;
 
@@ -385,11 +382,11 @@ pems_check_next_us(int64 now)
 }
 
 bool
-pems_check_forget(void)
+pems_health_forget(void)
 {
 	bool sent = false;
 
-	for (int i = 0; i < PEMS_MAX_CHECKS; i++)
+	for (int i = 0; i < PEMS_MAX_HEALTH_CHECKS; i++)
 	{
 		sent |= checks[i].step == STEP_SENT;
 		if (checks[i].step != STEP_NONE)

@@ -24,11 +24,12 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "shared/limits.h"
+
 /* One second, and a fiftieth more: the server may measure with a clock that runs a little
  * differently. */
 #define PEMS_LIMITER_WINDOW_US  1020000
 #define PEMS_LIMITER_ARRIVAL_US 250000
-#define PEMS_LIMITER_MAX_RATE   10000
 #define PEMS_BREAKER_THRESHOLD  5 /* endpoint faults in a row that open it */
 #define PEMS_BREAKER_FIRST_US   INT64_C(5000000)
 #define PEMS_BREAKER_LAST_US    INT64_C(60000000)
@@ -71,13 +72,6 @@ extern void pems_limiter_end(PemsLimiter *limiter, uint64_t ticket, PemsLimiterO
 							 int64_t now);
 /* 429: nothing starts before `until`. */
 extern void pems_limiter_throttle(PemsLimiter *limiter, int64_t until);
-
-typedef enum PemsBreakerState
-{
-	PEMS_BREAKER_CLOSED,
-	PEMS_BREAKER_OPEN,   /* waiting for the next probe's time */
-	PEMS_BREAKER_PROBING /* one request is on its way, or due */
-} PemsBreakerState;
 
 extern PemsBreakerState pems_limiter_breaker(const PemsLimiter *limiter, int64_t now);
 extern int pems_limiter_faults(const PemsLimiter *limiter); /* in a row */

@@ -1,9 +1,9 @@
 /*
  * sending/roster.c
- *		Organizations, their opened credentials, and endpoints.
+ *		Organizations: their opened credentials, their endpoints, their cursors.
  *
  * Process: the background worker.  There are a few organizations to a thousand.  They
- * stand in a list, which is gone through once per turn, and in the places where they
+ * stand in a list, which is gone through once per turn, and in the buckets where they
  * announce what became ready, by which single ones are found.
  *
  * Memory: TopMemoryContext's child roster_context; tokens in libsodium's locked memory.
@@ -22,9 +22,7 @@
 
 static MemoryContext roster_context = NULL;
 static PemsOrganization *organizations = NULL;
-static PemsOrganization *by_place[PEMS_NEWS_PLACES];
-static PemsEndpoint *endpoints = NULL;
-static int endpoint_count = 0;
+static PemsOrganization *by_bucket[PEMS_READY_BUCKETS];
 
 /* The words of docs/SECURITY.md */
 static const char *const credential_states[] = {
@@ -33,55 +31,20 @@ static const char *const credential_states[] = {
 	[PEMS_OPEN_CANNOT] = "cannot_open",
 };
 
-/* The first endpoints may be those that a killed predecessor was talking to a moment ago. */
-static bool blind = true;
-
 PemsOrganization *
 pems_roster_organizations(void)
 {
 	return organizations;
 }
 
-PemsEndpoint *
-pems_roster_endpoints(void)
-{
-	return endpoints;
-}
-
-int
-pems_roster_endpoint_count(void)
-{
-	return endpoint_count;
-}
-
 PemsOrganization *
 pems_roster_find(const char *id)
 {
-	for (PemsOrganization *o = by_place[pems_shmem_place(id, strlen(id))]; o != NULL;
-		 o = o->next_in_place)
+	for (PemsOrganization *o = by_bucket[pems_shmem_bucket(id, strlen(id))]; o != NULL;
+		 o = o->next_in_bucket)
 		if (strcmp(o->id, id) == 0)
 			return o;
 	return NULL;
-}
-
-static PemsEndpoint *
-endpoint_for(const char *name, int64 now)
-{
-	PemsEndpoint *endpoint;
-
-	for (endpoint = endpoints; endpoint != NULL; endpoint = endpoint->next)
-		if (strcmp(endpoint->name, name) == 0)
-			return endpoint;
-
-	endpoint = MemoryContextAllocZero(roster_context, sizeof(*endpoint));
-	endpoint->name = MemoryContextStrdup(roster_context, name);
-	endpoint->limiter = pems_limiter_create(pems_rate_limit, blind, now);
-	if (endpoint->limiter == NULL)
-		ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory")));
-	endpoint->next = endpoints;
-	endpoints = endpoint;
-	endpoint_count++;
-	return endpoint;
 }
 
 static void
@@ -145,27 +108,26 @@ open_credential(PemsOrganization *organization, const PemsQueueOrganization *row
 static void
 start_over(PemsOrganization *organization)
 {
-	organization->maybe_ready = organization->sweep = true;
-	for (int line = 0; line < PEMS_PRIORITIES; line++)
-		organization->low_water[line] = organization->after[line] = (PemsPlace){DT_NOBEGIN, 0};
+	organization->maybe_ready = true;
+	pems_cursor_start_over(&organization->cursor);
 }
 
 static void
 enlist(PemsOrganization *organization)
 {
-	PemsOrganization **place =
-		&by_place[pems_shmem_place(organization->id, strlen(organization->id))];
+	PemsOrganization **bucket =
+		&by_bucket[pems_shmem_bucket(organization->id, strlen(organization->id))];
 
 	organization->next = organizations;
 	organizations = organization;
-	organization->next_in_place = *place;
-	*place = organization;
-	organization->look_again_from = DT_NOEND;
+	organization->next_in_bucket = *bucket;
+	*bucket = organization;
+	organization->cursor.announced_since = PEMS_CURSOR_NEVER;
 	start_over(organization);
 }
 
 static void
-take_over(const PemsQueueOrganization *row, const PemsKeyring *keyring, int64 now)
+update(const PemsQueueOrganization *row, const PemsKeyring *keyring, int64 now)
 {
 	PemsOrganization *organization = pems_roster_find(row->id);
 
@@ -181,7 +143,7 @@ take_over(const PemsQueueOrganization *row, const PemsKeyring *keyring, int64 no
 	if (organization->api_url == NULL || strcmp(organization->api_url, row->api_url) != 0)
 		organization->api_url = MemoryContextStrdup(roster_context, row->api_url);
 	organization->generation = row->generation;
-	organization->endpoint = endpoint_for(row->endpoint, now);
+	organization->endpoint = pems_endpoint_for(row->endpoint, now);
 	organization->listed = true;
 	organization->refused = false;
 	open_credential(organization, row, keyring);
@@ -208,17 +170,10 @@ pems_roster_update(const PemsQueueSetup *setup, int64 now, const char **problem)
 		return false;
 	}
 	for (int i = 0; i < setup->organization_count; i++)
-		take_over(&setup->organizations[i], keyring, now);
+		update(&setup->organizations[i], keyring, now);
 	pems_credentials_free_keyring(keyring);
-	blind = false;
+	pems_endpoints_all_known();
 	return true;
-}
-
-void
-pems_roster_configure(int64 now)
-{
-	for (PemsEndpoint *endpoint = endpoints; endpoint != NULL; endpoint = endpoint->next)
-		pems_limiter_set_rate(endpoint->limiter, pems_rate_limit, now);
 }
 
 void
@@ -235,82 +190,33 @@ pems_roster_expect_work(void)
 		o->maybe_ready = true;
 }
 
-static bool
-is_behind(const PemsPlace *place, const PemsPlace *other)
-{
-	return place->scheduled_at > other->scheduled_at ||
-		   (place->scheduled_at == other->scheduled_at && place->commit_seq > other->commit_seq);
-}
-
 void
-pems_roster_sweep(void)
+pems_roster_make_thorough(void)
 {
-	/* COMMIT PREPARED announces nothing, so there is no knowing what it made ready, and where */
+	/* COMMIT PREPARED announces nothing: there is no knowing what it made ready, and where */
 	if (max_prepared_xacts > 0)
 		pems_roster_start_over();
 	for (PemsOrganization *o = organizations; o != NULL; o = o->next)
-		for (int line = 0; line < PEMS_PRIORITIES; line++)
-			if (is_behind(&o->after[line], &o->low_water[line]))
-				o->sweep = o->maybe_ready = true;
+		o->maybe_ready |= pems_cursor_make_thorough(&o->cursor);
 }
 
 void
-pems_roster_swept(PemsOrganization *organization, const PemsGrant *grant)
+pems_roster_announced(const TimestampTz *since)
 {
-	memcpy(organization->after, grant->after, sizeof(organization->after));
-	memcpy(organization->low_water, grant->low_water, sizeof(organization->low_water));
-	organization->sweep = false;
-}
-
-static void
-lower(PemsPlace *place, TimestampTz since)
-{
-	if (place->scheduled_at >= since)
-		*place = (PemsPlace){since, PG_INT64_MIN};
-}
-
-/* Go back, in each line, to those that are ready since that time. */
-static void
-go_back(PemsOrganization *organization, TimestampTz since)
-{
-	organization->maybe_ready = true;
-	for (int line = 0; line < PEMS_PRIORITIES; line++)
-	{
-		lower(&organization->after[line], since);
-		lower(&organization->low_water[line], since);
-	}
-}
-
-void
-pems_roster_hear(const TimestampTz *news)
-{
-	for (int place = 0; place < PEMS_NEWS_PLACES; place++)
-		if (news[place] != DT_NOEND)
-			for (PemsOrganization *o = by_place[place]; o != NULL; o = o->next_in_place)
+	for (int bucket = 0; bucket < PEMS_READY_BUCKETS; bucket++)
+		if (since[bucket] != DT_NOEND)
+			for (PemsOrganization *o = by_bucket[bucket]; o != NULL; o = o->next_in_bucket)
 			{
-				go_back(o, news[place]);
-				o->look_again_from = Min(o->look_again_from, news[place]);
+				o->maybe_ready = true;
+				pems_cursor_announce(&o->cursor, since[bucket]);
 			}
 }
 
 void
-pems_roster_look_again(void)
+pems_roster_look_twice(void)
 {
 	for (PemsOrganization *o = organizations; o != NULL; o = o->next)
-	{
-		if (o->look_again_from != DT_NOEND)
-			go_back(o, o->look_again_from);
-		o->look_again_from = DT_NOEND;
-	}
-}
-
-void
-pems_roster_move_on(PemsOrganization *organization, const PemsItem *item)
-{
-	PemsPlace *after = &organization->after[item->line];
-
-	if (is_behind(&item->place, after))
-		*after = item->place;
+		o->maybe_ready |= pems_cursor_look_twice(&o->cursor);
 }
 
 void
@@ -318,12 +224,9 @@ pems_roster_clear(void)
 {
 	for (PemsOrganization *o = organizations; o != NULL; o = o->next)
 		drop_token(o);
-	for (PemsEndpoint *endpoint = endpoints; endpoint != NULL; endpoint = endpoint->next)
-		pems_limiter_destroy(endpoint->limiter);
+	pems_endpoints_clear();
 	organizations = NULL;
-	memset(by_place, 0, sizeof(by_place));
-	endpoints = NULL;
-	endpoint_count = 0;
+	memset(by_bucket, 0, sizeof(by_bucket));
 	if (roster_context)
 		MemoryContextReset(roster_context);
 }

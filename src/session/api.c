@@ -146,7 +146,7 @@ pems_api_wake(PG_FUNCTION_ARGS)
 Datum
 pems_api_announce(PG_FUNCTION_ARGS)
 {
-	pems_shmem_announce_at_commit(PG_GETARG_DATUM(0), PG_GETARG_TIMESTAMPTZ(1));
+	pems_shmem_note_ready_at_commit(PG_GETARG_DATUM(0), PG_GETARG_TIMESTAMPTZ(1));
 	PG_RETURN_VOID();
 }
 
@@ -652,10 +652,10 @@ pems_api_endpoint_states(PG_FUNCTION_ARGS)
 Datum
 pems_api_health_check(PG_FUNCTION_ARGS)
 {
-	PemsCheckAnswer answer;
+	PemsHealthAnswer answer;
 	JsonBuffer buffer = {0};
 
-	pems_check_ask(text_to_cstring(PG_GETARG_TEXT_PP(0)), &answer);
+	pems_health_ask(text_to_cstring(PG_GETARG_TEXT_PP(0)), &answer);
 	pems_json_append_text(&buffer, answer.healthy ? "{\"healthy\":true" : "{\"healthy\":false");
 	pems_json_append_text(&buffer, ",\"latency\":");
 	pems_json_append_text(&buffer, answer.latency_us < 0

@@ -14,7 +14,7 @@
 #include "utils/guc.h"
 
 #include "shared/compat.h"
-#include "sending/limiter.h"
+#include "shared/limits.h"
 #include "shared/settings.h"
 
 char *pems_databases = NULL;

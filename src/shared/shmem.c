@@ -38,8 +38,8 @@ static shmem_request_hook_type previous_shmem_request_hook = NULL;
 
 /* What this backend's transaction will announce when it commits. */
 static uint32 wake_reasons = 0;
-static bool has_news = false;
-static TimestampTz news[PEMS_NEWS_PLACES]; /* valid while has_news */
+static bool has_ready_since = false;
+static TimestampTz ready_since[PEMS_READY_BUCKETS]; /* valid while has_ready_since */
 
 static const char *const status_names[] = {
 	[PEMS_WORKER_ABSENT] = "absent",     [PEMS_WORKER_STARTING] = "starting",
@@ -69,19 +69,19 @@ static void
 add_slot(const char *database)
 {
 	PemsWorkerSlot *slot;
-	pg_atomic_uint64 *news_of_slot;
+	pg_atomic_uint64 *buckets;
 
 	for (int i = 0; i < pems_shared->count; i++)
 		if (strcmp(pems_shared->slots[i].database, database) == 0)
 			return;
 	if (pems_shared->count == PEMS_MAX_WORKERS)
 		return;
-	news_of_slot = pems_shared->news[pems_shared->count];
+	buckets = pems_shared->ready_since[pems_shared->count];
 	slot = &pems_shared->slots[pems_shared->count++];
 	strlcpy(slot->database, database, NAMEDATALEN);
 	pg_atomic_init_u32(&slot->wake, 0);
-	for (int i = 0; i < PEMS_NEWS_PLACES; i++)
-		pg_atomic_init_u64(&news_of_slot[i], (uint64) DT_NOEND);
+	for (int i = 0; i < PEMS_READY_BUCKETS; i++)
+		pg_atomic_init_u64(&buckets[i], (uint64) DT_NOEND);
 	slot->proc_number = -1;
 	slot->status = PEMS_WORKER_ABSENT;
 }
@@ -112,21 +112,21 @@ startup_shmem(void)
 }
 
 static void
-lower(pg_atomic_uint64 *place, TimestampTz time)
+lower(pg_atomic_uint64 *bucket, TimestampTz time)
 {
-	uint64 known = pg_atomic_read_u64(place);
+	uint64 known = pg_atomic_read_u64(bucket);
 
 	while (time < (TimestampTz) known &&
-		   !pg_atomic_compare_exchange_u64(place, &known, (uint64) time))
+		   !pg_atomic_compare_exchange_u64(bucket, &known, (uint64) time))
 		;
 }
 
 static void
-deliver_news(pg_atomic_uint64 *places)
+publish_ready_since(pg_atomic_uint64 *buckets)
 {
-	for (int i = 0; i < PEMS_NEWS_PLACES; i++)
-		if (news[i] != DT_NOEND)
-			lower(&places[i], news[i]);
+	for (int i = 0; i < PEMS_READY_BUCKETS; i++)
+		if (ready_since[i] != DT_NOEND)
+			lower(&buckets[i], ready_since[i]);
 }
 
 static void
@@ -143,8 +143,8 @@ wake_worker(uint32 reasons)
 
 		if (slot->database_oid == MyDatabaseId)
 		{
-			if (has_news)
-				deliver_news(pems_shared->news[i]);
+			if (has_ready_since)
+				publish_ready_since(pems_shared->ready_since[i]);
 			pg_atomic_fetch_or_u32(&slot->wake, reasons);
 			latch_of = slot->proc_number;
 		}
@@ -165,12 +165,12 @@ at_transaction_end(XactEvent event, void *arg)
 			wake_reasons = 0;
 			if (reasons != 0)
 				wake_worker(reasons);
-			has_news = false;
+			has_ready_since = false;
 			break;
 		case XACT_EVENT_ABORT:
 		case XACT_EVENT_PREPARE:
 			wake_reasons = 0;
-			has_news = false;
+			has_ready_since = false;
 			break;
 		default:
 			break;
@@ -184,36 +184,36 @@ pems_shmem_wake_at_commit(uint32 reasons)
 }
 
 int
-pems_shmem_place(const char *organization_id, size_t length)
+pems_shmem_bucket(const char *organization_id, size_t length)
 {
 	return (int) (DatumGetUInt32(hash_any((const unsigned char *) organization_id, (int) length)) %
-				  PEMS_NEWS_PLACES);
+				  PEMS_READY_BUCKETS);
 }
 
 void
-pems_shmem_take_news(const PemsWorkerSlot *slot, TimestampTz *taken)
+pems_shmem_read_ready_since(const PemsWorkerSlot *slot, TimestampTz *taken)
 {
-	pg_atomic_uint64 *places = pems_shared->news[slot - pems_shared->slots];
+	pg_atomic_uint64 *buckets = pems_shared->ready_since[slot - pems_shared->slots];
 
-	for (int i = 0; i < PEMS_NEWS_PLACES; i++)
+	for (int i = 0; i < PEMS_READY_BUCKETS; i++)
 	{
-		taken[i] = (TimestampTz) pg_atomic_read_u64(&places[i]);
+		taken[i] = (TimestampTz) pg_atomic_read_u64(&buckets[i]);
 		if (taken[i] != DT_NOEND)
-			taken[i] = (TimestampTz) pg_atomic_exchange_u64(&places[i], (uint64) DT_NOEND);
+			taken[i] = (TimestampTz) pg_atomic_exchange_u64(&buckets[i], (uint64) DT_NOEND);
 	}
 }
 
 void
-pems_shmem_announce_at_commit(Datum organization_id, TimestampTz ready_from)
+pems_shmem_note_ready_at_commit(Datum organization_id, TimestampTz ready_from)
 {
 	text *id = DatumGetTextPP(organization_id);
-	int place = pems_shmem_place(VARDATA_ANY(id), VARSIZE_ANY_EXHDR(id));
+	int bucket = pems_shmem_bucket(VARDATA_ANY(id), VARSIZE_ANY_EXHDR(id));
 
-	if (!has_news)
-		for (int i = 0; i < PEMS_NEWS_PLACES; i++)
-			news[i] = DT_NOEND;
-	has_news = true;
-	news[place] = Min(news[place], ready_from);
+	if (!has_ready_since)
+		for (int i = 0; i < PEMS_READY_BUCKETS; i++)
+			ready_since[i] = DT_NOEND;
+	has_ready_since = true;
+	ready_since[bucket] = Min(ready_since[bucket], ready_from);
 	wake_reasons |= PEMS_WAKE_WORK;
 }
 

@@ -11,25 +11,26 @@
 #include "port/atomics.h"
 #include "storage/lwlock.h"
 
-#include "sending/limiter.h"
+#include "shared/limits.h"
 
 #define PEMS_MAX_WORKERS        32
 #define PEMS_WORKER_ERROR_SIZE  256
 #define PEMS_MAX_ENDPOINTS      32 /* that a worker tells of; it serves more */
 #define PEMS_ENDPOINT_NAME_SIZE 288
-#define PEMS_MAX_CHECKS         8   /* health checks at a time, per worker */
-#define PEMS_CHECK_ID_SIZE      801 /* 200 characters, as in _pems_id() */
+#define PEMS_MAX_HEALTH_CHECKS  8   /* health checks at a time, per worker */
+#define PEMS_HEALTH_ID_SIZE     801 /* 200 characters, as in _pems_id() */
 
 /*
- * Organizations share the places in which they announce what became ready, by a hash of their id: a
- * worker that looks for one too many finds nothing.
+ * A transaction that makes items ready announces them when it commits: the earliest of their
+ * schedules, in the bucket of the organization.  Organizations share buckets, by a hash of their
+ * id: a worker that looks for one too many finds nothing.
  */
-#define PEMS_NEWS_PLACES 1024
+#define PEMS_READY_BUCKETS 1024
 
 /* Reasons to wake a worker; bits, collected until it looks. */
 #define PEMS_WAKE_WORK   0x01 /* there may be items to send */
 #define PEMS_WAKE_CONFIG 0x02 /* credentials, pauses, attach or the field catalogue changed */
-#define PEMS_WAKE_CHECK  0x04 /* a session asks for a health check; at once, not at commit */
+#define PEMS_WAKE_HEALTH 0x04 /* a session asks for a health check; at once, not at commit */
 
 typedef enum PemsWorkerStatus
 {
@@ -75,25 +76,25 @@ typedef struct PemsEndpointState
 	char last_error[PEMS_WORKER_ERROR_SIZE];
 } PemsEndpointState;
 
-typedef enum PemsCheckState
+typedef enum PemsHealthState
 {
-	PEMS_CHECK_FREE,
-	PEMS_CHECK_ASKED,   /* by a session, which waits */
-	PEMS_CHECK_TAKEN,   /* the worker is at it */
-	PEMS_CHECK_ANSWERED /* for the session to read */
-} PemsCheckState;
+	PEMS_HEALTH_FREE,
+	PEMS_HEALTH_ASKED,   /* by a session, which waits */
+	PEMS_HEALTH_TAKEN,   /* the worker is at it */
+	PEMS_HEALTH_ANSWERED /* for the session to read */
+} PemsHealthState;
 
 /* A health check that a session asks the worker for.  Guarded by PemsShared.lock. */
-typedef struct PemsCheckSlot
+typedef struct PemsHealthSlot
 {
-	PemsCheckState state;
+	PemsHealthState state;
 	uint64 number; /* of the question: an answer to an older one is nobody's */
 	int asker;     /* whose latch to set; -1: it has gone */
-	char organization_id[PEMS_CHECK_ID_SIZE];
+	char organization_id[PEMS_HEALTH_ID_SIZE];
 	bool healthy;
 	int64 latency_us; /* -1: there was no answer */
 	char error[PEMS_WORKER_ERROR_SIZE];
-} PemsCheckSlot;
+} PemsHealthSlot;
 
 typedef struct PemsShared
 {
@@ -103,10 +104,10 @@ typedef struct PemsShared
 	/* Per slot, the first endpoint_counts[] of them */
 	PemsEndpointState endpoints[PEMS_MAX_WORKERS][PEMS_MAX_ENDPOINTS];
 	int endpoint_counts[PEMS_MAX_WORKERS];
-	PemsCheckSlot checks[PEMS_MAX_WORKERS][PEMS_MAX_CHECKS];
-	uint64 check_count; /* questions ever asked */
+	PemsHealthSlot health_checks[PEMS_MAX_WORKERS][PEMS_MAX_HEALTH_CHECKS];
+	uint64 health_count; /* questions ever asked */
 	/* Per slot: the earliest scheduled_at of what became ready, or DT_NOEND; atomic, no lock */
-	pg_atomic_uint64 news[PEMS_MAX_WORKERS][PEMS_NEWS_PLACES];
+	pg_atomic_uint64 ready_since[PEMS_MAX_WORKERS][PEMS_READY_BUCKETS];
 } PemsShared;
 
 /* NULL when the library was not preloaded. */
@@ -119,11 +120,11 @@ extern void pems_shmem_wake_at_commit(uint32 reasons);
  * Tell the worker of this database when the current transaction commits: items of that organization
  * (text) are ready, the first in line since that time.  Wakes it, too.
  */
-extern void pems_shmem_announce_at_commit(Datum organization_id, TimestampTz ready_from);
-/* Takes the news of a slot, PEMS_NEWS_PLACES of them. */
-extern void pems_shmem_take_news(const PemsWorkerSlot *slot, TimestampTz *taken);
-/* Where an organization announces: 0 to PEMS_NEWS_PLACES - 1. */
-extern int pems_shmem_place(const char *organization_id, size_t length);
+extern void pems_shmem_note_ready_at_commit(Datum organization_id, TimestampTz ready_from);
+/* Per bucket, what was announced since the last call; PEMS_READY_BUCKETS of them. */
+extern void pems_shmem_read_ready_since(const PemsWorkerSlot *slot, TimestampTz *taken);
+/* Where an organization announces: 0 to PEMS_READY_BUCKETS - 1. */
+extern int pems_shmem_bucket(const char *organization_id, size_t length);
 /* Which slot is that database's?  -1: none has a worker that is connected to it.  The caller holds
  * the lock. */
 extern int pems_shmem_slot_of(Oid database);

@@ -7,12 +7,12 @@
  * (0 would unregister it for ever, anything else restart the cluster) and is started again a
  * second later.
  *
- * The loop knows no SQL and no HTTP: dispatch.c does.
+ * The loop knows no SQL and no HTTP: turn.c does.
  *
  * A database that does not exist, or takes no connections, must not fill the log with a failed
- *start per second.  So a process marks its slot while it connects; if the mark is still there at
- *the next start, that process connects to no database at all and waits, quietly, until the name
- *appears in pg_database.
+ * start per second.  So a process marks its slot while it connects; if the mark is still there at
+ * the next start, that process connects to no database at all and waits, quietly, until the
+ * database is there and takes connections.
  */
 #include "postgres.h"
 
@@ -42,11 +42,12 @@
 #include "utils/timestamp.h"
 #include "utils/varlena.h"
 
+#include "sending/endpoint.h"
 #include "shared/compat.h"
-#include "worker/turn.h"
 #include "shared/monotonic.h"
 #include "shared/settings.h"
 #include "shared/shmem.h"
+#include "worker/turn.h"
 #include "worker/worker.h"
 
 #define RESTART_SECONDS  1
@@ -203,10 +204,10 @@ set_status(PemsWorkerStatus status)
 static void
 report_state(void)
 {
-	PemsDispatchState state;
+	PemsTurnState state;
 	int number = (int) (slot - pems_shared->slots);
 
-	pems_dispatch_state(&state);
+	pems_turn_state(&state);
 	LWLockAcquire(pems_shared->lock, LW_EXCLUSIVE);
 	slot->status = state.status;
 	slot->heartbeat_us = monotonic_us();
@@ -216,7 +217,7 @@ report_state(void)
 	pems_shmem_copy_text(slot->last_error, state.last_error ? state.last_error : "",
 						 PEMS_WORKER_ERROR_SIZE);
 	pems_shared->endpoint_counts[number] =
-		pems_dispatch_endpoints(pems_shared->endpoints[number], PEMS_MAX_ENDPOINTS);
+		pems_endpoints_describe(pems_shared->endpoints[number], PEMS_MAX_ENDPOINTS);
 	LWLockRelease(pems_shared->lock);
 }
 
@@ -333,7 +334,7 @@ wait_for_something(void)
 	static uint32 set_number = 0;
 	WaitEvent event;
 	uint32 number;
-	int descriptor = pems_dispatch_descriptor(&number);
+	int descriptor = pems_turn_descriptor(&number);
 
 	if (set == NULL || set_number != number)
 	{
@@ -342,7 +343,7 @@ wait_for_something(void)
 		set = make_wait_set(descriptor);
 		set_number = number;
 	}
-	(void) WaitEventSetWait(set, pems_dispatch_timeout_ms(), &event, 1, pems_wait_event());
+	(void) WaitEventSetWait(set, pems_turn_timeout_ms(), &event, 1, pems_wait_event());
 }
 
 static void
@@ -354,7 +355,7 @@ reload_if_asked(void)
 	ProcessConfigFile(PGC_SIGHUP);
 	keep_commits_durable();
 	give_way_in_deadlocks();
-	pems_dispatch_reconfigure();
+	pems_turn_reconfigure();
 }
 
 /*
@@ -394,17 +395,17 @@ pems_worker_main(Datum slot_number)
 	BackgroundWorkerUnblockSignals();
 	take_slot(DatumGetInt32(slot_number));
 	connect_to_database();
-	pems_dispatch_initialize();
+	pems_turn_initialize();
 
 	for (;;)
 	{
 		/* The wake bits are cleared before the queue is read: what comes after is not lost. */
 		uint32 reasons = pg_atomic_exchange_u32(&slot->wake, 0);
-		TimestampTz news[PEMS_NEWS_PLACES];
+		TimestampTz ready_since[PEMS_READY_BUCKETS];
 
 		if (reasons != 0)
-			pems_shmem_take_news(slot, news);
-		pems_dispatch_turn(reasons, reasons != 0 ? news : NULL);
+			pems_shmem_read_ready_since(slot, ready_since);
+		pems_turn_run(reasons, reasons != 0 ? ready_since : NULL);
 		report_state();
 		wait_for_something();
 		ResetLatch(MyLatch);

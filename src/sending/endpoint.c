@@ -1,0 +1,280 @@
+/*
+ * sending/endpoint.c
+ *		Endpoints: limiter, breaker and counts.
+ *
+ * Process: the background worker.
+ * Memory: a context of their own below TopMemoryContext; limiters are malloc'ed.
+ */
+#include "postgres.h"
+
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+
+#include "sending/endpoint.h"
+#include "shared/monotonic.h"
+#include "shared/settings.h"
+
+static MemoryContext endpoint_context = NULL;
+static PemsEndpoint *endpoints = NULL;
+static int endpoint_count = 0;
+static int requests_under_way = 0; /* of all endpoints */
+/* The first endpoints may be those that a killed predecessor was talking to a moment ago. */
+static bool blind = true;
+
+PemsEndpoint *
+pems_endpoints(void)
+{
+	return endpoints;
+}
+
+static PemsEndpoint *
+make_endpoint(const char *name, int64 now)
+{
+	PemsEndpoint *endpoint;
+
+	if (endpoint_context == NULL)
+		endpoint_context =
+			AllocSetContextCreate(TopMemoryContext, "pems_sync endpoints", ALLOCSET_DEFAULT_SIZES);
+	endpoint = MemoryContextAllocZero(endpoint_context, sizeof(*endpoint));
+	endpoint->name = MemoryContextStrdup(endpoint_context, name);
+	endpoint->limiter = pems_limiter_create(pems_rate_limit, blind, now);
+	if (endpoint->limiter == NULL)
+		ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory")));
+	endpoint->next = endpoints;
+	endpoints = endpoint;
+	endpoint_count++;
+	return endpoint;
+}
+
+PemsEndpoint *
+pems_endpoint_for(const char *name, int64 now)
+{
+	for (PemsEndpoint *endpoint = endpoints; endpoint != NULL; endpoint = endpoint->next)
+		if (strcmp(endpoint->name, name) == 0)
+			return endpoint;
+	return make_endpoint(name, now);
+}
+
+void
+pems_endpoints_all_known(void)
+{
+	blind = false;
+}
+
+void
+pems_endpoints_configure(int64 now)
+{
+	for (PemsEndpoint *endpoint = endpoints; endpoint != NULL; endpoint = endpoint->next)
+		pems_limiter_set_rate(endpoint->limiter, pems_rate_limit, now);
+}
+
+void
+pems_endpoints_clear(void)
+{
+	for (PemsEndpoint *endpoint = endpoints; endpoint != NULL; endpoint = endpoint->next)
+		pems_limiter_destroy(endpoint->limiter);
+	endpoints = NULL;
+	endpoint_count = 0;
+	requests_under_way = 0;
+	if (endpoint_context)
+		MemoryContextReset(endpoint_context);
+}
+
+/* --- how much --- */
+
+/* One that hangs must not have all of max_in_flight, where there are others. */
+static int
+share_of_slots(void)
+{
+	return endpoint_count > 1 ? Max(1, pems_max_in_flight * 3 / 4) : pems_max_in_flight;
+}
+
+/* Claimed ones that were answered make room, and as many again are the stock for the next moment.
+ */
+int
+pems_endpoint_free_places(const PemsEndpoint *endpoint)
+{
+	return share_of_slots() + endpoint->answered + Min(endpoint->answered, pems_batch_size) -
+		   endpoint->claimed;
+}
+
+int
+pems_endpoint_claimable(const PemsEndpoint *endpoint, int64 now)
+{
+	int startable = pems_limiter_capacity(endpoint->limiter, now);
+
+	if (startable != INT_MAX)
+		startable -= endpoint->waiting;
+	return Max(0, Min(startable, pems_endpoint_free_places(endpoint)));
+}
+
+bool
+pems_endpoint_has_slot(const PemsEndpoint *endpoint)
+{
+	return requests_under_way < pems_max_in_flight && endpoint->under_way < share_of_slots();
+}
+
+/* --- items --- */
+
+void
+pems_endpoint_item_claimed(PemsEndpoint *endpoint)
+{
+	endpoint->claimed++;
+}
+
+void
+pems_endpoint_item_waits(PemsEndpoint *endpoint)
+{
+	endpoint->waiting++;
+}
+
+void
+pems_endpoint_item_waits_no_more(PemsEndpoint *endpoint)
+{
+	endpoint->waiting--;
+}
+
+void
+pems_endpoint_item_under_way(PemsEndpoint *endpoint)
+{
+	endpoint->under_way++;
+	requests_under_way++;
+}
+
+void
+pems_endpoint_item_answered(PemsEndpoint *endpoint)
+{
+	endpoint->under_way--;
+	requests_under_way--;
+	endpoint->answered++;
+}
+
+void
+pems_endpoint_item_released(PemsEndpoint *endpoint)
+{
+	endpoint->claimed--;
+}
+
+void
+pems_endpoints_claim_made(void)
+{
+	for (PemsEndpoint *endpoint = endpoints; endpoint != NULL; endpoint = endpoint->next)
+		endpoint->answered = 0;
+}
+
+/* --- requests --- */
+
+uint64
+pems_endpoint_start(PemsEndpoint *endpoint, int64 now)
+{
+	return pems_limiter_start(endpoint->limiter, now);
+}
+
+void
+pems_endpoint_sent(PemsEndpoint *endpoint, uint64 ticket)
+{
+	pems_limiter_sent(endpoint->limiter, ticket, monotonic_us());
+}
+
+/* What says something of the endpoint or of the credential, not of one edit. */
+static void
+remember_error(PemsEndpoint *endpoint, const PemsOutcome *outcome)
+{
+	if (!outcome->endpoint_fault && outcome->class != PEMS_OUTCOME_THROTTLED &&
+		outcome->class != PEMS_OUTCOME_CREDENTIAL)
+		return;
+	pems_shmem_copy_text(endpoint->last_error,
+						 psprintf("%s: %s", outcome->error_code ? outcome->error_code : "ERROR",
+								  outcome->error ? outcome->error : "no reason given"),
+						 sizeof(endpoint->last_error));
+	endpoint->last_error_at = GetCurrentTimestamp();
+}
+
+void
+pems_endpoint_end(PemsEndpoint *endpoint, uint64 ticket, const PemsAnswer *answer,
+				  const PemsOutcome *outcome, int64 now)
+{
+	PemsLimiterOutcome ended = PEMS_LIMITER_ANSWERED;
+
+	if (outcome->endpoint_fault)
+		ended = PEMS_LIMITER_FAULT;
+	else if (answer->status == 0)
+		ended = PEMS_LIMITER_ABANDONED;
+	pems_limiter_end(endpoint->limiter, ticket, ended, now);
+	/* a 503 with Retry-After speaks of the endpoint, as a 429 does */
+	if (outcome->class == PEMS_OUTCOME_THROTTLED ||
+		(outcome->endpoint_fault && outcome->retry_after_ms > 0))
+		pems_limiter_throttle(endpoint->limiter, now + outcome->retry_after_ms * 1000);
+	remember_error(endpoint, outcome);
+}
+
+bool
+pems_endpoint_breaker_is_open(const PemsEndpoint *endpoint, int64 now)
+{
+	return pems_limiter_breaker(endpoint->limiter, now) != PEMS_BREAKER_CLOSED;
+}
+
+/* --- what people see --- */
+
+void
+pems_endpoints_log_breakers(int64 now)
+{
+	for (PemsEndpoint *endpoint = endpoints; endpoint != NULL; endpoint = endpoint->next)
+	{
+		bool open = pems_endpoint_breaker_is_open(endpoint, now);
+
+		if (open && !endpoint->breaker_was_open)
+			ereport(
+				WARNING,
+				(errmsg("pems_sync: PEMS at %s does not answer", endpoint->name),
+				 errdetail("%d requests in a row failed.", pems_limiter_faults(endpoint->limiter)),
+				 errhint(
+					 "Edits wait, and no retry is lost; a probe goes out every 5 to 60 seconds.")));
+		else if (!open && endpoint->breaker_was_open)
+			ereport(LOG, (errmsg("pems_sync: PEMS at %s answers again", endpoint->name)));
+		endpoint->breaker_was_open = open;
+	}
+}
+
+int
+pems_endpoints_open_breakers(int64 now)
+{
+	int count = 0;
+
+	for (PemsEndpoint *endpoint = endpoints; endpoint != NULL; endpoint = endpoint->next)
+		count += pems_endpoint_breaker_is_open(endpoint, now);
+	return count;
+}
+
+/* When it takes a request again, if that is not in a moment; 0: it is, or nobody knows. */
+static TimestampTz
+waits_until(const PemsEndpoint *endpoint, int64 now)
+{
+	int64 next = pems_limiter_next(endpoint->limiter, now);
+
+	if (next == PEMS_LIMITER_NEVER || next <= now + PEMS_LIMITER_WINDOW_US)
+		return 0;
+	return GetCurrentTimestamp() + (next - now);
+}
+
+int
+pems_endpoints_describe(PemsEndpointState *states, int most)
+{
+	int64 now = monotonic_us();
+	int count = 0;
+
+	for (PemsEndpoint *e = endpoints; e != NULL && count < most; e = e->next)
+	{
+		PemsEndpointState *state = &states[count++];
+
+		strlcpy(state->name, e->name, sizeof(state->name));
+		state->breaker = pems_limiter_breaker(e->limiter, now);
+		state->rate_limit = pems_rate_limit;
+		state->in_flight = e->under_way;
+		state->faults = pems_limiter_faults(e->limiter);
+		state->waits_until = waits_until(e, now);
+		strlcpy(state->last_error, e->last_error, sizeof(state->last_error));
+		state->last_error_at = e->last_error_at;
+	}
+	return count;
+}

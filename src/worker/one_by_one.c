@@ -1,0 +1,220 @@
+/*
+ * worker/one_by_one.c
+ *		A transaction failed as a whole: find out which item is at fault, so that it fails alone.
+ *
+ * Process: the background worker.
+ */
+#include "postgres.h"
+
+#include "miscadmin.h"
+#include "utils/memutils.h"
+
+#include "shared/failpoint.h"
+#include "shared/monotonic.h"
+#include "worker/state.h"
+
+/* So many items in a row may fail to be claimed; then one that can be claimed must be found. */
+#define MOST_UNCLAIMABLE 3
+#define MOST_SKIPPED     20
+
+/* --- outcomes --- */
+
+/* The database refuses the result: the item becomes a dead letter, shown as one if possible. */
+static bool
+quarantine(Turn *turn, const PemsResult *result, const char *reason)
+{
+	PemsTexts texts;
+
+	if (pems_queue_quarantine(result, reason, &texts) != PEMS_QUEUE_OK)
+		return false;
+	keep_messages(turn, &texts);
+	if (pems_queue_mark_failed(result->item->id) != PEMS_QUEUE_OK)
+		report_problem(turn, CANNOT_MARK, pems_queue_problem());
+	return true;
+}
+
+/*
+ * One result by itself: recorded, set aside, or (false) to be tried again later.  *go_on: whether
+ * there is a point in trying the next one now.
+ */
+static bool
+record_alone(Turn *turn, PemsDelivery *delivery, bool *go_on)
+{
+	PemsResult *result = &delivery->result;
+	PemsExchange exchange = {
+		.results = &result, .result_count = 1, .only_record = true, .careful = true};
+	PemsQueueStatus done = run_exchange(turn, &exchange);
+
+	if (done == PEMS_QUEUE_OK)
+		return exchange.recorded[0];
+	*go_on = done == PEMS_QUEUE_ERROR;
+	if (done == PEMS_QUEUE_GONE || done == PEMS_QUEUE_CHANGED)
+		return false;
+	report_problem(turn, CANNOT_RECORD_ONE, pems_queue_problem());
+	return done != PEMS_QUEUE_BUSY && quarantine(turn, result, pstrdup(pems_queue_problem()));
+}
+
+/*
+ * The batch failed as a whole.  Find out which of its results is at fault, so that it fails alone.
+ * A pass ends at the first that has to wait for a lock, or takes too long, and after a moment at
+ * the latest, because answers come in meanwhile.  The next one begins with those that were not
+ * tried.
+ */
+void
+record_one_by_one(Turn *turn, DeliveryList *list)
+{
+	int64 until = monotonic_us() + ONE_BY_ONE_US;
+	PemsDelivery *delivery = list->head;
+	DeliveryList tried;
+	bool go_on = true;
+	bool progress = false;
+
+	list_clear(list);
+	list_clear(&tried);
+	for (PemsDelivery *next; delivery != NULL && go_on; delivery = next)
+	{
+		next = delivery->next;
+		CHECK_FOR_INTERRUPTS();
+		if (record_alone(turn, delivery, &go_on))
+		{
+			release_recorded(turn, delivery);
+			progress = true;
+		}
+		else
+			list_add(&tried, delivery);
+		go_on = go_on && monotonic_us() < until;
+	}
+	if (delivery != NULL && progress)
+		turn->next_locked_us = 0;
+	else if (turn->locked.count == 0)
+		turn->next_locked_us = monotonic_us() + RETRY_PAUSE_MS * 1000;
+	list_add_all(&turn->locked, delivery);
+	list_add_all(&turn->locked, tried.head);
+}
+
+void
+retry_locked(Turn *turn, int64 now)
+{
+	DeliveryList list = turn->locked;
+
+	if (turn->locked.count == 0 || now < turn->next_locked_us)
+		return;
+	list_clear(&turn->locked);
+	record_one_by_one(turn, &list);
+}
+
+/* --- claims --- */
+
+/* One item at most; what it claims is accepted. */
+static PemsQueueStatus
+claim_one(Turn *turn, PemsGrant *grant)
+{
+	PemsExchange exchange = {.grants = grant,
+							 .grant_count = 1,
+							 .room = most_in_hand() - turn->bytes_in_hand,
+							 .one_fits_always = nothing_in_hand(turn)};
+	MemoryContext memory =
+		AllocSetContextCreate(TopMemoryContext, "pems_sync batch", ALLOCSET_DEFAULT_SIZES);
+	MemoryContext caller = MemoryContextSwitchTo(memory);
+	PemsQueueStatus done = run_exchange(turn, &exchange);
+
+	MemoryContextSwitchTo(caller);
+	end_if_told_to();
+	if (done == PEMS_QUEUE_OK)
+	{
+		if (exchange.item_count > 0)
+			PEMS_FAILPOINT("claim_committed");
+		turn->unclaimable = 0;
+		settle_claim(turn, &exchange, memory);
+	}
+	else
+		MemoryContextDelete(memory);
+	return done;
+}
+
+/*
+ * Several items in a row could not be claimed.  Is that their own fault, or can nothing be claimed?
+ * One that stands further behind tells; those that are skipped are found again by the next thorough
+ * claim.
+ */
+static bool
+something_can_be_claimed(Turn *turn, PemsGrant grant)
+{
+	bool moved;
+
+	for (int i = 0; i < MOST_SKIPPED; i++)
+	{
+		if (pems_queue_skip_first(&grant, &moved) != PEMS_QUEUE_OK || !moved)
+			return false;
+		grant.sweep = false;
+		if (claim_one(turn, &grant) == PEMS_QUEUE_OK)
+			return true;
+	}
+	return false;
+}
+
+/* The first item of the organization cannot be claimed: what is read with it cannot be read. */
+static void
+put_off_first(Turn *turn, const PemsGrant *grant, const char *reason)
+{
+	PemsPutOff put_off;
+
+	if (pems_queue_put_off_first(grant, reason, &put_off) != PEMS_QUEUE_OK ||
+		put_off.item_id == NULL)
+		return;
+	turn->unclaimable++;
+	keep_messages(turn, &put_off.messages);
+	if (!put_off.failed)
+		return;
+	ereport(WARNING, (errmsg("pems_sync: an edit could not be sent, and failed for good"),
+					  errdetail("Item %s: %s", put_off.item_id, reason),
+					  errhint("See the view pems_dead_letters.")));
+	if (pems_queue_mark_failed(put_off.item_id) != PEMS_QUEUE_OK)
+		report_problem(turn, CANNOT_MARK, pems_queue_problem());
+}
+
+/* False: there is no point in going on. */
+static bool
+claim_or_put_off(Turn *turn, PemsGrant *grant)
+{
+	PemsQueueStatus done;
+	char *reason;
+
+	grant->slots = 1;
+	done = claim_one(turn, grant);
+	if (done != PEMS_QUEUE_ERROR)
+		return went_well(turn, done, CANNOT_CLAIM);
+	reason = pstrdup(pems_queue_problem());
+	if (turn->unclaimable >= MOST_UNCLAIMABLE && !something_can_be_claimed(turn, *grant))
+	{
+		report_problem(turn, CANNOT_CLAIM, reason);
+		pause_after_failure(turn);
+		return false;
+	}
+	put_off_first(turn, grant, reason);
+	return true;
+}
+
+/*
+ * A claim failed.  Find out which item is at fault, so that it fails alone: each organization
+ * claims one, and the item that cannot be claimed waits for its next retry.  Where nothing can be
+ * claimed it is nobody's fault.
+ */
+void
+claim_one_by_one(Turn *turn)
+{
+	int64 until = monotonic_us() + ONE_BY_ONE_US;
+	PemsExchange nothing = {.grant_count = 0};
+	PemsGrant *grants;
+	int count = make_grants(turn, &grants, monotonic_us());
+
+	if (!went_well(turn, run_exchange(turn, &nothing), CANNOT_CLAIM))
+		return;
+	for (int i = 0; i < count && monotonic_us() < until; i++)
+	{
+		CHECK_FOR_INTERRUPTS();
+		if (!claim_or_put_off(turn, &grants[i]))
+			return;
+	}
+	turn->look_wanted = true;
+}
