@@ -32,6 +32,7 @@ typedef struct PemsDelivery
 
 	/* of the worker's lists: worker/deliveries.c */
 	struct Claim *claim; /* that it was claimed with */
+	bool waits_for_lock; /* another session has its rows locked */
 	int64 bytes;         /* of the item's memory, as far as they are counted */
 	struct PemsDelivery *next;
 } PemsDelivery;

@@ -18,6 +18,7 @@ static MemoryContext endpoint_context = NULL;
 static PemsEndpoint *endpoints = NULL;
 static int endpoint_count = 0;
 static int requests_under_way = 0; /* of all endpoints */
+static int idle_count = 0;         /* endpoints that have none */
 /* The first endpoints may be those that a killed predecessor was talking to a moment ago. */
 static bool blind = true;
 
@@ -43,6 +44,7 @@ make_endpoint(const char *name, int64 now)
 	endpoint->next = endpoints;
 	endpoints = endpoint;
 	endpoint_count++;
+	idle_count++;
 	return endpoint;
 }
 
@@ -76,6 +78,7 @@ pems_endpoints_clear(void)
 	endpoints = NULL;
 	endpoint_count = 0;
 	requests_under_way = 0;
+	idle_count = 0;
 	if (endpoint_context)
 		MemoryContextReset(endpoint_context);
 }
@@ -87,6 +90,15 @@ static int
 share_of_slots(void)
 {
 	return endpoint_count > 1 ? Max(1, pems_max_in_flight * 3 / 4) : pems_max_in_flight;
+}
+
+/* Nor must several that hang: of those that have no request under way each can start one. */
+static int
+kept_for_others(const PemsEndpoint *endpoint)
+{
+	int others = idle_count - (endpoint->under_way == 0);
+
+	return Min(others, pems_max_in_flight / 4);
 }
 
 /* Claimed ones that were answered make room, and as many again are the stock for the next moment.
@@ -111,7 +123,10 @@ pems_endpoint_claimable(const PemsEndpoint *endpoint, int64 now)
 bool
 pems_endpoint_has_slot(const PemsEndpoint *endpoint)
 {
-	return requests_under_way < pems_max_in_flight && endpoint->under_way < share_of_slots();
+	/* the first request of an endpoint takes a slot that was kept for it */
+	int most = pems_max_in_flight - (endpoint->under_way > 0 ? kept_for_others(endpoint) : 0);
+
+	return requests_under_way < most && endpoint->under_way < share_of_slots();
 }
 
 /* --- items --- */
@@ -137,6 +152,7 @@ pems_endpoint_item_waits_no_more(PemsEndpoint *endpoint)
 void
 pems_endpoint_item_under_way(PemsEndpoint *endpoint)
 {
+	idle_count -= endpoint->under_way == 0;
 	endpoint->under_way++;
 	requests_under_way++;
 }
@@ -145,6 +161,7 @@ void
 pems_endpoint_item_answered(PemsEndpoint *endpoint)
 {
 	endpoint->under_way--;
+	idle_count += endpoint->under_way == 0;
 	requests_under_way--;
 	endpoint->answered++;
 }

@@ -1,7 +1,7 @@
 /*
  * sending/endpoint.h
- *		Endpoints: one base URL of PEMS each, with its rate limit, its breaker and the counts of what
- *is claimed and under way for it.  The counts are changed here and nowhere else.
+ *		Endpoints: one base URL of PEMS each, with its rate limit, its breaker and the counts of
+ *what is claimed and under way for it.  The counts are changed here and nowhere else.
  *
  * Process: the background worker.  Endpoints are never freed while the worker serves one
  * installation of the extension, because requests under way point to them;
@@ -22,7 +22,7 @@ typedef struct PemsEndpoint
 	PemsLimiter *limiter;
 	size_t last_turn; /* the organization that was served last */
 
-	int claimed;   /* items that are not recorded yet */
+	int claimed;   /* items that are not recorded yet, nor wait for somebody's lock */
 	int waiting;   /* those of them whose request has not started */
 	int under_way; /* requests */
 	int answered;  /* requests that ended since the last claim: how fast it is */

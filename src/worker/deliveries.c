@@ -47,16 +47,6 @@ list_remove(DeliveryList *list, PemsDelivery *delivery)
 	list->count--;
 }
 
-void
-list_add_all(DeliveryList *to, PemsDelivery *chain)
-{
-	for (PemsDelivery *next; chain != NULL; chain = next)
-	{
-		next = chain->next;
-		list_add(to, chain);
-	}
-}
-
 PemsResult **
 results_of(const DeliveryList *list)
 {
@@ -100,11 +90,28 @@ release_delivery(Turn *turn, PemsDelivery *delivery)
 
 	turn->bytes_in_hand -= delivery->bytes;
 	MemoryContextDelete(delivery->item.memory);
-	pems_endpoint_item_released(delivery->endpoint);
+	if (!delivery->waits_for_lock)
+		pems_endpoint_item_released(delivery->endpoint);
 	if (--claim->unrecorded > 0)
 		return;
 	note_recorded_claim(turn, claim->token);
 	MemoryContextDelete(claim->memory);
+}
+
+/*
+ * It does not count for its endpoint any more: PEMS has answered, and a session that keeps many
+ * rows locked must not keep the endpoint from being used.  What is in hand is bounded by its
+ * memory.
+ */
+void
+wait_for_lock(Turn *turn, PemsDelivery *delivery)
+{
+	if (!delivery->waits_for_lock)
+		pems_endpoint_item_released(delivery->endpoint);
+	delivery->waits_for_lock = true;
+	if (turn->locked_since_us == 0)
+		turn->locked_since_us = monotonic_us();
+	list_add(&turn->locked, delivery);
 }
 
 static void
@@ -129,6 +136,7 @@ release_all(Turn *turn)
 	release_list(turn, &turn->locked);
 	turn->recorded_claim_count = 0;
 	turn->room_wanted = 0;
+	turn->locked_since_us = 0;
 }
 
 /* --- room --- */

@@ -16,6 +16,8 @@
 /* So many items in a row may fail to be claimed; then one that can be claimed must be found. */
 #define MOST_UNCLAIMABLE 3
 #define MOST_SKIPPED     20
+/* Rows that are locked for so long are worth a word; microseconds. */
+#define LONG_LOCK_US 5000000
 
 /* --- outcomes --- */
 
@@ -54,6 +56,16 @@ record_alone(Turn *turn, PemsDelivery *delivery, bool *go_on)
 	return done != PEMS_QUEUE_BUSY && quarantine(turn, result, pstrdup(pems_queue_problem()));
 }
 
+static void
+all_wait_for_locks(Turn *turn, PemsDelivery *chain)
+{
+	for (PemsDelivery *next; chain != NULL; chain = next)
+	{
+		next = chain->next;
+		wait_for_lock(turn, chain);
+	}
+}
+
 /*
  * The batch failed as a whole.  Find out which of its results is at fault, so that it fails alone.
  * A pass ends at the first that has to wait for a lock, or takes too long, and after a moment at
@@ -88,8 +100,23 @@ record_one_by_one(Turn *turn, DeliveryList *list)
 		turn->next_locked_us = 0;
 	else if (turn->locked.count == 0)
 		turn->next_locked_us = monotonic_us() + RETRY_PAUSE_MS * 1000;
-	list_add_all(&turn->locked, delivery);
-	list_add_all(&turn->locked, tried.head);
+	all_wait_for_locks(turn, delivery);
+	all_wait_for_locks(turn, tried.head);
+}
+
+/* A lock that is held for a moment is nothing to speak of. */
+static void
+report_locks(Turn *turn, int64 now)
+{
+	if (turn->locked.count == 0)
+	{
+		turn->locked_since_us = 0;
+		problem_is_over(turn, WAITING_FOR_LOCKS);
+	}
+	else if (now - turn->locked_since_us > LONG_LOCK_US)
+		report_problem(turn, WAITING_FOR_LOCKS,
+					   psprintf("PFA record \"%s\" is one of them; pg_locks names the session.",
+								turn->locked.head->item.pfa_id));
 }
 
 void
@@ -101,6 +128,7 @@ retry_locked(Turn *turn, int64 now)
 		return;
 	list_clear(&turn->locked);
 	record_one_by_one(turn, &list);
+	report_locks(turn, now);
 }
 
 /* --- claims --- */

@@ -109,7 +109,7 @@ sort_by_recorded(Turn *turn, DeliveryList *list, const bool *recorded)
 		if (recorded[i++])
 			release_recorded(turn, delivery);
 		else
-			list_add(&turn->locked, delivery);
+			wait_for_lock(turn, delivery);
 	}
 }
 

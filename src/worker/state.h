@@ -75,6 +75,7 @@ typedef struct Turn
 	int64 not_before_us;       /* after a failed transaction: nothing in the database before that */
 	int64 next_due_us;         /* the next waiting item's time comes; INT64_MAX: there is none */
 	int64 next_poll_us;        /* a look at the queue although nothing was announced */
+	int64 locked_since_us;     /* since when there are locked ones */
 	int64 next_locked_us;      /* try the locked ones again */
 	int64 next_thorough_us;    /* a claim may be thorough again (cursor.h); 0: one is due */
 	int64 second_look_us;      /* look a second time for what was announced; 0: no need to */
@@ -98,6 +99,7 @@ typedef struct Turn
 #define CANNOT_CLAIM      "could not claim items"
 #define CANNOT_RECORD     "outcomes could not be recorded"
 #define CANNOT_RECORD_ONE "an outcome could not be recorded"
+#define WAITING_FOR_LOCKS "outcomes wait for rows that another session has locked"
 #define CANNOT_SHOW       "could not show modifications as syncing"
 #define CANNOT_MARK       "a modification could not be marked as failed"
 #define CANNOT_NOTIFY     "listeners could not be told"
@@ -118,8 +120,8 @@ extern bool went_well(Turn *turn, PemsQueueStatus result, const char *what);
 extern void list_clear(DeliveryList *list);
 extern void list_add(DeliveryList *list, PemsDelivery *delivery);
 extern void list_remove(DeliveryList *list, PemsDelivery *delivery);
-/* Append a chain of deliveries that stands in no list any more. */
-extern void list_add_all(DeliveryList *list, PemsDelivery *chain);
+/* Its outcome cannot be recorded while another session has its rows locked. */
+extern void wait_for_lock(Turn *turn, PemsDelivery *delivery);
 /* Results in the order in which they came; in the current memory context. */
 extern PemsResult **results_of(const DeliveryList *list);
 /* Count the item's memory. */

@@ -75,4 +75,20 @@ $t->sql('SELECT pg_terminate_backend(pid) FROM pems_worker');
 ok($t->wait_for("SELECT count(*) = 100 FROM pfa_modification WHERE organization_id = 'org-stuck' AND sync_status = 'synced'"),
     'when it is well again its edits arrive');
 
+# ---- two endpoints hang ----
+
+$t->add_fake('also hanging');
+$t->add_organization('STUCK2', fake => 'also hanging');
+my @stuck2 = $t->load_many('STUCK2', 'PFA-', 100);
+my %fault = map { $_ => ($t->fake($_)->fault({ hang => JSON::PP::true }))[0] } 'hanging', 'also hanging';
+$t->commit('STUCK', [ $t->edits('STUCK', map { [ $_, { monthlyRate => 3 } ] } @stuck) ]);
+$t->commit('STUCK2', [ $t->edits('STUCK2', map { [ $_, { monthlyRate => 3 } ] } @stuck2) ]);
+ok($t->wait_until(sub { $hanging->stats->{waiting} >= 20 && $t->fake('also hanging')->stats->{waiting} >= 5 }, what => 'requests that hang'), 'two endpoints hang with many requests');
+my $of_third = $t->commit_edit('LIMA', 'PFA-2', { monthlyRate => 3 });
+ok($t->wait_status($of_third, 'synced', timeout => PROMPT), 'an edit of a third one arrives all the same');
+$t->fake($_)->clear_faults($fault{$_}) for keys %fault;
+# what hangs is not answered any more
+$t->sql('SELECT pg_terminate_backend(pid, 5000) FROM pems_worker');
+ok($t->quiet(timeout => 120), 'when they are well again their edits arrive');
+
 $t->finish;

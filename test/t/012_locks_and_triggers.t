@@ -176,4 +176,30 @@ $t->sql("SELECT pems_discard('$one')");
 ok($t->wait_for("SELECT sync_status IN ('synced', 'conflict') FROM pfa_modification WHERE id = '$held'"), 'until it is discarded');
 
 unlike($t->log_since($position), qr/PANIC|was terminated|exited with exit code/, 'the worker lived through it all');
+# ---- more locked rows than requests may be under way ----
+
+{
+    my @many = $t->load_many('RIO', 'MANY-', 60);
+    $t->add_organization('OTHER');
+    $t->load('OTHER', 'PFA-1');
+    my $session = $t->node->background_psql('postgres');
+    $session->query_safe('BEGIN');
+    # as a program that fills the mirror in one transaction
+    $session->query_safe("UPDATE pfa_mirror SET last_synced_at = now() WHERE pfa_id LIKE 'MANY-%'");
+    my @ids = $t->edits('RIO', map { [ $_, { monthlyRate => 1 } ] } @many);
+    $t->commit('RIO', \@ids);
+    ok($t->wait_until(sub { $fake->changes(by => 'client') >= 32 && $t->sql('SELECT last_error FROM pems_worker') =~ /^outcomes wait for rows that another session has locked: PFA record "MANY-/ },
+            what => 'what the worker says'), 'many outcomes wait for rows that a session has locked, and the worker says so');
+    my $elsewhere = $t->commit_edit('OTHER', 'PFA-1', { monthlyRate => 1 });
+    my $free      = $t->commit_edit('RIO', $pfa_ids[-1], { monthlyRate => 77 });
+    ok($t->wait_status($elsewhere, 'synced', timeout => PROMPT), 'an edit of another organization arrives');
+    ok($t->wait_status($free, 'synced', timeout => PROMPT), 'so does one of a record that is free');
+    is(count_of('synced', @ids), '0', 'the others still wait');
+    $session->query_safe('COMMIT');
+    $session->quit;
+    ok($t->wait_until(sub { count_of('synced', @ids) == @ids }, what => 'all'), 'when the locks are released all are recorded');
+    is(scalar(grep { $_->{pfaId} =~ /^MANY-/ } $fake->changes(by => 'client')), scalar @ids, 'each was sent once');
+    ok($t->wait_for("SELECT coalesce(last_error, '') = '' FROM pems_worker"), 'and the worker says nothing any more');
+}
+
 $t->finish;
