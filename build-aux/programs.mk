@@ -9,7 +9,7 @@ DPKG_FLAGS     = $(shell DEB_BUILD_MAINT_OPTIONS=hardening=+all dpkg-buildflags 
 HARDENED       = $(if $(shell command -v dpkg-buildflags),$(call DPKG_FLAGS,CPPFLAGS) $(call DPKG_FLAGS,CFLAGS) \
                  $(call DPKG_FLAGS,LDFLAGS),-fstack-protector-strong -D_FORTIFY_SOURCE=2 -Wformat \
                  -Werror=format-security -Wl,-z,relro,-z,now) -fPIE -pie
-JSON           = src/record/json.c
+JSON           = $(wildcard src/record/json*.c) src/record/arena.c src/record/number.c src/record/text.c
 
 .PHONY: programs
 programs: $(PROGRAMS)

@@ -1,6 +1,8 @@
 /*
  * pems/address.c
- *		Classes of network addresses.  Pure: no I/O, no name is looked up.
+ *		Kinds of network addresses; see address.h.
+ *
+ * Pure; any process: no I/O, no name is looked up, no memory is allocated.
  */
 #include "pems/address.h"
 
@@ -20,26 +22,32 @@ classify_ipv4(const unsigned char *byte)
 	return PEMS_ADDRESS_ORDINARY;
 }
 
+/* An IPv4 address behind a translator or relay is another machine's: never our own loopback. */
 static PemsAddressKind
-classify_ipv6(const unsigned char *byte)
+classify_relayed_ipv4(const unsigned char *byte)
 {
-	static const unsigned char zeros[16];
-	static const unsigned char mapped[12] = {[10] = 0xff, [11] = 0xff};
-	static const unsigned char nat64[12] = {0x00, 0x64, 0xff, 0x9b};
+	return classify_ipv4(byte) == PEMS_ADDRESS_ORDINARY ? PEMS_ADDRESS_ORDINARY
+														: PEMS_ADDRESS_FORBIDDEN;
+}
 
-	if (memcmp(byte, zeros, 15) == 0)
-		return byte[15] == 1 ? PEMS_ADDRESS_LOOPBACK : PEMS_ADDRESS_FORBIDDEN;
-	if (memcmp(byte, mapped, 12) == 0 || memcmp(byte, zeros, 12) == 0)
-		return classify_ipv4(byte + 12);
-	/* An IPv4 address behind a translator is never our own loopback. */
-	if (memcmp(byte, nat64, 12) == 0)
-		return classify_ipv4(byte + 12) == PEMS_ADDRESS_ORDINARY ? PEMS_ADDRESS_ORDINARY
-																 : PEMS_ADDRESS_FORBIDDEN;
-	if (byte[0] == 0x20 && byte[1] == 0x02)
-		return classify_ipv4(byte + 2) == PEMS_ADDRESS_ORDINARY ? PEMS_ADDRESS_ORDINARY
-																: PEMS_ADDRESS_FORBIDDEN;
-	if ((byte[0] == 0xfe && (byte[1] & 0xc0) == 0x80) || byte[0] == 0xff)
+static PemsAddressKind
+classify_ipv6(const struct in6_addr *address)
+{
+	static const unsigned char nat64[12] = {0x00, 0x64, 0xff, 0x9b};
+	const unsigned char *byte = address->s6_addr;
+
+	if (IN6_IS_ADDR_LOOPBACK(address))
+		return PEMS_ADDRESS_LOOPBACK;
+	if (IN6_IS_ADDR_UNSPECIFIED(address) || IN6_IS_ADDR_LINKLOCAL(address) ||
+		IN6_IS_ADDR_MULTICAST(address))
 		return PEMS_ADDRESS_FORBIDDEN;
+	if (IN6_IS_ADDR_V4MAPPED(address) || IN6_IS_ADDR_V4COMPAT(address))
+		return classify_ipv4(byte + 12);
+	/* 64:ff9b::/96, and 6to4, 2002::/16; <netinet/in.h> has no names for them */
+	if (memcmp(byte, nat64, sizeof(nat64)) == 0)
+		return classify_relayed_ipv4(byte + 12);
+	if (byte[0] == 0x20 && byte[1] == 0x02)
+		return classify_relayed_ipv4(byte + 2);
 	return PEMS_ADDRESS_ORDINARY;
 }
 
@@ -58,7 +66,7 @@ pems_address_classify(const struct sockaddr *address)
 		struct sockaddr_in6 ipv6;
 
 		memcpy(&ipv6, address, sizeof(ipv6));
-		return classify_ipv6(ipv6.sin6_addr.s6_addr);
+		return classify_ipv6(&ipv6.sin6_addr);
 	}
 	return PEMS_ADDRESS_FORBIDDEN;
 }
@@ -67,7 +75,8 @@ bool
 pems_address_read(const char *host, PemsAddressKind *kind)
 {
 	char text[INET6_ADDRSTRLEN + 1];
-	unsigned char byte[16];
+	struct in_addr ipv4;
+	struct in6_addr ipv6;
 	size_t length = strlen(host);
 
 	if (length >= 2 && host[0] == '[' && host[length - 1] == ']')
@@ -79,10 +88,10 @@ pems_address_read(const char *host, PemsAddressKind *kind)
 		return false;
 	memcpy(text, host, length);
 	text[length] = '\0';
-	if (inet_pton(AF_INET, text, byte) == 1)
-		*kind = classify_ipv4(byte);
-	else if (inet_pton(AF_INET6, text, byte) == 1)
-		*kind = classify_ipv6(byte);
+	if (inet_pton(AF_INET, text, &ipv4) == 1)
+		*kind = classify_ipv4((const unsigned char *) &ipv4);
+	else if (inet_pton(AF_INET6, text, &ipv6) == 1)
+		*kind = classify_ipv6(&ipv6);
 	else
 		return false;
 	return true;

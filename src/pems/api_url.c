@@ -1,9 +1,8 @@
 /*
  * pems/api_url.c
- *		Which URLs may be called.
+ *		Which URLs may be called; see api_url.h.
  *
- * Process: any.  Memory: malloc, and what libcurl's URL functions allocate; they need no
- * initialization of libcurl.
+ * Process: any.  Memory: malloc, and what libcurl's URL functions allocate.
  */
 #include "pems/api_url.h"
 
@@ -30,27 +29,31 @@ pems_api_url_free(PemsUrlParts *parts)
 	*parts = (PemsUrlParts){0};
 }
 
+/* Read the parts; true when those are there that no URL of an API can do without. */
+static bool
+read_parts(CURLU *handle, PemsUrlParts *parts)
+{
+	curl_url_get(handle, CURLUPART_SCHEME, &parts->scheme, 0);
+	curl_url_get(handle, CURLUPART_HOST, &parts->host, 0);
+	curl_url_get(handle, CURLUPART_PORT, &parts->port, CURLU_DEFAULT_PORT);
+	curl_url_get(handle, CURLUPART_PATH, &parts->path, 0);
+	curl_url_get(handle, CURLUPART_USER, &parts->user, 0);
+	curl_url_get(handle, CURLUPART_PASSWORD, &parts->password, 0);
+	curl_url_get(handle, CURLUPART_QUERY, &parts->query, 0);
+	curl_url_get(handle, CURLUPART_FRAGMENT, &parts->fragment, 0);
+	return parts->scheme && parts->host && parts->port && parts->path;
+}
+
 bool
 pems_api_url_parse(const char *url, PemsUrlParts *parts)
 {
 	CURLU *handle = curl_url();
-	bool parsed = false;
+	bool parsed;
 
 	*parts = (PemsUrlParts){0};
 	if (handle == NULL)
 		return false;
-	if (curl_url_set(handle, CURLUPART_URL, url, 0) == CURLUE_OK)
-	{
-		curl_url_get(handle, CURLUPART_SCHEME, &parts->scheme, 0);
-		curl_url_get(handle, CURLUPART_HOST, &parts->host, 0);
-		curl_url_get(handle, CURLUPART_PORT, &parts->port, CURLU_DEFAULT_PORT);
-		curl_url_get(handle, CURLUPART_PATH, &parts->path, 0);
-		curl_url_get(handle, CURLUPART_USER, &parts->user, 0);
-		curl_url_get(handle, CURLUPART_PASSWORD, &parts->password, 0);
-		curl_url_get(handle, CURLUPART_QUERY, &parts->query, 0);
-		curl_url_get(handle, CURLUPART_FRAGMENT, &parts->fragment, 0);
-		parsed = parts->scheme && parts->host && parts->port && parts->path;
-	}
+	parsed = curl_url_set(handle, CURLUPART_URL, url, 0) == CURLUE_OK && read_parts(handle, parts);
 	curl_url_cleanup(handle);
 	if (!parsed)
 		pems_api_url_free(parts);
@@ -79,8 +82,8 @@ dot_length(const char *text)
 }
 
 /*
- * Does the URL's path hold a "." or ".." segment?  libcurl resolves plain ones
- * before it sends, servers also resolve escaped ones; neither belongs here.
+ * Is a "." or ".." among the segments of the URL's path?  libcurl resolves plain ones before it
+ * sends, servers also resolve escaped ones; neither belongs here.
  */
 static bool
 has_dot_segment(const char *url)
@@ -172,7 +175,7 @@ sentence(const char *format, ...)
 	return text;
 }
 
-/* Rules about the parts of an api_url; NULL when it breaks none. */
+/* Which rule about the parts of an api_url is broken, as a sentence; NULL and *hint NULL: none. */
 static char *
 api_parts_problem(const PemsUrlParts *parts, const char *allowed_hosts, bool allow_loopback,
 				  const char **hint)

@@ -2,8 +2,9 @@
  * pems/api_url.h
  *		Which URLs may be called: rules for api_url, and for every URL made from it.
  *
- * URLs are read by libcurl's own parser, so that what is checked is what will be called.  No
- * PostgreSQL, no I/O; memory from malloc.
+ * The only file outside of http/ that needs libcurl: URLs are read by its parser (curl_url), so
+ * that what is checked here is what will be called.  That parser does no I/O and needs no
+ * initialization.  Any process; no PostgreSQL; memory from malloc.
  */
 #ifndef PEMS_API_URL_H
 #define PEMS_API_URL_H

@@ -5,11 +5,17 @@
  * Process: any; pure, without PostgreSQL, I/O or a clock of its own.
  * Memory: none is allocated.  Locale: none; ctype.h and strptime() ask for one,
  * so neither is used.
+ *
+ * HTTP dates are read here and not by curl_getdate(), which takes texts that are no HTTP dates
+ * (31 Nov is 1 Dec for it, and words behind the date do not matter) and says 0 for 1969-12-31
+ * 23:59:59.  What is no date must count as none: the wait is the default then.
  */
 #include "pems/retry.h"
 
 #include <stddef.h>
 #include <string.h>
+
+#include "record/calendar.h"
 
 /* No wait is longer than this, whatever the settings say. */
 #define BACKOFF_MAXIMUM_MS INT64_C(3600000)
@@ -17,15 +23,7 @@
 /* Two-digit years of RFC 850: 70 to 99 are 19xx, the rest 20xx. */
 #define RFC850_PIVOT_YEAR 70
 
-typedef struct HttpDate
-{
-	int year;
-	int month; /* 1 to 12 */
-	int day;
-	int hour;
-	int minute;
-	int second;
-} HttpDate;
+/* ---------- backoff ---------- */
 
 int64_t
 pems_retry_backoff_ms(int64_t delay_ms, int retry, double jitter)
@@ -44,7 +42,17 @@ pems_retry_backoff_ms(int64_t delay_ms, int retry, double jitter)
 	return wait > BACKOFF_MAXIMUM_MS ? BACKOFF_MAXIMUM_MS : wait;
 }
 
-/* ---------- reading dates: each reader moves *text on, and fails without a trace ---------- */
+/* ---------- HTTP dates: each reader moves *text behind what it has read ---------- */
+
+typedef struct HttpDate
+{
+	int year;
+	int month; /* 1 to 12 */
+	int day;
+	int hour;
+	int minute;
+	int second;
+} HttpDate;
 
 static bool
 read_literal(const char **text, const char *literal)
@@ -100,7 +108,7 @@ read_month(const char **text, int *month)
 	return read_name(text, names, 12, month);
 }
 
-/* A weekday is redundant; it must be one, but a wrong one does no harm. */
+/* The weekday says nothing new: it must be one, but a wrong one does no harm. */
 static bool
 read_short_weekday(const char **text)
 {
@@ -171,34 +179,19 @@ read_asctime(const char **text, HttpDate *date)
 		   read_number(text, 4, &date->year);
 }
 
+/* Seconds since 1970; false when there is no such day or time. */
 static bool
-is_leap_year(int year)
+to_seconds(const HttpDate *date, int64_t *seconds)
 {
-	return (year % 4 == 0 && year % 100 != 0) || year % 400 == 0;
-}
+	long long days;
 
-static bool
-valid_date(const HttpDate *date)
-{
-	static const int days[] = {31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31};
-	int last = days[date->month - 1];
-
-	if (date->month == 2 && is_leap_year(date->year))
-		last = 29;
 	/* A second of 60 is a leap second. */
-	return date->year >= 1 && date->day >= 1 && date->day <= last && date->hour <= 23 &&
-		   date->minute <= 59 && date->second <= 60;
-}
-
-/* Days from 1970-01-01, by counting years from March so that a leap day comes last. */
-static int64_t
-days_since_1970(const HttpDate *date)
-{
-	int64_t year = date->month <= 2 ? date->year - 1 : date->year;
-	int64_t month = date->month <= 2 ? date->month + 9 : date->month - 3;
-	int64_t day_of_year = (153 * month + 2) / 5 + date->day - 1;
-
-	return year * 365 + year / 4 - year / 100 + year / 400 + day_of_year - 719468;
+	if (date->hour > 23 || date->minute > 59 || date->second > 60 ||
+		!pems_calendar_days(date->year, date->month, date->day, &days))
+		return false;
+	*seconds = days * PEMS_SECONDS_PER_DAY + date->hour * INT64_C(3600) +
+			   date->minute * INT64_C(60) + date->second;
+	return true;
 }
 
 static const char *
@@ -223,15 +216,13 @@ pems_retry_read_http_date(const char *text, int64_t *seconds)
 		const char *rest = text;
 		HttpDate date = {0};
 
-		if (readers[i](&rest, &date) && *skip_blanks(rest) == '\0' && valid_date(&date))
-		{
-			*seconds = days_since_1970(&date) * 86400 + date.hour * INT64_C(3600) +
-					   date.minute * INT64_C(60) + date.second;
+		if (readers[i](&rest, &date) && *skip_blanks(rest) == '\0' && to_seconds(&date, seconds))
 			return true;
-		}
 	}
 	return false;
 }
+
+/* ---------- Retry-After ---------- */
 
 /* delay-seconds: digits and nothing else.  Saturates far above every bound. */
 static bool
@@ -253,17 +244,19 @@ int64_t
 pems_retry_after_ms(const char *value, const char *date, int64_t now)
 {
 	int64_t seconds;
-	int64_t instant;
 
 	if (value == NULL)
 		return PEMS_RETRY_AFTER_DEFAULT_MS;
 	if (!read_delay_seconds(value, &seconds))
 	{
-		if (!pems_retry_read_http_date(value, &instant))
+		int64_t until;
+		int64_t since = now;
+
+		if (!pems_retry_read_http_date(value, &until))
 			return PEMS_RETRY_AFTER_DEFAULT_MS;
-		if (date == NULL || !pems_retry_read_http_date(date, &seconds))
-			seconds = now;
-		seconds = instant - seconds;
+		if (date != NULL)
+			(void) pems_retry_read_http_date(date, &since);
+		seconds = until - since;
 	}
 	if (seconds <= PEMS_RETRY_AFTER_MINIMUM_MS / 1000)
 		return PEMS_RETRY_AFTER_MINIMUM_MS;

@@ -1,8 +1,8 @@
 /*
  * pems/transition.c
- *		What becomes of an item after a request.
+ *		What becomes of an item after a request; see transition.h.
  *
- * Pure: no PostgreSQL, no I/O, no clock.
+ * Pure; any process: no PostgreSQL, no I/O, no clock.  No memory is allocated.
  */
 #include "pems/transition.h"
 
@@ -57,7 +57,7 @@ at_most(int64_t delay_ms, int64_t maximum_ms)
 	return delay_ms < maximum_ms ? delay_ms : maximum_ms;
 }
 
-/* A write that may have arrived makes the item unknown, and an unknown item is read first. */
+/* After a write that may have arrived the outcome is unknown, and the item is read first. */
 static void
 remember_unknown(const PemsTransitionInput *input, const PemsOutcome *outcome, PemsTransition *t)
 {
@@ -107,12 +107,12 @@ try_later(const PemsTransitionInput *input, const PemsOutcome *outcome, PemsTran
 }
 
 /*
- * PEMS is to be looked at once more, with this request, not earlier than that.  Each round costs a
- * little more time than the one before, and the last one a retry: no answer can keep an item busy
- * for ever.
+ * One round more: the item makes the request `next`, after delay_ms at least.  Each round waits a
+ * little longer than the one before, and the last one costs a retry, so that no answer can keep an
+ * item busy for ever.
  */
 static void
-look_again(const PemsTransitionInput *input, const PemsOutcome *outcome, PemsStep next,
+next_round(const PemsTransitionInput *input, const PemsOutcome *outcome, PemsStep next,
 		   int64_t delay_ms, PemsTransition *t)
 {
 	t->next = next;
@@ -158,7 +158,7 @@ after_record(const PemsTransitionInput *input, const PemsOutcome *outcome, PemsT
 		t->next = PEMS_STEP_WRITE;
 		/* an application that deletes the mirror again and again makes us read again and again */
 		if (!input->record_known)
-			look_again(input, outcome, PEMS_STEP_WRITE, 0, t);
+			next_round(input, outcome, PEMS_STEP_WRITE, 0, t);
 	}
 	else if (input->write_ignored)
 	{
@@ -170,14 +170,15 @@ after_record(const PemsTransitionInput *input, const PemsOutcome *outcome, PemsT
 }
 
 /*
- * The record cannot be taken: it is read again.  After a write that is not a failure of the write:
- * when that has cost all retries, the item is done, and the mirror gets what it shows if that is at
- * least newer than what it has.  (The version that PEMS named in its answer was wrong, then.)
+ * The record that was read cannot be taken: it is read again.  A refresh that stays so is no
+ * failure, because its write is done: when all retries are used, the item is completed, and the
+ * mirror gets the record if that is at least newer than what it has.  (Then the version that PEMS
+ * named in its answer to the write was wrong.)
  */
 static void
 after_unusable(const PemsTransitionInput *input, const PemsOutcome *outcome, PemsTransition *t)
 {
-	look_again(input, outcome, input->step, PEMS_TRANSITION_SETTLE_MS, t);
+	next_round(input, outcome, input->step, PEMS_TRANSITION_SETTLE_MS, t);
 	if (input->step != PEMS_STEP_REFRESH || t->retry_count <= input->max_retries)
 		return;
 	t->status = PEMS_ITEM_COMPLETED;
@@ -217,7 +218,7 @@ static void
 after_gone(const PemsTransitionInput *input, const PemsOutcome *outcome, PemsTransition *t)
 {
 	if (input->step == PEMS_STEP_WRITE)
-		look_again(input, outcome, PEMS_STEP_READ, 0, t); /* a 404 is confirmed by reads */
+		next_round(input, outcome, PEMS_STEP_READ, 0, t); /* a 404 is confirmed by reads */
 	else if (input->step == PEMS_STEP_REFRESH)
 		after_refresh_found_nothing(input, t);
 	else if (input->step == PEMS_STEP_CONFIRM || input->record_deleted)
@@ -229,10 +230,6 @@ after_gone(const PemsTransitionInput *input, const PemsOutcome *outcome, PemsTra
 	}
 }
 
-/*
- * pems_transition_after
- *		The item's next state, from the request that was made and its outcome.
- */
 void
 pems_transition_after(const PemsTransitionInput *input, const PemsOutcome *outcome,
 					  PemsTransition *transition)
@@ -268,7 +265,7 @@ pems_transition_after(const PemsTransitionInput *input, const PemsOutcome *outco
 			t->pause_organization = true;
 			break;
 		case PEMS_OUTCOME_VERSION:
-			look_again(input, outcome, PEMS_STEP_READ, 0, t);
+			next_round(input, outcome, PEMS_STEP_READ, 0, t);
 			break;
 		case PEMS_OUTCOME_THROTTLED:
 			break; /* the endpoint waits, not the item */

@@ -12,11 +12,12 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "pems/protocol.h"
+#include "pems/judge.h"
 
 /*
- * How often PEMS is looked at again, whatever the reason, before the item backs off like after a
- * transient failure; and the waits before the third look, the fourth and so on: doubled each time.
+ * A round is a request that an answer made necessary without being a failure: a version conflict,
+ * a record that was not found or is too old.  So many rounds in a row count as a transient failure
+ * and cost a retry.  The second round waits ROUND_MS, each further one twice as long.
  */
 #define PEMS_TRANSITION_MAX_ROUNDS 5
 #define PEMS_TRANSITION_ROUND_MS   250
@@ -42,8 +43,8 @@ typedef enum PemsVerdictStatus
 	PEMS_ITEM_PENDING,
 	PEMS_ITEM_COMPLETED,
 	PEMS_ITEM_FAILED,
-	PEMS_ITEM_CONFLICT /* deleted_in_pems; the other kinds come from a decision, not from an answer
-						*/
+	/* deleted_in_pems; the other kinds come from a decision, not from an answer */
+	PEMS_ITEM_CONFLICT
 } PemsVerdictStatus;
 
 typedef struct PemsTransitionInput
@@ -56,7 +57,7 @@ typedef struct PemsTransitionInput
 	bool outcome_unknown; /* from an earlier write of the item */
 	int retry_count;
 	int max_retries;
-	int rounds;
+	int rounds;             /* so far, in a row */
 	int64_t sent_version;   /* version that this write was based on */
 	int64_t mirror_version; /* -1: none */
 	bool breaker_open;      /* when the answer came: no retry is lost then */
@@ -79,11 +80,15 @@ typedef struct PemsTransition
 	bool pause_organization;
 } PemsTransition;
 
+/* The item's next state, from the request that was made and its outcome. */
 extern void pems_transition_after(const PemsTransitionInput *input, const PemsOutcome *outcome,
 								  PemsTransition *transition);
-extern const char *
-pems_transition_step_name(PemsStep step); /* "write", "read", "confirm", "refresh" */
+
+/* "write", "read", "confirm", "refresh": the texts of pfa_write_queue.next_request */
+extern const char *pems_transition_step_name(PemsStep step);
+/* The step of that name; WRITE for any other text. */
 extern PemsStep pems_transition_step(const char *name);
+/* "pending", "completed", "failed", "conflict": the texts of _pems_outcome.verdict */
 extern const char *pems_transition_status_name(PemsVerdictStatus status);
 
 #endif /* PEMS_TRANSITION_H */

@@ -17,6 +17,7 @@
 #ifndef PEMS_FIELD_H
 #define PEMS_FIELD_H
 
+#include "record/calendar.h"
 #include "record/json.h"
 
 typedef enum PemsFieldType
@@ -77,27 +78,10 @@ extern const char *pems_field_type_phrase(PemsFieldType type);
  */
 extern bool pems_field_equal(const PemsField *field, const JsonNode *a, const JsonNode *b);
 
-/* An instant: seconds since 1970-01-01 UTC and nanoseconds (0 to 999999999). */
-typedef struct PemsInstant
-{
-	long long seconds;
-	long nanoseconds;
-} PemsInstant;
-
-/*
- * Read "2025-01-15", "2025-01-15T00:00:00Z", "2025-01-15T00:00:00.5+02:00" (also
- * with a blank for T, without seconds, +0200, +02, or no zone = UTC).  Digits
- * behind the nanosecond are cut off.  False when the text is none of these, when
- * the calendar has no such day, and for 24:00:00 and a leap second.
- */
-extern bool pems_field_read_instant(const char *text, PemsInstant *instant);
-
 /*
  * The instant that a value of a date or timestamp field means: of a date, the
  * midnight UTC that begins the day that is written.  False when value is NULL, null or no instant.
  */
 extern bool pems_field_instant(const PemsField *field, const JsonNode *value, PemsInstant *instant);
-/* -1, 0 or 1 */
-extern int pems_field_compare_instants(const PemsInstant *a, const PemsInstant *b);
 
 #endif /* PEMS_FIELD_H */

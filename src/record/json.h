@@ -1,24 +1,40 @@
 /*
  * record/json.h
- *		JSON texts as trees whose numbers keep every digit.
+ *		JSON texts as trees whose numbers keep every digit, and texts built piece by piece.
  *
- * Pure: no PostgreSQL, no I/O.  A number stays the literal that was read, so
- * that 9007199254740993 and 12345678901234567890.5 survive; the libraries that
- * Debian 12 packages turn them into doubles, which is why this room exists.
+ * Pure: no PostgreSQL, no I/O; any process.  Memory comes from malloc, never from palloc: the
+ * room may be used inside a libcurl callback, in a program, or under a sanitizer without a server.
  *
- * A document owns everything that its nodes point to; nodes stay valid until
- * pems_json_free().  All memory comes from malloc, never from palloc: the room
- * may be used inside a curl callback or under a sanitizer without a server.
+ * A document owns everything that its nodes point to; nodes stay valid until pems_json_free().
+ * Nodes come from pems_json_parse() only; nobody builds them by hand.  Time is linear in the
+ * size of a text (objects: n log n in their keys), whatever a hostile sender puts into it.
  *
- * Nodes come from pems_json_parse() only; nobody builds them by hand.  Time is
- * linear in the size of a text (objects: n log n in their keys), whatever a
- * hostile sender puts into it.
+ * json.c reads, with json_string.c for its strings; json_value.c looks at what was read;
+ * json_write.c builds texts.
+ *
+ * Why the reader is ours.  An answer of PEMS comes from outside, and one value in it that jsonb
+ * cannot hold must not make the rest of it unreadable: whether a write was applied stands beside
+ * it.  So the reader must go on, say which values are concerned and why, and give the text of the
+ * others exactly as PEMS sent it, to be stored.  Two readers that were at hand do not:
+ *
+ * PostgreSQL's (common/jsonapi.h) ends at the first \u0000 or lone surrogate, and leaves the rest
+ * unread.  It does not check that a text is UTF-8.  In the server it allocates with palloc, which
+ * raises errors; outside of the server, in PostgreSQL 15, it exits the process when memory is
+ * short, and overflows the stack on a text of a million brackets.
+ *
+ * YAJL (2.1.0) goes on, but tells nobody: it reads \ud800 as "?", \udc00 as bytes that are not
+ * UTF-8, and \u0000 as a NUL byte.
+ *
+ * Neither makes a tree in which numbers and objects are compared as jsonb compares them; that
+ * part would be ours with any reader.
  */
 #ifndef PEMS_JSON_H
 #define PEMS_JSON_H
 
 #include <stdbool.h>
 #include <stddef.h>
+
+#include "record/arena.h"
 
 typedef enum JsonKind
 {
@@ -51,7 +67,7 @@ typedef struct JsonNode
 typedef struct JsonDocument
 {
 	JsonNode *root;
-	void *arena; /* private */
+	PemsArena arena; /* private: the memory of all nodes and texts */
 } JsonDocument;
 
 /* Nesting that a document may have; PostgreSQL's own parser takes more. */
@@ -91,18 +107,15 @@ extern const JsonNode *pems_json_get(const JsonNode *object, const char *key);
 /* Equal as jsonb would say, with numbers by value: 5500.00 = 5500 = 55e2. */
 extern bool pems_json_equal(const JsonNode *a, const JsonNode *b);
 
-/*
- * Compare two JSON number literals by value, with no limit on digits or
- * exponent: -1, 0 or 1.  Exponents beyond 10^17 count as 10^17.
- */
-extern int pems_json_compare_numbers(const char *a, const char *b);
-
 /* True, and *value set, when the node is a number with an integral value inside long long. */
 extern bool pems_json_integer(const JsonNode *node, long long *value);
 /* True when the node is a number with an integral value of any size: 5, 5.0, 5e30. */
 extern bool pems_json_is_integral(const JsonNode *node);
 
-/* A growing text; memory from malloc.  On exhaustion failed is set and later calls do nothing. */
+/*
+ * A text that grows at its end; {0} is an empty one.  When memory runs out, failed is set and
+ * later calls do nothing, so that only the end result needs a look.
+ */
 typedef struct JsonBuffer
 {
 	char *data; /* NUL-terminated once something was added */
@@ -112,9 +125,16 @@ typedef struct JsonBuffer
 } JsonBuffer;
 
 extern void pems_json_append(JsonBuffer *buffer, const char *text, size_t length);
-extern void pems_json_append_text(JsonBuffer *buffer, const char *text);
+extern void pems_json_append_text(JsonBuffer *buffer, const char *text); /* NUL-terminated */
 /* Append text as a JSON string with quotes, everything below U+0020, '"' and '\' escaped. */
 extern void pems_json_append_string(JsonBuffer *buffer, const char *text, size_t length);
+/*
+ * Append the key of an object's next member: "key": with a comma before it, unless the object
+ * was just opened.
+ */
+extern void pems_json_append_key(JsonBuffer *buffer, const char *key, size_t length);
+/* Append an array of strings, NUL-terminated ones: ["a","b"]. */
+extern void pems_json_append_strings(JsonBuffer *buffer, char *const *texts, size_t count);
 /* Append a node, compact, numbers with their own literal; NULL appends null. */
 extern void pems_json_append_node(JsonBuffer *buffer, const JsonNode *node);
 extern void pems_json_buffer_free(JsonBuffer *buffer);

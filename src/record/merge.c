@@ -17,14 +17,14 @@
 #include "record/text_list.h"
 #include "record/validate.h"
 
-/* A decision in the making. */
+/* A decision that is being made. */
 typedef struct Merge
 {
 	const PemsMergeInput *input;
 	PemsDecision *decision;
 	const JsonNode *base; /* with the author's own edits on top; NULL: not known */
 	JsonBuffer path;      /* dotted path of the value that is looked at */
-	int depth;            /* keys in path; an empty key leaves no trace in it */
+	int depth;            /* keys in path; path alone does not tell, because a key may be empty */
 	JsonBuffer changes;   /* what is still to send */
 	bool failed;          /* out of memory, apart from the buffers */
 } Merge;
@@ -71,8 +71,9 @@ cut_back(JsonBuffer *buffer, size_t length)
 	buffer->data[length] = '\0';
 }
 
-void
-pems_merge_append_key(JsonBuffer *path, const char *key, size_t length)
+/* Append a key as a part of a path: escaped, without the dot before it. */
+static void
+append_path_key(JsonBuffer *path, const char *key, size_t length)
 {
 	for (size_t i = 0; i < length; i++)
 	{
@@ -82,27 +83,29 @@ pems_merge_append_key(JsonBuffer *path, const char *key, size_t length)
 	}
 }
 
-/* Step into a member; returns what leave() needs. */
+/* Go into a member; returns the length of the path before, for leave_member(). */
 static size_t
-enter(Merge *merge, const JsonNode *member)
+enter_member(Merge *merge, const JsonNode *member)
 {
 	size_t before = merge->path.length;
 
 	if (merge->depth++ > 0)
 		pems_json_append_text(&merge->path, ".");
-	pems_merge_append_key(&merge->path, member->key, member->key_length);
+	append_path_key(&merge->path, member->key, member->key_length);
 	return before;
 }
 
 static void
-leave(Merge *merge, size_t before)
+leave_member(Merge *merge, size_t before)
 {
 	merge->depth--;
 	cut_back(&merge->path, before);
 }
 
-/* The value at the current path is disputed.  (The path of an empty key is empty, and maybe no text
- * at all.) */
+/*
+ * Somebody must decide about the value at the current path.  (The path of an empty key is empty,
+ * and then maybe the buffer has no text at all.)
+ */
 static void
 add_current_path(Merge *merge)
 {
@@ -112,7 +115,16 @@ add_current_path(Merge *merge)
 		merge->failed = true;
 }
 
-/* All fields of the delta are disputed. */
+static void
+add_member_path(Merge *merge, const JsonNode *member)
+{
+	size_t before = enter_member(merge, member);
+
+	add_current_path(merge);
+	leave_member(merge, before);
+}
+
+/* Somebody must decide about all fields of the delta. */
 static void
 add_delta_fields(Merge *merge)
 {
@@ -121,12 +133,7 @@ add_delta_fields(Merge *merge)
 	if (!is_object(merge->input->delta))
 		return;
 	for (member = merge->input->delta->first; member; member = member->next)
-	{
-		size_t before = enter(merge, member);
-
-		add_current_path(merge);
-		leave(merge, before);
-	}
+		add_member_path(merge, member);
 }
 
 static void
@@ -190,36 +197,33 @@ add_differences(Merge *merge, const JsonNode *base, const JsonNode *remote)
 	for (member = base->first; member; member = member->next)
 	{
 		const JsonNode *other = pems_json_get(remote, member->key);
-		size_t before = enter(merge, member);
+		size_t before = enter_member(merge, member);
 
 		if (is_object(member) && is_object(other))
 			add_differences(merge, member, other);
 		else if (!pems_field_equal(field_of(merge, member, top), member, other))
 			add_current_path(merge);
-		leave(merge, before);
+		leave_member(merge, before);
 	}
 	for (member = is_object(remote) ? remote->first : NULL; member; member = member->next)
 	{
 		if (pems_json_get(base, member->key) == NULL)
-		{
-			size_t before = enter(merge, member);
-
-			add_current_path(merge);
-			leave(merge, before);
-		}
+			add_member_path(merge, member);
 	}
 }
 
 /* ---------- the decision value by value ---------- */
 
-/* Can our value have been in PEMS already, and somebody have put the old one back? */
+/* Can our value have been in PEMS already, and somebody have put the old one back?  (merge.h) */
 static bool
 may_be_undone(const PemsMergeInput *input)
 {
 	return input->outcome_unknown && input->remote_version > input->sent_version + 1;
 }
 
-/* Decide on one value of the delta; appends what is to send, and adds a path where it is disputed.
+/*
+ * Decide on one value of the delta: append what is to send of it, or add its path where somebody
+ * must decide, or do nothing where PEMS has it already.
  */
 static void
 decide_value(Merge *merge, const PemsField *field, const JsonNode *delta, const JsonNode *base,
@@ -243,7 +247,9 @@ decide_value(Merge *merge, const PemsField *field, const JsonNode *delta, const 
 		add_current_path(merge);
 }
 
-/* What was appended since then is what is to send of an object: the whole object takes its place.
+/*
+ * What stands in changes from `begin` on are the members to send of one object.  An object is
+ * sent whole: remote's, with these members on top, takes their place.
  */
 static void
 complete_object(Merge *merge, size_t begin, const JsonNode *remote)
@@ -266,42 +272,39 @@ complete_object(Merge *merge, size_t begin, const JsonNode *remote)
 	free(text);
 }
 
+/* Decide on one member of an object in the delta, and append it if it is to be sent. */
+static void
+decide_member(Merge *merge, const JsonNode *member, const JsonNode *base, const JsonNode *remote)
+{
+	bool top = merge->depth == 0;
+	size_t before = merge->changes.length;
+	size_t outer_path = enter_member(merge, member);
+	size_t behind_key;
+
+	pems_json_append_key(&merge->changes, member->key, member->key_length);
+	behind_key = merge->changes.length;
+	decide_value(merge, field_of(merge, member, top), member, base, remote);
+	if (merge->changes.length == behind_key)
+		cut_back(&merge->changes, before);
+	else if (top && is_object(member) && is_object(remote))
+		complete_object(merge, behind_key, remote);
+	leave_member(merge, outer_path);
+}
+
 /* Decide on the members of an object in the delta, and append the object of those to send. */
 static void
 decide_members(Merge *merge, const JsonNode *delta, const JsonNode *base, const JsonNode *remote)
 {
-	bool top = merge->depth == 0;
-	size_t opened;
-	const JsonNode *member;
-
 	pems_json_append_text(&merge->changes, "{");
-	opened = merge->changes.length;
-	for (member = delta->first; member; member = member->next)
-	{
-		size_t before = merge->changes.length;
-		const JsonNode *theirs = pems_json_get(remote, member->key);
-		size_t outside = enter(merge, member);
-		size_t behind_key;
-
-		if (before > opened)
-			pems_json_append_text(&merge->changes, ",");
-		pems_json_append_string(&merge->changes, member->key, member->key_length);
-		pems_json_append_text(&merge->changes, ":");
-		behind_key = merge->changes.length;
-		decide_value(merge, field_of(merge, member, top), member, pems_json_get(base, member->key),
-					 theirs);
-		if (merge->changes.length == behind_key)
-			cut_back(&merge->changes, before);
-		else if (top && is_object(member) && is_object(theirs))
-			complete_object(merge, behind_key, theirs);
-		leave(merge, outside);
-	}
+	for (const JsonNode *member = delta->first; member; member = member->next)
+		decide_member(merge, member, pems_json_get(base, member->key),
+					  pems_json_get(remote, member->key));
 	pems_json_append_text(&merge->changes, "}");
 }
 
 /*
- * Where something of both sides comes together, does the record that results
- * break a rule?  Then the decision gets the sentences.
+ * Where PEMS has changed the record, the edit meets values that the user has not seen: does the
+ * record that results break a rule?  Then the decision gets the sentences.
  */
 static bool
 breaks_rules(Merge *merge)
@@ -378,80 +381,6 @@ decide_delete(Merge *merge)
 		add_differences(merge, merge->base, input->remote);
 }
 
-/* ---------- records with changes on top ---------- */
-
-void
-pems_merge_apply(const JsonNode *record, const JsonNode *changes, JsonBuffer *result)
-{
-	const JsonNode *member;
-	const char *comma = "";
-
-	if (!is_object(record) || !is_object(changes))
-	{
-		pems_json_append_node(result, changes);
-		return;
-	}
-	pems_json_append_text(result, "{");
-	for (member = record->first; member; member = member->next)
-	{
-		const JsonNode *change = pems_json_get(changes, member->key);
-
-		pems_json_append_text(result, comma);
-		pems_json_append_string(result, member->key, member->key_length);
-		pems_json_append_text(result, ":");
-		if (change)
-			pems_merge_apply(member, change, result);
-		else
-			pems_json_append_node(result, member);
-		comma = ",";
-	}
-	for (member = changes->first; member; member = member->next)
-	{
-		if (pems_json_get(record, member->key))
-			continue;
-		pems_json_append_text(result, comma);
-		pems_json_append_string(result, member->key, member->key_length);
-		pems_json_append_text(result, ":");
-		pems_json_append_node(result, member);
-		comma = ",";
-	}
-	pems_json_append_text(result, "}");
-}
-
-static bool
-is_empty(const JsonNode *node)
-{
-	return node == NULL || node->kind == JSON_KIND_NULL;
-}
-
-void
-pems_merge_restore(const PemsCatalogue *catalogue, const JsonNode *record,
-				   const JsonNode *old_record, JsonBuffer *delta)
-{
-	const char *comma = "";
-
-	pems_json_append_text(delta, "{");
-	for (size_t i = 0; i < catalogue->count; i++)
-	{
-		const PemsField *field = &catalogue->fields[i];
-		const JsonNode *now = pems_json_get(record, field->name);
-		const JsonNode *then = pems_json_get(old_record, field->name);
-
-		if (!field->writable || (is_empty(now) && is_empty(then)) ||
-			pems_field_equal(field, now, then))
-			continue;
-		pems_json_append_text(delta, comma);
-		pems_json_append_string(delta, field->name, strlen(field->name));
-		pems_json_append_text(delta, ":");
-		if (then)
-			pems_json_append_node(delta, then);
-		else
-			pems_json_append_text(delta, "null");
-		comma = ",";
-	}
-	pems_json_append_text(delta, "}");
-}
-
 /*
  * The base to compare with: the one that the user saw, with the author's own
  * later edits on top.  A base that is missing stays so, because without it
@@ -491,7 +420,7 @@ pems_merge_decide(const PemsMergeInput *input, PemsDecision *decision)
 	{
 		pems_merge_free(decision);
 		decision->failed = true;
-		/* The action that does the least harm where a caller forgets to look at failed. */
+		/* What does the least harm where a caller forgets to look at failed. */
 		decision->action = PEMS_MERGE_CONFLICT;
 	}
 	pems_json_buffer_free(&merge.path);
@@ -507,40 +436,6 @@ pems_merge_free(PemsDecision *decision)
 	text_list_free(&decision->fields, &decision->field_count);
 	text_list_free(&decision->errors, &decision->error_count);
 	memset(decision, 0, sizeof(*decision));
-}
-
-/* ---------- objects are sent whole ---------- */
-
-void
-pems_merge_complete(const JsonNode *delta, const JsonNode *record, JsonBuffer *changes)
-{
-	const char *comma = "";
-
-	pems_json_append_text(changes, "{");
-	for (const JsonNode *member = delta->first; member; member = member->next)
-	{
-		const JsonNode *theirs = pems_json_get(record, member->key);
-
-		pems_json_append_text(changes, comma);
-		pems_json_append_string(changes, member->key, member->key_length);
-		pems_json_append_text(changes, ":");
-		if (is_object(member) && is_object(theirs))
-			pems_merge_apply(theirs, member, changes);
-		else
-			pems_json_append_node(changes, member);
-		comma = ",";
-	}
-	pems_json_append_text(changes, "}");
-}
-
-bool
-pems_merge_has_object(const JsonNode *delta)
-{
-	for (const JsonNode *member = is_object(delta) ? delta->first : NULL; member;
-		 member = member->next)
-		if (is_object(member))
-			return true;
-	return false;
 }
 
 /* ---------- what became of a write ---------- */

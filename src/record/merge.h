@@ -18,6 +18,7 @@
 #include <stdint.h>
 
 #include "record/field.h"
+#include "record/patch.h"
 
 typedef struct PemsMergeInput
 {
@@ -90,33 +91,6 @@ extern void pems_merge_decide(const PemsMergeInput *input, PemsDecision *decisio
 extern void pems_merge_free(PemsDecision *decision);
 /* "update_update", "deleted_in_pems", ...: the text of pfa_sync_conflict.kind; NULL for NONE. */
 extern const char *pems_merge_kind_name(PemsConflictKind kind);
-
-/* Append a key as a part of a path: escaped, without the dot before it. */
-extern void pems_merge_append_key(JsonBuffer *path, const char *key, size_t length);
-
-/*
- * Append record with changes on top: objects member by member, all else
- * replaced.  This is what PEMS is taken to do with the changes of a PUT, and
- * what mirror + delta means.  record may be NULL.
- */
-extern void pems_merge_apply(const JsonNode *record, const JsonNode *changes, JsonBuffer *result);
-
-/*
- * Append the delta that gives the writable fields of record the values that they have in
- * old_record, {} when they have them.  A field that is missing is taken for null:
- * a delta cannot take a field away.  Both must be objects.
- */
-extern void pems_merge_restore(const PemsCatalogue *catalogue, const JsonNode *record,
-							   const JsonNode *old_record, JsonBuffer *delta);
-
-/*
- * Append the delta with each of its objects laid over the record's object of that name: what is
- * sent where there is nothing to compare.  A PEMS that puts an object in the place of another would
- * lose the members that the delta does not name.
- */
-extern void pems_merge_complete(const JsonNode *delta, const JsonNode *record, JsonBuffer *changes);
-/* Is one of the delta's values an object? */
-extern bool pems_merge_has_object(const JsonNode *delta);
 
 /*
  * Has PEMS ignored a write that it accepted?  before and after: the record as it was, and as PEMS

@@ -11,16 +11,18 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "record/number.h"
+#include "record/text.h"
 #include "record/text_list.h"
 
-/* A delta on trial: what is asked for, and what has been found so far. */
-typedef struct Trial
+/* One delta: what is asked for, and what has been found so far. */
+typedef struct Validation
 {
 	const PemsCatalogue *catalogue;
 	const JsonNode *delta;
 	const JsonNode *current;
 	PemsFindings *findings;
-} Trial;
+} Validation;
 
 const char *
 pems_validate_code(PemsVerdict verdict)
@@ -44,11 +46,11 @@ pems_validate_code(PemsVerdict verdict)
 
 /* ---------- messages ---------- */
 
-/* Take the sentence over into the findings; the class that speaks first is the verdict. */
+/* Add the sentence to the findings, which own it then; the first class found is the verdict. */
 static void
-report(Trial *trial, PemsVerdict verdict, JsonBuffer *sentence)
+report(Validation *validation, PemsVerdict verdict, JsonBuffer *sentence)
 {
-	PemsFindings *findings = trial->findings;
+	PemsFindings *findings = validation->findings;
 
 	if (findings->verdict == PEMS_VERDICT_VALID)
 		findings->verdict = verdict;
@@ -64,7 +66,7 @@ report(Trial *trial, PemsVerdict verdict, JsonBuffer *sentence)
 
 /* A sentence of up to three parts. */
 static void
-report_words(Trial *trial, PemsVerdict verdict, const char *subject, const char *words,
+report_words(Validation *validation, PemsVerdict verdict, const char *subject, const char *words,
 			 const char *object)
 {
 	JsonBuffer sentence = {0};
@@ -72,13 +74,13 @@ report_words(Trial *trial, PemsVerdict verdict, const char *subject, const char 
 	pems_json_append_text(&sentence, subject);
 	pems_json_append_text(&sentence, words);
 	pems_json_append_text(&sentence, object);
-	report(trial, verdict, &sentence);
+	report(validation, verdict, &sentence);
 }
 
 static void
-break_rule(Trial *trial, const PemsField *field, const char *words, const char *object)
+break_rule(Validation *validation, const PemsField *field, const char *words, const char *object)
 {
-	report_words(trial, PEMS_VERDICT_VALIDATION_FAILED, field->label, words, object);
+	report_words(validation, PEMS_VERDICT_VALIDATION_FAILED, field->label, words, object);
 }
 
 static bool
@@ -95,7 +97,7 @@ is_lower(char c)
 
 /* "<Label> must be after <other>", where only a word, not an abbreviation, loses its capital. */
 static void
-report_not_after(Trial *trial, const PemsField *field, const char *other)
+report_not_after(Validation *validation, const PemsField *field, const char *other)
 {
 	JsonBuffer sentence = {0};
 	char first = other[0];
@@ -112,12 +114,12 @@ report_not_after(Trial *trial, const PemsField *field, const char *other)
 	if (first)
 		pems_json_append(&sentence, &first, 1);
 	pems_json_append_text(&sentence, other);
-	report(trial, PEMS_VERDICT_VALIDATION_FAILED, &sentence);
+	report(validation, PEMS_VERDICT_VALIDATION_FAILED, &sentence);
 }
 
 /* "<Label> must be A, B or C" */
 static void
-report_not_allowed(Trial *trial, const PemsField *field)
+report_not_allowed(Validation *validation, const PemsField *field)
 {
 	JsonBuffer sentence = {0};
 	const JsonNode *value;
@@ -133,32 +135,32 @@ report_not_allowed(Trial *trial, const PemsField *field)
 		else
 			pems_json_append_node(&sentence, value);
 	}
-	report(trial, PEMS_VERDICT_VALIDATION_FAILED, &sentence);
+	report(validation, PEMS_VERDICT_VALIDATION_FAILED, &sentence);
 }
 
 static void
-report_too_long(Trial *trial, const PemsField *field)
+report_too_long(Validation *validation, const PemsField *field)
 {
 	char limit[32];
 
 	snprintf(limit, sizeof(limit), "%ld characters", field->max_length);
-	break_rule(trial, field, " must be less than ", limit);
+	break_rule(validation, field, " must be less than ", limit);
 }
 
 /* ---------- values of the record as it would become ---------- */
 
 static bool
-touches(const Trial *trial, const char *name)
+touches(const Validation *validation, const char *name)
 {
-	return pems_json_get(trial->delta, name) != NULL;
+	return pems_json_get(validation->delta, name) != NULL;
 }
 
 static const JsonNode *
-value_of(const Trial *trial, const char *name)
+value_of(const Validation *validation, const char *name)
 {
-	const JsonNode *value = pems_json_get(trial->delta, name);
+	const JsonNode *value = pems_json_get(validation->delta, name);
 
-	return value ? value : pems_json_get(trial->current, name);
+	return value ? value : pems_json_get(validation->current, name);
 }
 
 static bool
@@ -171,9 +173,9 @@ has_value(const JsonNode *value)
 
 /* The field's value when there is one that its rules can judge, else NULL. */
 static const JsonNode *
-judgeable(const Trial *trial, const PemsField *field)
+value_for_rules(const Validation *validation, const PemsField *field)
 {
-	const JsonNode *value = value_of(trial, field->name);
+	const JsonNode *value = value_of(validation, field->name);
 
 	return has_value(value) && pems_field_accepts(field, value) ? value : NULL;
 }
@@ -181,42 +183,43 @@ judgeable(const Trial *trial, const PemsField *field)
 /* ---------- the rules ---------- */
 
 static void
-check_required(Trial *trial, const PemsField *field)
+check_required(Validation *validation, const PemsField *field)
 {
 	const PemsField *trigger;
 	const JsonNode *value;
 
 	if (field->required_field == NULL ||
-		(!touches(trial, field->name) && !touches(trial, field->required_field)))
+		(!touches(validation, field->name) && !touches(validation, field->required_field)))
 		return;
-	trigger = pems_field_find(trial->catalogue, field->required_field);
-	value = value_of(trial, field->required_field);
+	trigger = pems_field_find(validation->catalogue, field->required_field);
+	value = value_of(validation, field->required_field);
 	if (value == NULL || (trigger && !pems_field_accepts(trigger, value)) ||
 		!pems_field_equal(trigger, value, field->required_equals))
 		return;
-	if (!has_value(value_of(trial, field->name)))
-		break_rule(trial, field, " required for ", field->required_label);
+	if (!has_value(value_of(validation, field->name)))
+		break_rule(validation, field, " required for ", field->required_label);
 }
 
 static void
-check_after(Trial *trial, const PemsField *field)
+check_after(Validation *validation, const PemsField *field)
 {
 	const PemsField *other;
 	PemsInstant instant;
 	PemsInstant earlier;
 
-	if (field->after == NULL || (!touches(trial, field->name) && !touches(trial, field->after)))
+	if (field->after == NULL ||
+		(!touches(validation, field->name) && !touches(validation, field->after)))
 		return;
-	other = pems_field_find(trial->catalogue, field->after);
-	if (other == NULL || !pems_field_instant(field, judgeable(trial, field), &instant) ||
-		!pems_field_instant(other, judgeable(trial, other), &earlier))
+	other = pems_field_find(validation->catalogue, field->after);
+	if (other == NULL || !pems_field_instant(field, value_for_rules(validation, field), &instant) ||
+		!pems_field_instant(other, value_for_rules(validation, other), &earlier))
 		return;
-	if (pems_field_compare_instants(&instant, &earlier) <= 0)
-		report_not_after(trial, field, other->label);
+	if (pems_calendar_compare(&instant, &earlier) <= 0)
+		report_not_after(validation, field, other->label);
 }
 
 static void
-check_allowed(Trial *trial, const PemsField *field, const JsonNode *value)
+check_allowed(Validation *validation, const PemsField *field, const JsonNode *value)
 {
 	const JsonNode *allowed;
 
@@ -227,83 +230,75 @@ check_allowed(Trial *trial, const PemsField *field, const JsonNode *value)
 		if (pems_field_equal(field, value, allowed))
 			return;
 	}
-	report_not_allowed(trial, field);
+	report_not_allowed(validation, field);
 }
 
 static void
-check_minimum(Trial *trial, const PemsField *field, const JsonNode *value)
+check_minimum(Validation *validation, const PemsField *field, const JsonNode *value)
 {
 	if (field->minimum == NULL || value->kind != JSON_KIND_NUMBER ||
-		pems_json_compare_numbers(value->text, field->minimum) >= 0)
+		pems_number_compare(value->text, field->minimum) >= 0)
 		return;
-	if (pems_json_compare_numbers(field->minimum, "0") == 0)
-		break_rule(trial, field, " must be positive", "");
+	if (pems_number_compare(field->minimum, "0") == 0)
+		break_rule(validation, field, " must be positive", "");
 	else
-		break_rule(trial, field, " must be at least ", field->minimum);
+		break_rule(validation, field, " must be at least ", field->minimum);
 }
 
 static void
-check_length(Trial *trial, const PemsField *field, const JsonNode *value)
+check_length(Validation *validation, const PemsField *field, const JsonNode *value)
 {
-	long characters = 0;
-	size_t i;
-
 	if (field->max_length < 0 || value->kind != JSON_KIND_STRING)
 		return;
-	/* Every character has exactly one byte that is no continuation byte. */
-	for (i = 0; i < value->length; i++)
-	{
-		if (((unsigned char) value->text[i] & 0xC0) != 0x80)
-			characters++;
-	}
-	if (characters > field->max_length)
-		report_too_long(trial, field);
+	if (pems_text_count(value->text, value->length) > (size_t) field->max_length)
+		report_too_long(validation, field);
 }
 
 /* Everything that the catalogue says about one field. */
 static void
-check_field(Trial *trial, const PemsField *field)
+check_field(Validation *validation, const PemsField *field)
 {
-	const JsonNode *given = pems_json_get(trial->delta, field->name);
+	const JsonNode *given = pems_json_get(validation->delta, field->name);
 	const JsonNode *value;
 
 	if (given && !field->writable)
 		return;
 	if (given && !pems_field_accepts(field, given))
 	{
-		report_words(trial, PEMS_VERDICT_VALIDATION_FAILED, field->name, " must be ",
+		report_words(validation, PEMS_VERDICT_VALIDATION_FAILED, field->name, " must be ",
 					 pems_field_type_phrase(field->type));
 		return;
 	}
-	check_required(trial, field);
-	check_after(trial, field);
-	value = given ? judgeable(trial, field) : NULL;
+	check_required(validation, field);
+	check_after(validation, field);
+	value = given ? value_for_rules(validation, field) : NULL;
 	if (value)
 	{
-		check_allowed(trial, field, value);
-		check_minimum(trial, field, value);
-		check_length(trial, field, value);
+		check_allowed(validation, field, value);
+		check_minimum(validation, field, value);
+		check_length(validation, field, value);
 	}
 }
 
 static void
-check_names(Trial *trial)
+check_names(Validation *validation)
 {
 	const JsonNode *member;
 	size_t i;
 
-	for (member = trial->delta->first; member; member = member->next)
+	for (member = validation->delta->first; member; member = member->next)
 	{
-		if (pems_field_find(trial->catalogue, member->key) == NULL)
-			report_words(trial, PEMS_VERDICT_UNKNOWN_FIELD, member->key, " is not a known field",
-						 "");
+		if (pems_field_find(validation->catalogue, member->key) == NULL)
+			report_words(validation, PEMS_VERDICT_UNKNOWN_FIELD, member->key,
+						 " is not a known field", "");
 	}
-	for (i = 0; i < trial->catalogue->count; i++)
+	for (i = 0; i < validation->catalogue->count; i++)
 	{
-		const PemsField *field = &trial->catalogue->fields[i];
+		const PemsField *field = &validation->catalogue->fields[i];
 
-		if (!field->writable && touches(trial, field->name))
-			report_words(trial, PEMS_VERDICT_READ_ONLY_FIELD, field->name, " is read-only", "");
+		if (!field->writable && touches(validation, field->name))
+			report_words(validation, PEMS_VERDICT_READ_ONLY_FIELD, field->name, " is read-only",
+						 "");
 	}
 }
 
@@ -311,24 +306,24 @@ void
 pems_validate_delta(const PemsCatalogue *catalogue, const JsonNode *delta, const JsonNode *current,
 					PemsFindings *findings)
 {
-	Trial trial = {catalogue, delta, current, findings};
+	Validation validation = {catalogue, delta, current, findings};
 	size_t i;
 
 	memset(findings, 0, sizeof(*findings));
 	if (delta == NULL || delta->kind == JSON_KIND_NULL ||
 		(delta->kind == JSON_KIND_OBJECT && delta->count == 0))
 	{
-		report_words(&trial, PEMS_VERDICT_EMPTY_DELTA, "there are no changes", "", "");
+		report_words(&validation, PEMS_VERDICT_EMPTY_DELTA, "there are no changes", "", "");
 		return;
 	}
 	if (delta->kind != JSON_KIND_OBJECT)
 	{
-		report_words(&trial, PEMS_VERDICT_NOT_AN_OBJECT, "changes must be an object", "", "");
+		report_words(&validation, PEMS_VERDICT_NOT_AN_OBJECT, "changes must be an object", "", "");
 		return;
 	}
-	check_names(&trial);
+	check_names(&validation);
 	for (i = 0; i < catalogue->count; i++)
-		check_field(&trial, &catalogue->fields[i]);
+		check_field(&validation, &catalogue->fields[i]);
 }
 
 void

@@ -1,15 +1,14 @@
 /*
  * json_fuzz.c
- *		libFuzzer target of src/record/json.c: what parses is written as a text that
+ *		libFuzzer target of the JSON reader: what parses is written as a text that
  *		parses to an equal value, and so is every value's raw text.  The lenient parser
  *		reads the same, and more; what it does not call unstorable, the strict one reads.
- *
- *	clang -g -O1 -fsanitize=fuzzer,address,undefined test/fuzz/json_fuzz.c src/record/json.c
  */
 #include <stdint.h>
 #include <stdlib.h>
 
 #include "record/json.h"
+#include "record/number.h"
 
 extern int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -43,7 +42,7 @@ walk(const JsonNode *node)
 	if (pems_json_integer(node, &integer))
 		require(pems_json_is_integral(node));
 	if (node->kind == JSON_KIND_NUMBER)
-		require(pems_json_compare_numbers(node->text, node->text) == 0);
+		require(pems_number_compare(node->text, node->text) == 0);
 	for (child = node->first; child; child = child->next)
 	{
 		count++;
@@ -55,8 +54,10 @@ walk(const JsonNode *node)
 	require(count == node->count);
 }
 
-/* A value that jsonb can hold is read by the strict parser; what it cannot hold spoils what is
- * around it. */
+/*
+ * A value that jsonb can hold is read by the strict parser; one that it cannot hold makes what is
+ * around it such a value, too.
+ */
 static void
 check_lenient(const JsonNode *node)
 {

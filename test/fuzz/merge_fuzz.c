@@ -4,9 +4,6 @@
  *		delta, base, remote and own.  What is sent is applied by PEMS, and then
  *		there is nothing left to send; without a base nothing is sent at all.  A PEMS that
  *		puts objects in the place of others then has the same record as one that merges them.
- *
- *	clang -g -O1 -fsanitize=fuzzer,address,undefined test/fuzz/merge_fuzz.c \
- *		src/record/merge.c src/record/validate.c src/record/field.c src/record/json.c
  */
 #include <stdint.h>
 #include <stdlib.h>

@@ -5,7 +5,7 @@
  * Input: eight bytes of circumstances, then up to three texts that end with a
  * NUL (Retry-After, Date, the library's detail), then the body.
  */
-#include "pems/protocol.h"
+#include "pems/judge.h"
 
 #include <stdio.h>
 #include <stdlib.h>

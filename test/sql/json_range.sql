@@ -1,4 +1,4 @@
--- What a number must be to fit into jsonb, as this server sees it.  test/unit/json_test.c has the same numbers: answers of PEMS are
+-- What a number must be to fit into jsonb, as this server sees it.  test/unit/record/number_test.c has the same numbers: answers of PEMS are
 -- asked there whether jsonb can hold them, before it is tried.
 CREATE FUNCTION pg_temp.held(literal text) RETURNS boolean LANGUAGE plpgsql AS $$
 BEGIN
