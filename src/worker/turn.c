@@ -28,7 +28,7 @@
 #include "utils/timestamp.h"
 
 #include "sending/health.h"
-#include "secrets/credentials.h"
+#include "secrets/keyring.h"
 #include "sending/delivery.h"
 #include "worker/turn.h"
 #include "shared/failpoint.h"
