@@ -33,7 +33,8 @@
 #include <libpq-fe.h>
 #include <sodium.h>
 
-#include "secrets/credentials.h"
+#include "secrets/key_file.h"
+#include "secrets/seal.h"
 #include "database.h"
 #include "messages.h"
 #include "rotate.h"

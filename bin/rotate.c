@@ -23,7 +23,8 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "secrets/credentials.h"
+#include "secrets/key_file.h"
+#include "secrets/seal.h"
 #include "database.h"
 #include "messages.h"
 

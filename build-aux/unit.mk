@@ -9,13 +9,15 @@ TESTED_ROOMS   = $(patsubst src/%.c,%,$(wildcard src/record/*.c src/pems/*.c src
 TESTED_LIBS    = -lcurl -lsodium -lpthread
 UNIT_TESTS     = $(patsubst test/unit/%.c,build/unit/%,$(wildcard test/unit/*/*_test.c))
 UNIT_OBJECTS   = $(patsubst %,build/unit/%.o,$(TESTED_ROOMS))
+# What several tests of a folder share: test/unit/*/*.c that are no tests, linked into every program, too.
+UNIT_HELPERS   = $(patsubst test/%.c,build/%.o,$(filter-out %_test.c,$(wildcard test/unit/*/*.c)))
 FUZZ_CC        = clang
 FUZZ_SECONDS   = 5
 FUZZ_TARGETS   = $(patsubst test/fuzz/%.c,build/fuzz/%,$(wildcard test/fuzz/*_fuzz.c))
 FUZZ_OBJECTS   = $(patsubst %,build/fuzz/%.o,$(TESTED_ROOMS))
 
 .PHONY: unit-tests check-unit fuzz-targets check-fuzz fuzz
-.SECONDARY: $(UNIT_OBJECTS) $(FUZZ_OBJECTS) build/unit/unit.o
+.SECONDARY: $(UNIT_OBJECTS) $(UNIT_HELPERS) $(FUZZ_OBJECTS) build/unit/unit.o
 
 unit-tests: $(UNIT_TESTS)
 
@@ -26,11 +28,11 @@ build/unit/%.o: src/%.c $(HEADERS) build/configuration
 	@mkdir -p $(@D)
 	$(CC) $(SANITIZED) -fsanitize=$(SANITIZERS) -c -o $@ $<
 
-build/unit/unit.o: test/unit/unit.c test/unit/unit.h build/configuration
+build/unit/unit.o $(UNIT_HELPERS): build/unit/%.o: test/unit/%.c $(HEADERS) $(wildcard test/unit/*.h test/unit/*/*.h) build/configuration
 	@mkdir -p $(@D)
 	$(CC) $(SANITIZED) -fsanitize=$(SANITIZERS) -c -o $@ $<
 
-build/unit/%_test: test/unit/%_test.c $(wildcard test/unit/*.h test/unit/*/*.h) build/unit/unit.o $(UNIT_OBJECTS)
+build/unit/%_test: test/unit/%_test.c $(wildcard test/unit/*.h test/unit/*/*.h) build/unit/unit.o $(UNIT_HELPERS) $(UNIT_OBJECTS)
 	@mkdir -p $(@D)
 	$(CC) $(SANITIZED) -fsanitize=$(SANITIZERS) -o $@ $(filter %.c %.o,$^) $(TESTED_LIBS)
 

@@ -1,18 +1,22 @@
 /*
  * http/client.h
- *		The only room that knows libcurl: requests in, answers out, many at a time.
+ *		Requests in, answers out, many at a time.
  *
- * Process: the background worker (and a backend that runs one request of its own).
- * No PostgreSQL in here: no palloc, no ereport, no longjmp across libcurl.
- * Memory: malloc.  Blocking: never; the owner waits on pems_client_descriptor()
- * for at most pems_client_timeout_ms() and then calls pems_client_drive().
+ * This folder is the only one that speaks HTTP.  (src/pems/api_url.c uses libcurl,
+ * too, but only its parser of URLs.)
+ *
+ * Process: the background worker.  No PostgreSQL in here: no palloc, no ereport,
+ * no longjmp across libcurl.
+ * Memory: malloc.
+ * Blocking: never; the owner waits on pems_client_descriptor() for at most
+ * pems_client_timeout_ms() and then calls pems_client_drive().
  *
  * Nothing is retried in here.  libcurl would send a request again by itself when
  * a reused connection breaks before the first byte of the response.  Two guards
  * make it fail instead, so that the owner learns that the outcome is unknown: a
- * write's body comes from a callback that cannot rewind (CURLE_SEND_FAIL_REWIND),
- * and no request, a read neither, gets past the callbacks that libcurl calls
- * before a second connection and a second sending.
+ * write's body comes from a callback that cannot rewind (http/request.c), and no
+ * request, a read neither, gets past the callbacks that libcurl calls before a
+ * second connection and a second sending (http/connection.c).
  *
  * One thing happens twice, because nothing was sent the first time: a reused
  * connection that has something to read before the request is dropped, and the
@@ -68,13 +72,14 @@ extern void pems_client_destroy(PemsClient *client);
 extern int pems_client_descriptor(const PemsClient *client);
 /* Milliseconds until pems_client_drive() must be called again, -1: no timer. */
 extern long pems_client_timeout_ms(const PemsClient *client);
-/* Start a request.  Problems, too, are reported through pems_client_next(). False only when out of
- * memory. */
+/* Start a request.  Problems, too, come through pems_client_next().  False: out of memory. */
 extern bool pems_client_start(PemsClient *client, const PemsClientRequest *request);
 /* Handle what is ready; returns without waiting. */
 extern void pems_client_drive(PemsClient *client);
-/* The next finished request: its owner, and its answer (free with pems_protocol_free_answer).
- * False: none. */
+/*
+ * The next finished request: its owner, and its answer, to be freed by
+ * pems_protocol_free_answer().  False: none.
+ */
 extern bool pems_client_next(PemsClient *client, void **owner, PemsAnswer *answer);
 extern int pems_client_in_flight(const PemsClient *client); /* started and not yet handed out */
 

@@ -13,7 +13,8 @@
 #include "access/twophase.h"
 #include "utils/memutils.h"
 
-#include "secrets/credentials.h"
+#include "secrets/key_file.h"
+#include "secrets/seal.h"
 #include "pems/api_url.h"
 #include "http/client.h"
 #include "sending/roster.h"

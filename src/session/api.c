@@ -28,7 +28,7 @@
 
 #include "sending/health.h"
 #include "shared/compat.h"
-#include "secrets/credentials.h"
+#include "secrets/key_file.h"
 #include "record/field.h"
 #include "database/app_tables.h"
 #include "record/json.h"

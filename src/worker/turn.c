@@ -14,7 +14,7 @@
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
-#include "secrets/credentials.h"
+#include "secrets/keyring.h"
 #include "sending/health.h"
 #include "sending/roster.h"
 #include "shared/monotonic.h"

@@ -16,11 +16,6 @@
  */
 #include "postgres.h"
 
-#include <sys/resource.h>
-#ifdef __linux__
-#include <sys/prctl.h>
-#endif
-
 #include "access/heapam.h"
 #include "access/table.h"
 #include "access/tableam.h"
@@ -42,6 +37,7 @@
 #include "utils/timestamp.h"
 #include "utils/varlena.h"
 
+#include "secrets/process.h"
 #include "sending/endpoint.h"
 #include "shared/compat.h"
 #include "shared/monotonic.h"
@@ -372,26 +368,13 @@ cancel_at_timeout(SIGNAL_ARGS)
 		StatementCancelHandler(postgres_signal_arg);
 }
 
-/* A core file, or a debugger of somebody else who runs as the server's user, would show the tokens.
- */
-static void
-keep_memory_private(void)
-{
-	const struct rlimit none = {0, 0};
-
-	(void) setrlimit(RLIMIT_CORE, &none);
-#ifdef __linux__
-	(void) prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
-#endif
-}
-
 void
 pems_worker_main(Datum slot_number)
 {
 	pqsignal(SIGHUP, SignalHandlerForConfigReload);
 	pqsignal(SIGTERM, die);
 	pqsignal(SIGINT, cancel_at_timeout);
-	keep_memory_private();
+	pems_process_keep_private();
 	BackgroundWorkerUnblockSignals();
 	take_slot(DatumGetInt32(slot_number));
 	connect_to_database();

@@ -1,0 +1,15 @@
+/*
+ * secrets/process.h
+ *		A process that holds secrets: what the system must not show of its memory.
+ */
+#ifndef PEMS_PROCESS_H
+#define PEMS_PROCESS_H
+
+/*
+ * No core file, and no debugger of somebody else who runs as the same user: both would show tokens
+ * and keys.  For the rest of the process; call it before a secret is read.  Where the system
+ * refuses, nothing is said: it is a second wall.
+ */
+extern void pems_process_keep_private(void);
+
+#endif /* PEMS_PROCESS_H */
