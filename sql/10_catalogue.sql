@@ -1,6 +1,6 @@
 /*
- * 10_catalogue: pems_field, the fields of a PFA record and their rules.
- * Before the tables, because validation and comparison read nothing else.
+ * 10_catalogue: pems_field, the fields of a PFA record and their rules. Before the tables, because validation and
+ * comparison read nothing else.
  */
 
 CREATE TABLE @extschema@.pems_field (
@@ -18,19 +18,27 @@ CREATE TABLE @extschema@.pems_field (
     customized     boolean NOT NULL DEFAULT false
 );
 
-COMMENT ON TABLE @extschema@.pems_field IS 'Field catalogue of the PFA record: drives validation, type-aware comparison and read-only rules. Rows may be added or changed.';
+COMMENT ON TABLE @extschema@.pems_field IS
+    'Field catalogue of the PFA record: drives validation, type-aware comparison and read-only rules. Rows may be '
+    'added or changed.';
 COMMENT ON COLUMN @extschema@.pems_field.name IS 'Key of the field in the record, camelCase';
 COMMENT ON COLUMN @extschema@.pems_field.label IS 'How messages name the field, for example "Monthly rate"';
-COMMENT ON COLUMN @extschema@.pems_field.type IS 'text, number, integer, boolean, date, timestamp or json; values are checked and compared by it';
-COMMENT ON COLUMN @extschema@.pems_field.writable IS 'False: only PEMS sets it, a delta that names it is rejected with READ_ONLY_FIELD';
-COMMENT ON COLUMN @extschema@.pems_field.required_when IS '{"field", "equals", "label"}: a value is required when that field equals that value; label is the plural in the message ("required for rentals")';
+COMMENT ON COLUMN @extschema@.pems_field.type IS
+    'text, number, integer, boolean, date, timestamp or json; values are checked and compared by it';
+COMMENT ON COLUMN @extschema@.pems_field.writable IS
+    'False: only PEMS sets it, a delta that names it is rejected with READ_ONLY_FIELD';
+COMMENT ON COLUMN @extschema@.pems_field.required_when IS
+    '{"field", "equals", "label"}: a value is required when that field equals that value; label is the plural in the '
+    'message ("required for rentals")';
 COMMENT ON COLUMN @extschema@.pems_field.allowed_values IS 'JSON array of the values allowed; NULL: any';
 COMMENT ON COLUMN @extschema@.pems_field.max_length IS 'Longest text, in characters; NULL: any';
 COMMENT ON COLUMN @extschema@.pems_field.minimum IS 'Smallest number allowed; NULL: any';
 COMMENT ON COLUMN @extschema@.pems_field.after_field IS 'This date or timestamp must be later than that field';
-COMMENT ON COLUMN @extschema@.pems_field.customized IS 'True for rows that somebody added or changed; only these are dumped by pg_dump';
+COMMENT ON COLUMN @extschema@.pems_field.customized IS
+    'True for rows that somebody added or changed; only these are dumped by pg_dump';
 
-INSERT INTO @extschema@.pems_field (name, label, type, writable, required_when, allowed_values, max_length, minimum, after_field) VALUES
+INSERT INTO @extschema@.pems_field (name, label, type, writable, required_when, allowed_values, max_length, minimum,
+                                    after_field) VALUES
     ('pfaId',               'PFA ID',                'text',      false, NULL, NULL, NULL, NULL, NULL),
     ('areaSilo',            'Area silo',             'text',      true,  NULL, NULL, NULL, NULL, NULL),
     ('category',            'Category',              'text',      true,  NULL, NULL, NULL, NULL, NULL),
@@ -41,8 +49,10 @@ INSERT INTO @extschema@.pems_field (name, label, type, writable, required_when, 
     ('isActualized',        'Actualized',            'boolean',   true,  NULL, NULL, NULL, NULL, NULL),
     ('isDiscontinued',      'Discontinued',          'boolean',   true,  NULL, NULL, NULL, NULL, NULL),
     ('isFundsTransferable', 'Funds transferable',    'boolean',   true,  NULL, NULL, NULL, NULL, NULL),
-    ('monthlyRate',         'Monthly rate',          'number',    true,  '{"field": "source", "equals": "Rental", "label": "rentals"}', NULL, NULL, 0, NULL),
-    ('purchasePrice',       'Purchase price',        'number',    true,  '{"field": "source", "equals": "Purchase", "label": "purchases"}', NULL, NULL, NULL, NULL),
+    ('monthlyRate',         'Monthly rate',          'number',    true,
+      '{"field": "source", "equals": "Rental", "label": "rentals"}', NULL, NULL, 0, NULL),
+    ('purchasePrice',       'Purchase price',        'number',    true,
+      '{"field": "source", "equals": "Purchase", "label": "purchases"}', NULL, NULL, NULL, NULL),
     ('manufacturer',        'Manufacturer',          'text',      true,  NULL, NULL, NULL, NULL, NULL),
     ('model',               'Model',                 'text',      true,  NULL, NULL, NULL, NULL, NULL),
     ('description',         'Description',           'text',      true,  NULL, NULL, 500,  NULL, NULL),
@@ -60,10 +70,10 @@ INSERT INTO @extschema@.pems_field (name, label, type, writable, required_when, 
     ('lastModifiedBy',      'Last modified by',      'text',      false, NULL, NULL, NULL, NULL, NULL);
 
 /*
- * _pems_field_customize(): trigger, before insert or update on pems_field.
- * Marks the row as somebody's own, so that pg_dump keeps it, and lets a restored
- * row take the place of the one that CREATE EXTENSION has just installed.
- * Made after the rows above, which are nobody's own.
+ * _pems_field_customize(): trigger, before insert or update on pems_field. Marks the row as somebody's own, so that
+ * pg_dump keeps it.  A row that a dump restores replaces the one that CREATE EXTENSION has just installed. Made after
+ * the rows above, which are nobody's own.
+ * Tables: pems_field.
  */
 CREATE FUNCTION @extschema@._pems_field_customize() RETURNS trigger
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $function$
@@ -75,13 +85,14 @@ BEGIN
     RETURN NEW;
 END
 $function$;
-COMMENT ON FUNCTION @extschema@._pems_field_customize() IS 'Internal trigger: marks catalogue rows that somebody changed';
+COMMENT ON FUNCTION @extschema@._pems_field_customize() IS
+    'Internal trigger: marks catalogue rows that somebody changed';
 
 CREATE TRIGGER pems_field_customize BEFORE INSERT OR UPDATE ON @extschema@.pems_field
     FOR EACH ROW EXECUTE FUNCTION @extschema@._pems_field_customize();
 
 /*
- * _pems_field_announce(): statement trigger on pems_field: all read the catalogue again.
+ * _pems_field_announce(): statement trigger on pems_field: the worker and all sessions read the catalogue again.
  */
 CREATE FUNCTION @extschema@._pems_field_announce() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $function$
@@ -91,7 +102,8 @@ BEGIN
     RETURN NULL;
 END
 $function$;
-COMMENT ON FUNCTION @extschema@._pems_field_announce() IS 'Internal trigger: tells the worker and all sessions that the catalogue changed';
+COMMENT ON FUNCTION @extschema@._pems_field_announce() IS
+    'Internal trigger: tells the worker and all sessions that the catalogue changed';
 
 CREATE TRIGGER pems_field_announce AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON @extschema@.pems_field
     FOR EACH STATEMENT EXECUTE FUNCTION @extschema@._pems_field_announce();

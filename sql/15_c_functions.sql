@@ -1,6 +1,6 @@
 /*
- * 15_c_functions: functions written in C.  Before the tables, because defaults
- * and the bodies of SQL functions name them.
+ * 15_c_functions: functions written in C.  Before the tables, because defaults and the bodies of SQL functions name
+ * them. What each does, its arguments and its errors stand beside its code in src/session and src/database.
  */
 
 CREATE FUNCTION @extschema@._pems_uuid() RETURNS text
@@ -9,51 +9,67 @@ COMMENT ON FUNCTION @extschema@._pems_uuid() IS 'Internal: a time-ordered UUID (
 
 CREATE FUNCTION @extschema@._pems_caller() RETURNS text
 AS 'MODULE_PATHNAME', 'pems_api_caller' LANGUAGE C STABLE PARALLEL RESTRICTED;
-COMMENT ON FUNCTION @extschema@._pems_caller() IS 'Internal: the role that called the outermost function (session user, or the role set with SET ROLE), also inside SECURITY DEFINER';
+COMMENT ON FUNCTION @extschema@._pems_caller() IS
+    'Internal: the role that called the outermost function (session user, or the role set with SET ROLE), also inside '
+    'SECURITY DEFINER';
 
 CREATE FUNCTION @extschema@._pems_cluster() RETURNS text
 AS 'MODULE_PATHNAME', 'pems_api_cluster' LANGUAGE C STABLE PARALLEL SAFE;
-COMMENT ON FUNCTION @extschema@._pems_cluster() IS 'Internal: system identifier of the cluster and oid of the database, to notice a restored copy';
+COMMENT ON FUNCTION @extschema@._pems_cluster() IS
+    'Internal: system identifier of the cluster and oid of the database, to notice a restored copy';
 
 CREATE FUNCTION @extschema@._pems_database_id() RETURNS bigint
 AS 'MODULE_PATHNAME', 'pems_api_database_id' LANGUAGE C STABLE PARALLEL SAFE;
-COMMENT ON FUNCTION @extschema@._pems_database_id() IS 'Internal: the same as a number: each item carries that of the database that queued it';
+COMMENT ON FUNCTION @extschema@._pems_database_id() IS
+    'Internal: the same as a number: each item carries that of the database that queued it';
 
 CREATE FUNCTION @extschema@._pems_wake(configuration boolean DEFAULT false) RETURNS void
 AS 'MODULE_PATHNAME', 'pems_api_wake' LANGUAGE C VOLATILE STRICT;
-COMMENT ON FUNCTION @extschema@._pems_wake(boolean) IS 'Internal: wakes the worker of this database when the transaction commits; configuration: it reads credentials, pauses and the catalogue again';
+COMMENT ON FUNCTION @extschema@._pems_wake(boolean) IS
+    'Internal: wakes the worker of this database when the transaction commits; configuration: it reads credentials, '
+    'pauses and the catalogue again';
 
 CREATE FUNCTION @extschema@._pems_announce(organization_id text, ready_from timestamptz) RETURNS void
 AS 'MODULE_PATHNAME', 'pems_api_announce' LANGUAGE C VOLATILE STRICT;
-COMMENT ON FUNCTION @extschema@._pems_announce(text, timestamptz) IS 'Internal: wakes the worker of this database when the transaction commits: the organization may have items ready that stand in line since that time';
+COMMENT ON FUNCTION @extschema@._pems_announce(text, timestamptz) IS
+    'Internal: wakes the worker of this database when the transaction commits: the organization may have items that '
+    'are ready, and have been waiting since that time';
 
 CREATE FUNCTION @extschema@._pems_setting(name text) RETURNS text
 AS 'MODULE_PATHNAME', 'pems_api_setting' LANGUAGE C STABLE STRICT;
-COMMENT ON FUNCTION @extschema@._pems_setting(text) IS 'Internal: a pems_sync setting in its own unit (ms, kB, minutes), whoever asks';
+COMMENT ON FUNCTION @extschema@._pems_setting(text) IS
+    'Internal: a pems_sync setting in its own unit (ms, kB, minutes), whoever asks';
 
 CREATE FUNCTION @extschema@._pems_forget_catalogue() RETURNS void
 AS 'MODULE_PATHNAME', 'pems_api_forget_catalogue' LANGUAGE C VOLATILE;
-COMMENT ON FUNCTION @extschema@._pems_forget_catalogue() IS 'Internal: all processes read the field catalogue again after this transaction';
+COMMENT ON FUNCTION @extschema@._pems_forget_catalogue() IS
+    'Internal: all processes read the field catalogue again after this transaction';
 
 CREATE FUNCTION @extschema@._pems_size(value jsonb) RETURNS integer
 AS 'MODULE_PATHNAME', 'pems_api_size' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
-COMMENT ON FUNCTION @extschema@._pems_size(jsonb) IS 'Internal: bytes of a value, without fetching one that is stored compressed or elsewhere';
+COMMENT ON FUNCTION @extschema@._pems_size(jsonb) IS
+    'Internal: bytes of a value, without fetching one that is stored compressed or elsewhere';
 
 CREATE FUNCTION @extschema@._pems_check_delta(delta jsonb, current jsonb) RETURNS jsonb
 AS 'MODULE_PATHNAME', 'pems_api_check_delta' LANGUAGE C STABLE;
-COMMENT ON FUNCTION @extschema@._pems_check_delta(jsonb, jsonb) IS 'Internal: NULL when the delta is valid on top of current, otherwise {"code", "errors"}';
+COMMENT ON FUNCTION @extschema@._pems_check_delta(jsonb, jsonb) IS
+    'Internal: NULL when the delta is valid on top of current, otherwise {"code", "errors"}';
 
 CREATE FUNCTION @extschema@._pems_apply_delta(record jsonb, delta jsonb) RETURNS jsonb
 AS 'MODULE_PATHNAME', 'pems_api_apply_delta' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
-COMMENT ON FUNCTION @extschema@._pems_apply_delta(jsonb, jsonb) IS 'Internal: record with delta on top; objects merge field by field, everything else replaces';
+COMMENT ON FUNCTION @extschema@._pems_apply_delta(jsonb, jsonb) IS
+    'Internal: record with delta on top; objects merge field by field, everything else replaces';
 
 CREATE FUNCTION @extschema@._pems_has_object(delta jsonb) RETURNS boolean
 AS 'MODULE_PATHNAME', 'pems_api_has_object' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
-COMMENT ON FUNCTION @extschema@._pems_has_object(jsonb) IS 'Internal: is one of the values of the delta an object?  Objects are sent whole';
+COMMENT ON FUNCTION @extschema@._pems_has_object(jsonb) IS
+    'Internal: is one of the values of the delta an object?  Objects are sent whole';
 
 CREATE FUNCTION @extschema@._pems_restore_delta(record jsonb, old_record jsonb) RETURNS jsonb
 AS 'MODULE_PATHNAME', 'pems_api_restore_delta' LANGUAGE C STABLE STRICT;
-COMMENT ON FUNCTION @extschema@._pems_restore_delta(jsonb, jsonb) IS 'Internal: the delta that gives the writable fields of record their values in old_record; {} when there is nothing to change';
+COMMENT ON FUNCTION @extschema@._pems_restore_delta(jsonb, jsonb) IS
+    'Internal: the delta that gives the writable fields of record their values in old_record; {} when there is '
+    'nothing to change';
 
 CREATE FUNCTION @extschema@._pems_valid_pfa_id(pfa_id text) RETURNS boolean
 AS 'MODULE_PATHNAME', 'pems_api_valid_pfa_id' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
@@ -61,11 +77,14 @@ COMMENT ON FUNCTION @extschema@._pems_valid_pfa_id(text) IS 'Internal: may the P
 
 CREATE FUNCTION @extschema@._pems_check_api_url(api_url text) RETURNS text
 AS 'MODULE_PATHNAME', 'pems_api_check_api_url' LANGUAGE C VOLATILE STRICT;
-COMMENT ON FUNCTION @extschema@._pems_check_api_url(text) IS 'Internal: raises an error when api_url may not be used; otherwise returns its endpoint, scheme://host:port';
+COMMENT ON FUNCTION @extschema@._pems_check_api_url(text) IS
+    'Internal: raises an error when api_url may not be used; otherwise returns its endpoint, scheme://host:port';
 
 CREATE FUNCTION @extschema@.pems_public_key() RETURNS jsonb
 AS 'MODULE_PATHNAME', 'pems_api_public_key' LANGUAGE C VOLATILE;
-COMMENT ON FUNCTION @extschema@.pems_public_key() IS 'The key that credentials are sealed to, {keyId, publicKey} with base64, read from pems_sync.key_file. Errors: 55000 when the file is missing or not private';
+COMMENT ON FUNCTION @extschema@.pems_public_key() IS
+    'The key that credentials are sealed to, {keyId, publicKey} with base64, read from pems_sync.key_file. Errors: '
+    '55000 when the file is missing or not private';
 
 CREATE FUNCTION @extschema@._pems_worker_state(
     OUT database text, OUT pid integer, OUT state text, OUT version text, OUT started_at timestamptz,
@@ -73,40 +92,51 @@ CREATE FUNCTION @extschema@._pems_worker_state(
     OUT last_error text)
 RETURNS SETOF record
 AS 'MODULE_PATHNAME', 'pems_api_worker_state' LANGUAGE C VOLATILE ROWS 1;
-COMMENT ON FUNCTION @extschema@._pems_worker_state() IS 'Internal: what the worker of this database says of itself in shared memory; no row when the library is not preloaded for it';
+COMMENT ON FUNCTION @extschema@._pems_worker_state() IS
+    'Internal: what the worker of this database says of itself in shared memory; no row when the library is not '
+    'preloaded for it';
 
 CREATE FUNCTION @extschema@._pems_endpoint_states(
     OUT endpoint text, OUT breaker text, OUT rate_limit integer, OUT in_flight integer, OUT faults integer,
     OUT waits_until timestamptz, OUT last_error text, OUT last_error_at timestamptz)
 RETURNS SETOF record
 AS 'MODULE_PATHNAME', 'pems_api_endpoint_states' LANGUAGE C VOLATILE ROWS 1;
-COMMENT ON FUNCTION @extschema@._pems_endpoint_states() IS 'Internal: what the worker of this database says of its endpoints in shared memory, 32 at most';
+COMMENT ON FUNCTION @extschema@._pems_endpoint_states() IS
+    'Internal: what the worker of this database says of its endpoints in shared memory, 32 at most';
 
 CREATE FUNCTION @extschema@._pems_ask_worker(organization_id text) RETURNS jsonb
 AS 'MODULE_PATHNAME', 'pems_api_health_check' LANGUAGE C VOLATILE STRICT;
-COMMENT ON FUNCTION @extschema@._pems_ask_worker(text) IS 'Internal: asks the worker for a health check and waits for it: {healthy, latency, error}';
+COMMENT ON FUNCTION @extschema@._pems_ask_worker(text) IS
+    'Internal: asks the worker for a health check and waits for it: {healthy, latency, error}';
 
 CREATE FUNCTION @extschema@._pems_host_intact(exclusively boolean DEFAULT false) RETURNS boolean
 AS 'MODULE_PATHNAME', 'pems_host_intact' LANGUAGE C VOLATILE STRICT;
-COMMENT ON FUNCTION @extschema@._pems_host_intact(boolean) IS 'Internal: are the host tables ordinary tables with the columns and types that pems_attach() demands? Locks them until the transaction ends; exclusively: against everybody';
+COMMENT ON FUNCTION @extschema@._pems_host_intact(boolean) IS
+    'Internal: are the application''s tables ordinary tables with the columns and types that pems_attach() demands? '
+    'Locks them until the transaction ends; exclusively: against everybody';
 
 CREATE FUNCTION @extschema@._pems_host_mark(
     modification_ids text[], sync_statuses text[], pems_versions integer[], sync_errors text[])
 RETURNS integer
 AS 'MODULE_PATHNAME', 'pems_host_mark' LANGUAGE C VOLATILE STRICT;
-COMMENT ON FUNCTION @extschema@._pems_host_mark(text[], text[], integer[], text[]) IS 'Internal: sets sync_status and its companions on modifications, as the owner of pfa_modification; the arrays go in step; returns the number of rows';
+COMMENT ON FUNCTION @extschema@._pems_host_mark(text[], text[], integer[], text[]) IS
+    'Internal: sets sync_status and its companions on modifications, as the owner of pfa_modification; the arrays go '
+    'in step; returns the number of rows';
 
 CREATE FUNCTION @extschema@._pems_host_write_mirror(
     organization_ids text[], pfa_ids text[], versions integer[], records jsonb[], deleted boolean[])
 RETURNS integer
 AS 'MODULE_PATHNAME', 'pems_host_write_mirror' LANGUAGE C VOLATILE STRICT;
-COMMENT ON FUNCTION @extschema@._pems_host_write_mirror(text[], text[], integer[], jsonb[], boolean[]) IS 'Internal: updates mirrors and inserts those that are missing, as the owner of pfa_mirror; the arrays go in step; returns the number of rows';
+COMMENT ON FUNCTION @extschema@._pems_host_write_mirror(text[], text[], integer[], jsonb[], boolean[]) IS
+    'Internal: updates mirrors and inserts those that are missing, as the owner of pfa_mirror; the arrays go in step; '
+    'returns the number of rows';
 
 CREATE FUNCTION @extschema@._pems_host_add_modification(
     id text, organization_id text, pfa_id text, base_version integer, delta jsonb, created_by text, change_reason text)
 RETURNS void
 AS 'MODULE_PATHNAME', 'pems_host_add_modification' LANGUAGE C VOLATILE STRICT;
-COMMENT ON FUNCTION @extschema@._pems_host_add_modification(text, text, text, integer, jsonb, text, text) IS 'Internal: inserts a draft, as the owner of pfa_modification';
+COMMENT ON FUNCTION @extschema@._pems_host_add_modification(text, text, text, integer, jsonb, text, text) IS
+    'Internal: inserts a draft, as the owner of pfa_modification';
 
 CREATE FUNCTION @extschema@._pems_guarded() RETURNS boolean
 AS 'MODULE_PATHNAME', 'pems_guard_guarded' LANGUAGE C STABLE;

@@ -1,44 +1,51 @@
 /*
- * 90_grants: who owns and may use what.  After everything else, because it goes
- * over all the objects of the extension.
+ * 90_grants: who owns and may use what.  After everything else, because it goes through all objects of the extension.
  */
 
 -- PUBLIC gets nothing.  The functions that run with their owner's rights belong to
 -- pems_sync_worker, never to a superuser: a trigger or policy that the application's role
 -- puts on its tables must not find itself powerful.  Four need more and do nothing but DDL:
 -- pems_attach, pems_detach, _pems_make_audit_partitions and _pems_drop_audit_partitions.  In these no code of others
--- runs (guard.c).
+-- runs (src/database/guard.c).
 -- Nor get roles anything to which the installer's default privileges (ALTER DEFAULT PRIVILEGES) grant what he makes.
 -- Only members of the extension are touched: what another role planted under a name like ours
 -- must not end up as ours.
 DO $grants$
 DECLARE
-    line record;
+    change record;
 BEGIN
-    FOR line IN
+    FOR change IN
         WITH member AS (
             SELECT d.classid, d.objid FROM pg_catalog.pg_depend d
             JOIN pg_catalog.pg_extension e ON e.oid = d.refobjid AND e.extname = 'pems_sync'
             WHERE d.refclassid = 'pg_catalog.pg_extension'::pg_catalog.regclass AND d.deptype = 'e'
         ), routine AS (
             SELECT p.oid::pg_catalog.regprocedure AS name, p.proowner, p.proacl,
-                   p.prosecdef AND p.proname NOT IN ('pems_attach', 'pems_detach', '_pems_make_audit_partitions', '_pems_drop_audit_partitions') AS for_worker
-            FROM pg_catalog.pg_proc p JOIN member m ON m.objid = p.oid AND m.classid = 'pg_catalog.pg_proc'::pg_catalog.regclass
+                   p.prosecdef AND p.proname NOT IN ('pems_attach', 'pems_detach', '_pems_make_audit_partitions',
+                                                     '_pems_drop_audit_partitions') AS for_worker
+            FROM pg_catalog.pg_proc p
+            JOIN member m ON m.objid = p.oid AND m.classid = 'pg_catalog.pg_proc'::pg_catalog.regclass
         ), object AS (
-            SELECT format('ROUTINE %s', r.name) AS name, r.proowner AS owner, coalesce(r.proacl, acldefault('f', r.proowner)) AS acl
+            SELECT format('ROUTINE %s', r.name) AS name, r.proowner AS owner,
+                   coalesce(r.proacl, acldefault('f', r.proowner)) AS acl
             FROM routine r
             UNION ALL
-            SELECT format('%s %s', CASE c.relkind WHEN 'S' THEN 'SEQUENCE' ELSE 'TABLE' END, c.oid::pg_catalog.regclass), c.relowner,
+            SELECT format('%s %s', CASE c.relkind WHEN 'S' THEN 'SEQUENCE' ELSE 'TABLE' END,
+                          c.oid::pg_catalog.regclass), c.relowner,
                    coalesce(c.relacl, acldefault(CASE c.relkind WHEN 'S' THEN 's' ELSE 'r' END::"char", c.relowner))
-            FROM pg_catalog.pg_class c JOIN member m ON m.objid = c.oid AND m.classid = 'pg_catalog.pg_class'::pg_catalog.regclass
+            FROM pg_catalog.pg_class c
+            JOIN member m ON m.objid = c.oid AND m.classid = 'pg_catalog.pg_class'::pg_catalog.regclass
             WHERE c.relkind IN ('r', 'p', 'v', 'S')
             UNION ALL
-            SELECT format('TYPE %s', t.oid::pg_catalog.regtype), t.typowner, coalesce(t.typacl, acldefault('T', t.typowner))
-            FROM pg_catalog.pg_type t JOIN member m ON m.objid = t.oid AND m.classid = 'pg_catalog.pg_type'::pg_catalog.regclass
+            SELECT format('TYPE %s', t.oid::pg_catalog.regtype), t.typowner,
+                   coalesce(t.typacl, acldefault('T', t.typowner))
+            FROM pg_catalog.pg_type t
+            JOIN member m ON m.objid = t.oid AND m.classid = 'pg_catalog.pg_type'::pg_catalog.regclass
             WHERE t.typelem = 0
         )
-        SELECT DISTINCT format('REVOKE ALL ON %s FROM %s', o.name, CASE a.grantee WHEN 0 THEN 'PUBLIC' ELSE a.grantee::pg_catalog.regrole::text END) AS command,
-               1 AS step
+        SELECT DISTINCT format('REVOKE ALL ON %s FROM %s', o.name,
+                               CASE a.grantee WHEN 0 THEN 'PUBLIC' ELSE a.grantee::pg_catalog.regrole::text END)
+                   AS command, 1 AS step
         FROM object o CROSS JOIN LATERAL aclexplode(o.acl) a WHERE a.grantee <> o.owner
         UNION ALL
         SELECT format('ALTER ROUTINE %s OWNER TO pems_sync_worker', r.name), 2 FROM routine r WHERE r.for_worker
@@ -46,7 +53,7 @@ BEGIN
         SELECT format('GRANT EXECUTE ON ROUTINE %s TO pems_sync_worker', r.name), 3 FROM routine r
         ORDER BY step
     LOOP
-        EXECUTE line.command;
+        EXECUTE change.command;
     END LOOP;
 END
 $grants$;
@@ -61,8 +68,9 @@ GRANT USAGE ON SCHEMA @extschema@ TO pems_sync_reader, pems_sync_worker;
 
 -- What the worker's functions touch.  The audit log takes INSERT only.
 GRANT SELECT, INSERT, UPDATE, DELETE ON
-    @extschema@.pfa_write_queue, @extschema@.pems_recheck, @extschema@.pfa_sync_conflict, @extschema@.pems_mirror_version,
-    @extschema@.pems_sync_job, @extschema@.pems_sync_stats, @extschema@.pems_credential, @extschema@.pems_pause
+    @extschema@.pfa_write_queue, @extschema@.pems_recheck, @extschema@.pfa_sync_conflict,
+    @extschema@.pems_mirror_version, @extschema@.pems_sync_job, @extschema@.pems_sync_stats,
+    @extschema@.pems_credential, @extschema@.pems_pause
     TO pems_sync_worker;
 GRANT SELECT, INSERT, DELETE ON @extschema@.pems_claim TO pems_sync_worker;
 GRANT SELECT, INSERT ON @extschema@.pems_audit_log, @extschema@.pems_audit_log_default TO pems_sync_worker;
@@ -84,8 +92,8 @@ GRANT EXECUTE ON FUNCTION
     @extschema@._pems_worker_state(),
     @extschema@._pems_endpoints()
     TO pems_sync_reader;
-GRANT SELECT ON @extschema@.pems_queue, @extschema@.pems_dead_letters, @extschema@.pems_open_conflicts, @extschema@.pems_worker,
-    @extschema@.pems_endpoints TO pems_sync_reader;
+GRANT SELECT ON @extschema@.pems_queue, @extschema@.pems_dead_letters, @extschema@.pems_open_conflicts,
+    @extschema@.pems_worker, @extschema@.pems_endpoints TO pems_sync_reader;
 
 GRANT EXECUTE ON FUNCTION
     @extschema@.pems_commit(text, text[], text, text),

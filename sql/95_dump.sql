@@ -1,6 +1,6 @@
 /*
- * 95_dump: what pg_dump keeps, which indexes there are, and the first attach.  Last, because attach needs
- * everything above.
+ * 95_dump: what pg_dump keeps, which indexes there are, and the first attach.  Last, because attach needs everything
+ * above.
  */
 
 -- Not dumped: CREATE EXTENSION fills it again.
@@ -22,7 +22,8 @@ DO $dump$
 DECLARE
     name text;
 BEGIN
-    FOREACH name IN ARRAY ARRAY['pfa_write_queue', 'pems_claim', 'pems_recheck', 'pfa_sync_conflict', 'pems_mirror_version',
+    FOREACH name IN ARRAY ARRAY['pfa_write_queue', 'pems_claim', 'pems_recheck', 'pfa_sync_conflict',
+                                'pems_mirror_version',
         'pems_audit_log_default', 'pems_sync_job', 'pems_credential', 'pems_pause', 'pems_control',
         'pems_commit_order', 'pems_claim_order', 'pems_audit_order', 'pems_state_order']
     LOOP

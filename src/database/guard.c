@@ -182,7 +182,7 @@ is_index_of_ours(Oid relation)
 
 /*
  * The owner of the schema may drop indexes in it.  An event trigger undoes that
- * (sql/67_health.sql); DROP INDEX CONCURRENTLY would have switched the index off by then, in
+ * (sql/82_event_triggers.sql); DROP INDEX CONCURRENTLY would have switched the index off by then, in
  * transactions of its own.
  */
 static void

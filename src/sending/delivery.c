@@ -22,7 +22,7 @@
 #include "shared/failpoint.h"
 #include "shared/settings.h"
 
-/* pems_health() looks for it: _pems_edit_problems() in sql/67_health.sql. */
+/* pems_health() looks for it: _pems_edit_problems() in sql/73_health_problems.sql. */
 #define PEMS_WRITE_NOT_FOUND                                                                       \
 	"PEMS answers 404 to this write, although it shows the record when it is read: a route or a "  \
 	"right for writing may be missing."

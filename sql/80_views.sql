@@ -1,5 +1,5 @@
 /*
- * 70_views: for people in psql.
+ * 80_views: views for people in psql, with comments on their columns.
  */
 
 CREATE VIEW @extschema@.pems_queue AS
@@ -9,28 +9,32 @@ CREATE VIEW @extschema@.pems_queue AS
            CASE WHEN q.status = 'pending' THEN (
                SELECT f.id FROM (VALUES (false), (true)) AS k (held) CROSS JOIN LATERAL (
                    SELECT e.id, e.commit_seq FROM @extschema@.pfa_write_queue e
-                   WHERE e.organization_id = q.organization_id AND e.pfa_id = q.pfa_id AND e.unfinished AND e.held = k.held
+                   WHERE e.organization_id = q.organization_id AND e.pfa_id = q.pfa_id AND e.unfinished
+                     AND e.held = k.held
                      AND e.commit_seq < q.commit_seq
                    ORDER BY e.commit_seq DESC LIMIT 1) f
                ORDER BY f.commit_seq DESC LIMIT 1) END AS held_by,
            q.payload
     FROM @extschema@.pfa_write_queue q
     WHERE q.unfinished;
-COMMENT ON VIEW @extschema@.pems_queue IS 'Unfinished items. held_by: the earlier item of the same PFA record that this one waits for.';
+COMMENT ON VIEW @extschema@.pems_queue IS
+    'Unfinished items. held_by: the earlier item of the same PFA record that this one waits for.';
 
 CREATE VIEW @extschema@.pems_dead_letters AS
     SELECT q.id, q.organization_id, q.pfa_id, q.modification_id, q.operation, q.error_code, q.last_error, q.retry_count,
            q.attempt, q.created_at, q.last_attempt_at, q.completed_at AS failed_at, q.payload,
            (SELECT count(*) FROM @extschema@.pfa_write_queue h
-            WHERE h.organization_id = q.organization_id AND h.pfa_id = q.pfa_id AND h.unfinished AND h.status = 'pending'
+            WHERE h.organization_id = q.organization_id AND h.pfa_id = q.pfa_id AND h.unfinished
+              AND h.status = 'pending'
               AND h.commit_seq > q.commit_seq) AS holding
     FROM @extschema@.pfa_write_queue q
     WHERE q.stopped AND q.status = 'failed';
-COMMENT ON VIEW @extschema@.pems_dead_letters IS 'Items that PEMS rejected or that used up their retries. holding: later items of the record that wait for them.';
+COMMENT ON VIEW @extschema@.pems_dead_letters IS
+    'Items that PEMS rejected or that used up their retries. holding: later items of the record that wait for them.';
 
 CREATE VIEW @extschema@.pems_open_conflicts AS
-    SELECT c.id, c.organization_id, c.pfa_id, c.modification_id, c.item_id, c.kind, c.conflict_fields, c.local_version, c.pems_version,
-           c.created_at, c.previous_conflict_id,
+    SELECT c.id, c.organization_id, c.pfa_id, c.modification_id, c.item_id, c.kind, c.conflict_fields, c.local_version,
+           c.pems_version, c.created_at, c.previous_conflict_id,
            (SELECT count(*) FROM @extschema@.pfa_write_queue q
             JOIN @extschema@.pfa_write_queue h ON h.organization_id = q.organization_id AND h.pfa_id = q.pfa_id
                  AND h.unfinished AND h.status = 'pending' AND h.commit_seq > q.commit_seq
@@ -38,7 +42,9 @@ CREATE VIEW @extschema@.pems_open_conflicts AS
            c.local_data
     FROM @extschema@.pfa_sync_conflict c
     WHERE c.status = 'unresolved';
-COMMENT ON VIEW @extschema@.pems_open_conflicts IS 'Conflicts that wait for a user. holding: later items of the record that wait for them. Resolve with pems_resolve_conflict().';
+COMMENT ON VIEW @extschema@.pems_open_conflicts IS
+    'Conflicts that wait for a user. holding: later items of the record that wait for them. Resolve with '
+    'pems_resolve_conflict().';
 
 CREATE VIEW @extschema@.pems_worker AS
     SELECT w.database, w.pid, w.state, w.version, w.started_at, w.last_heartbeat, w.in_flight, w.requests,
@@ -48,35 +54,42 @@ COMMENT ON VIEW @extschema@.pems_worker IS 'The worker of this database; no row 
 
 CREATE VIEW @extschema@.pems_endpoints AS
     SELECT e.organization_id, e.organization_code, e.api_url, e.endpoint, e.credential, e.credential_problem, e.key_id,
-           e.generation, e.set_by, e.set_at, e.paused, e.breaker, e.rate, e.in_flight, e.faults, e.waits_until, e.last_error,
-           e.last_error_at
+           e.generation, e.set_by, e.set_at, e.paused, e.breaker, e.rate, e.in_flight, e.faults, e.waits_until,
+           e.last_error, e.last_error_at
     FROM @extschema@._pems_endpoints() e;
-COMMENT ON VIEW @extschema@.pems_endpoints IS 'Organizations with their credentials and endpoints. Rate limit, breaker and last error belong to the endpoint, which several may share; NULL: no worker serves it. Error 55000 when not attached.';
+COMMENT ON VIEW @extschema@.pems_endpoints IS
+    'Organizations with their credentials and endpoints. Rate limit, breaker and last error belong to the endpoint, '
+    'which several may share; NULL: no worker serves it. Error 55000 when not attached.';
 COMMENT ON COLUMN @extschema@.pems_endpoints.organization_id IS 'Organization';
 COMMENT ON COLUMN @extschema@.pems_endpoints.organization_code IS 'Its code in PEMS';
 COMMENT ON COLUMN @extschema@.pems_endpoints.api_url IS 'Base URL of its PEMS API';
 COMMENT ON COLUMN @extschema@.pems_endpoints.endpoint IS 'scheme://host:port of api_url';
-COMMENT ON COLUMN @extschema@.pems_endpoints.credential IS 'ok; no_credential; no_key: the key that opens it is missing; cannot_open: damaged, sealed for another organization or URL, or its host is not allowed; refused_by_pems; NULL: the worker has not opened it yet';
+COMMENT ON COLUMN @extschema@.pems_endpoints.credential IS
+    'ok; no_credential; no_key: the key that opens it is missing; cannot_open: damaged, sealed for another '
+    'organization or URL, or its host is not allowed; refused_by_pems; NULL: the worker has not opened it yet';
 COMMENT ON COLUMN @extschema@.pems_endpoints.credential_problem IS 'Why it is not ok, for people';
 COMMENT ON COLUMN @extschema@.pems_endpoints.key_id IS 'Key of the keyring that it is sealed to';
 COMMENT ON COLUMN @extschema@.pems_endpoints.generation IS 'Counts the credentials set for the organization';
 COMMENT ON COLUMN @extschema@.pems_endpoints.set_by IS 'Who set it';
 COMMENT ON COLUMN @extschema@.pems_endpoints.set_at IS 'When';
 COMMENT ON COLUMN @extschema@.pems_endpoints.paused IS 'Nothing is sent for the organization';
-COMMENT ON COLUMN @extschema@.pems_endpoints.breaker IS 'closed; open: nothing is sent to the endpoint; probing: one request is, to see whether it answers again';
+COMMENT ON COLUMN @extschema@.pems_endpoints.breaker IS
+    'closed; open: nothing is sent to the endpoint; probing: one request is, to see whether it answers again';
 COMMENT ON COLUMN @extschema@.pems_endpoints.rate IS 'Most requests per second against the endpoint; 0: no limit';
 COMMENT ON COLUMN @extschema@.pems_endpoints.in_flight IS 'Requests under way to the endpoint';
 COMMENT ON COLUMN @extschema@.pems_endpoints.faults IS 'Endpoint faults in a row';
-COMMENT ON COLUMN @extschema@.pems_endpoints.waits_until IS 'Nothing is sent before: the breaker is open, or PEMS asked for patience';
-COMMENT ON COLUMN @extschema@.pems_endpoints.last_error IS 'Last error that says something of the endpoint or a credential: code and sentence';
+COMMENT ON COLUMN @extschema@.pems_endpoints.waits_until IS
+    'Nothing is sent before: the breaker is open, or PEMS asked for patience';
+COMMENT ON COLUMN @extschema@.pems_endpoints.last_error IS
+    'Last error that says something of the endpoint or a credential: code and sentence';
 COMMENT ON COLUMN @extschema@.pems_endpoints.last_error_at IS 'When';
 
 -- Comments on the columns of a view: what the table of the view says of the column of that name.
 DO $comments$
 DECLARE
-    line record;
+    comment record;
 BEGIN
-    FOR line IN
+    FOR comment IN
         SELECT format('COMMENT ON COLUMN @extschema@.%I.%I IS %L', v.relname, a.attname, coalesce(
                    (SELECT pg_catalog.col_description(t.attrelid, t.attnum) FROM pg_catalog.pg_attribute t
                     WHERE t.attname = a.attname AND t.attrelid = CASE v.relname
@@ -88,7 +101,8 @@ BEGIN
                        WHEN 'failed_at' THEN 'When it became a dead letter'
                        WHEN 'database' THEN 'Database that the worker serves'
                        WHEN 'pid' THEN 'Process id; NULL: not running'
-                       WHEN 'state' THEN 'starting, waiting (no extension yet), not_attached, copy (a restored dump: paused), no_key, disabled or running'
+                       WHEN 'state' THEN 'starting, waiting (no extension yet), not_attached, '
+                                         'copy (a restored dump: paused), no_key, disabled or running'
                        WHEN 'version' THEN 'Version of the library that the worker runs'
                        WHEN 'started_at' THEN 'When the process started'
                        WHEN 'last_heartbeat' THEN 'When it last went round its loop'
@@ -100,7 +114,7 @@ BEGIN
         WHERE v.relnamespace = '@extschema@'::pg_catalog.regnamespace
           AND v.relname IN ('pems_queue', 'pems_dead_letters', 'pems_open_conflicts', 'pems_worker')
     LOOP
-        EXECUTE line.command;
+        EXECUTE comment.command;
     END LOOP;
 END
 $comments$;

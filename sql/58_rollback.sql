@@ -1,18 +1,20 @@
 /*
- * 55_rollback: back to an old version of a record.  A rollback is an edit like any other: it is queued,
- * compared with what PEMS has, and may end in a conflict.
+ * 58_rollback: back to an old version of a record.  A rollback is an edit like any other: it is queued, compared with
+ * what PEMS has, and may end in a conflict.
  */
 
 /*
  * _pems_rollback_target(organization, pfa_id, version): the record as it is now and as it was.
- * Errors: P0002 no such record or version; 22023 pfa_id longer than 200 characters; 55000 the record was deleted in PEMS, or
- *   is larger than pems_sync.max_record_size.
+ * Errors: P0002 no such record or version; 22023 pfa_id longer than 200 characters; 55000 the record was deleted in
+ *   PEMS, or is larger than pems_sync.max_record_size.
+ * Tables: pfa_mirror, pems_mirror_version.
  */
 CREATE FUNCTION @extschema@._pems_rollback_target(
     organization text, pfa_id text, version integer,
     OUT current_version integer, OUT current_data jsonb, OUT old_data jsonb)
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
-SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off AS $function$
+SET plan_cache_mode = force_generic_plan SET enable_seqscan = off
+SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off AS $function$
 DECLARE
     gone timestamptz;
     most CONSTANT integer := @extschema@._pems_setting('max_record_size'::text)::integer * 1024;
@@ -39,19 +41,23 @@ BEGIN
     END IF;
     IF greatest(@extschema@._pems_size(current_data), @extschema@._pems_size(old_data)) > most THEN
         RAISE EXCEPTION 'PFA record "%" is larger than %', $2, pg_size_pretty(most::bigint)
-            USING ERRCODE = 'object_not_in_prerequisite_state', DETAIL = format('pems_sync.max_record_size is %s.', pg_size_pretty(most::bigint)),
+            USING ERRCODE = 'object_not_in_prerequisite_state',
+                  DETAIL = format('pems_sync.max_record_size is %s.', pg_size_pretty(most::bigint)),
                   HINT = 'Have a superuser raise the setting.';
     END IF;
 END
 $function$;
-COMMENT ON FUNCTION @extschema@._pems_rollback_target(text, text, integer) IS 'Internal: a record as it is now and as it was; P0002 when there is no such record or version, 55000 when it is deleted';
+COMMENT ON FUNCTION @extschema@._pems_rollback_target(text, text, integer) IS
+    'Internal: a record as it is now and as it was; P0002 when there is no such record or version, 55000 when it is '
+    'deleted';
 
 /*
  * _pems_rollback_changes(delta, current_data): [{field, from, to}]
  */
 CREATE FUNCTION @extschema@._pems_rollback_changes(delta jsonb, current_data jsonb) RETURNS jsonb
 LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $function$
-    SELECT coalesce(jsonb_agg(jsonb_build_object('field', d.key, 'from', current_data -> d.key, 'to', d.value) ORDER BY d.key), '[]')
+    SELECT coalesce(jsonb_agg(jsonb_build_object('field', d.key, 'from', current_data -> d.key, 'to', d.value)
+                              ORDER BY d.key), '[]')
     FROM jsonb_each(delta) d
 $function$;
 COMMENT ON FUNCTION @extschema@._pems_rollback_changes(jsonb, jsonb) IS 'Internal: [{field, from, to}] of a rollback';
@@ -77,10 +83,13 @@ BEGIN
         @extschema@._pems_restore_delta(target.current_data, target.old_data), target.current_data));
 END
 $function$;
-COMMENT ON FUNCTION @extschema@.pems_rollback_preview(text, text, integer) IS 'What pems_rollback() would change: {changes: [{field, from, to}]}. Errors: P0002, 55000.';
+COMMENT ON FUNCTION @extschema@.pems_rollback_preview(text, text, integer) IS
+    'What pems_rollback() would change: {changes: [{field, from, to}]}. Errors: P0002, 55000.';
 
 /*
- * _pems_demand_fillable(host_table): raises 55000 when a row that we insert there would lack a value.
+ * _pems_demand_fillable(host_table): raises an error when a row that we insert into that table of the application
+ * would lack a value.
+ * Errors: 55000.
  */
 CREATE FUNCTION @extschema@._pems_demand_fillable(host_table text) RETURNS void
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $function$
@@ -96,7 +105,7 @@ BEGIN
 END
 $function$;
 COMMENT ON FUNCTION @extschema@._pems_demand_fillable(text) IS
-    'Internal: raises 55000 when a row that the extension inserts into a host table would lack a value';
+    'Internal: raises 55000 when a row that the extension inserts into a table of the application would lack a value';
 
 /*
  * pems_rollback(organization_id, pfa_id, version, reason, requested_by)
@@ -110,9 +119,9 @@ COMMENT ON FUNCTION @extschema@._pems_demand_fillable(text) IS
  *   requested_by  becomes created_by; NULL: the database role
  * Returns: {success, jobId, modificationId, changes: [{field, from, to}]}; jobId and modificationId are null when
  *   there is nothing to change.
- * Errors: P0002 unknown organization, record or version; 22023 reason is missing, or it or requested_by longer than 1 kB;
- *   55000 the record is deleted in PEMS, or the old values break a rule today (DETAIL), or pfa_modification has a column
- *   that we cannot fill, or not attached.
+ * Errors: P0002 unknown organization, record or version; 22023 reason is missing, or it or requested_by longer than
+ *   1 kB; 55000 the record is deleted in PEMS, or the old values break a rule today (DETAIL), or pfa_modification has a
+ *   column that we cannot fill, or not attached.
  * Tables: pfa_modification, pfa_write_queue, pems_sync_job, pems_audit_log.
  */
 CREATE FUNCTION @extschema@.pems_rollback(
@@ -139,20 +148,25 @@ BEGIN
     END IF;
 
     PERFORM @extschema@._pems_demand_fillable('pfa_modification'::text);
-    PERFORM @extschema@._pems_host_add_modification(modification, organization, pfa_id, target.current_version, delta, actor, reason);
+    PERFORM @extschema@._pems_host_add_modification(
+        modification, organization, pfa_id, target.current_version, delta, actor, reason);
     INSERT INTO @extschema@.pems_audit_log (event_type, organization_id, pfa_id, modification_id, actor, request, error)
     VALUES ('ROLLBACK_REQUESTED', organization, pfa_id, modification, actor,
             jsonb_build_object('version', version, 'changes', delta), reason);
     SELECT d.* INTO done
-    FROM @extschema@._pems_queue_drafts(organization, ARRAY[modification], NULL::text, NULL::text, actor, 0, 'rollback'::text) d;
+    FROM @extschema@._pems_queue_drafts(
+        organization, ARRAY[modification], NULL::text, NULL::text, actor, 0, 'rollback'::text) d;
     IF done.job_id IS NULL THEN
         RAISE EXCEPTION 'version % of PFA record "%" would not be valid today', version, pfa_id
             USING ERRCODE = 'object_not_in_prerequisite_state',
-                  DETAIL = (SELECT string_agg(e.line, E'\n') FROM jsonb_array_elements_text(done.rejections -> 0 -> 'errors') AS e (line)),
+                  DETAIL = (SELECT string_agg(e.line, E'\n')
+                            FROM jsonb_array_elements_text(done.rejections -> 0 -> 'errors') AS e (line)),
                   HINT = 'Make an edit with the values that you want instead.';
     END IF;
     RETURN jsonb_build_object('success', true, 'jobId', done.job_id, 'modificationId', modification,
                               'changes', @extschema@._pems_rollback_changes(delta, target.current_data));
 END
 $function$;
-COMMENT ON FUNCTION @extschema@.pems_rollback(text, text, integer, text, text) IS 'Makes and queues an edit that restores the writable fields of an old version; reason is required. Returns {success, jobId, modificationId, changes: [{field, from, to}]}. Errors: P0002, 22023, 55000.';
+COMMENT ON FUNCTION @extschema@.pems_rollback(text, text, integer, text, text) IS
+    'Makes and queues an edit that restores the writable fields of an old version; reason is required. Returns '
+    '{success, jobId, modificationId, changes: [{field, from, to}]}. Errors: P0002, 22023, 55000.';

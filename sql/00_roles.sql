@@ -1,6 +1,6 @@
 /*
- * 00_guard: what must hold before the first object is made, and the roles that
- * own and use the objects.  First, because every later fragment names the roles.
+ * 00_roles: what must hold before the first object is made, and the roles that own and use the objects. First, because
+ * every later fragment names the roles.
  */
 
 -- complain if script is sourced in psql, rather than via CREATE EXTENSION

@@ -1,0 +1,218 @@
+/*
+ * 30_attach_check: what the application's tables must look like, and what is wrong with those that there are.
+ *
+ * Functions named _pems_host_... are about the application's tables: organization, pfa_mirror and pfa_modification in
+ * the schema of the extension.
+ */
+
+/*
+ * _pems_host_columns(): the columns that the application's tables must have.
+ */
+CREATE FUNCTION @extschema@._pems_host_columns()
+RETURNS TABLE (table_name text, column_name text, column_type regtype)
+LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $function$
+    VALUES ('organization', 'id', 'text'::regtype), ('organization', 'code', 'text'), ('organization', 'name', 'text'),
+           ('pfa_mirror', 'id', 'text'), ('pfa_mirror', 'organization_id', 'text'), ('pfa_mirror', 'pfa_id', 'text'),
+           ('pfa_mirror', 'version', 'integer'), ('pfa_mirror', 'data', 'jsonb'),
+           ('pfa_modification', 'id', 'text'), ('pfa_modification', 'organization_id', 'text'),
+           ('pfa_modification', 'pfa_id', 'text'), ('pfa_modification', 'base_version', 'integer'),
+           ('pfa_modification', 'delta', 'jsonb'), ('pfa_modification', 'created_by', 'text'),
+           ('pfa_modification', 'created_at', 'timestamptz')
+$function$;
+COMMENT ON FUNCTION @extschema@._pems_host_columns() IS 'Internal: columns that the application''s tables must have';
+
+/*
+ * _pems_host_added(): the columns that attach adds to them, with what follows the name in ALTER TABLE.
+ */
+CREATE FUNCTION @extschema@._pems_host_added()
+RETURNS TABLE (table_name text, column_name text, column_type regtype, definition text)
+LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $function$
+    VALUES ('pfa_mirror', 'deleted_at', 'timestamptz'::regtype, 'timestamptz'),
+           ('pfa_mirror', 'last_synced_at', 'timestamptz', 'timestamptz'),
+           ('pfa_modification', 'operation', 'text', 'text DEFAULT ''UPDATE'''),
+           ('pfa_modification', 'change_reason', 'text', 'text'),
+           ('pfa_modification', 'sync_status', 'text', 'text DEFAULT ''draft'''),
+           ('pfa_modification', 'synced_at', 'timestamptz', 'timestamptz'),
+           ('pfa_modification', 'sync_error', 'text', 'text'),
+           ('pfa_modification', 'pems_version', 'integer', 'integer')
+$function$;
+COMMENT ON FUNCTION @extschema@._pems_host_added() IS
+    'Internal: columns that pems_attach() adds to the application''s tables';
+
+/*
+ * _pems_host_keys(): the keys that the application's tables must have (a primary key, or a unique index or constraint
+ * over just these columns).
+ */
+CREATE FUNCTION @extschema@._pems_host_keys() RETURNS TABLE (table_name text, columns text[])
+LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $function$
+    VALUES ('organization', '{id}'::text[]), ('organization', '{code}'), ('pfa_mirror', '{id}'),
+           ('pfa_mirror', '{organization_id,pfa_id}'), ('pfa_modification', '{id}')
+$function$;
+COMMENT ON FUNCTION @extschema@._pems_host_keys() IS 'Internal: keys that the application''s tables must have';
+
+/*
+ * _pems_host_foreign_code(relation): what the planner evaluates whenever somebody reads that table, and what does not
+ * come with PostgreSQL: functions, operators, types and collations in the expressions and conditions of its indexes
+ * and in its statistics.  A type may have a CHECK that calls a function, so it does not matter whose it is.  We would
+ * run them, with our rights.
+ *
+ * Returns: place: the index or the statistics; name: what it uses.
+ */
+CREATE FUNCTION @extschema@._pems_host_foreign_code(relation oid) RETURNS TABLE (place text, name text)
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $function$
+    WITH expression AS (
+        SELECT 'pg_class'::regclass AS class, i.indexrelid AS object, format('index %s', c.relname) AS place
+        FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid
+        WHERE i.indrelid = relation AND (i.indexprs IS NOT NULL OR i.indpred IS NOT NULL)
+        UNION ALL
+        SELECT 'pg_statistic_ext'::regclass, s.oid, format('statistics %s', s.stxname)
+        FROM pg_statistic_ext s WHERE s.stxrelid = relation
+    )
+    -- what PostgreSQL itself needs has no rows in pg_depend
+    SELECT DISTINCT e.place, format('%s %s', o.type, o.identity)
+    FROM expression e
+    JOIN pg_depend d ON d.classid = e.class AND d.objid = e.object AND d.refobjid <> relation
+         AND d.refclassid IN ('pg_proc'::regclass, 'pg_operator'::regclass, 'pg_type'::regclass,
+                              'pg_collation'::regclass, 'pg_class'::regclass)
+    CROSS JOIN LATERAL pg_identify_object(d.refclassid, d.refobjid, 0) o
+    WHERE o.schema <> 'pg_catalog'
+$function$;
+COMMENT ON FUNCTION @extschema@._pems_host_foreign_code(oid) IS
+    'Internal: what expressions of indexes and statistics of a table use that does not come with PostgreSQL';
+
+/*
+ * _pems_host_obstacles(relation): why we could not write one of the application's tables, not refer to it, or not
+ * compare its keys.
+ *
+ * Returns: name: the column, or ''; line: a sentence with the statement that corrects it.
+ */
+CREATE FUNCTION @extschema@._pems_host_obstacles(relation oid) RETURNS TABLE (name text, line text)
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $function$
+    WITH host AS (
+        SELECT c.oid, n.nspname, c.relname, c.relname <> 'organization' AS written, c.relpersistence, c.relreplident,
+               c.relrowsecurity AND c.relforcerowsecurity AS forced,
+               format('ALTER TABLE %s', c.oid::regclass) AS command
+        FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = relation
+    ), used AS (
+        SELECT h.relname, h.command, a.attname, a.attnotnull, a.attcollation
+        FROM host h JOIN pg_attribute a ON a.attrelid = h.oid AND NOT a.attisdropped
+        JOIN (SELECT e.table_name, e.column_name FROM @extschema@._pems_host_columns() e
+              UNION ALL SELECT d.table_name, d.column_name FROM @extschema@._pems_host_added() d) u
+          ON u.table_name = h.relname AND u.column_name = a.attname
+    )
+    SELECT '', format('%s has FORCE ROW LEVEL SECURITY, which may hide rows from its owner, who writes them: '
+                      '%s NO FORCE ROW LEVEL SECURITY', h.relname, h.command)
+    FROM host h WHERE h.written AND h.forced
+    UNION ALL
+    SELECT '', format('%s is unlogged, so nothing can refer to it: %s SET LOGGED', h.relname, h.command)
+    FROM host h WHERE h.relpersistence = 'u'
+    UNION ALL
+    SELECT '', format('%s is published without a replica identity, so its rows cannot be updated: '
+                      '%s REPLICA IDENTITY FULL', h.relname, h.command)
+    FROM host h
+    WHERE h.written AND h.relreplident <> 'f'
+      AND NOT EXISTS (SELECT FROM pg_index i
+                      WHERE i.indrelid = h.oid AND i.indisvalid AND i.indimmediate
+                        AND CASE h.relreplident WHEN 'd' THEN i.indisprimary WHEN 'i' THEN i.indisreplident END)
+      AND EXISTS (SELECT FROM pg_publication p JOIN pg_publication_tables t ON t.pubname = p.pubname
+                  WHERE p.pubupdate AND t.schemaname = h.nspname AND t.tablename = h.relname)
+    UNION ALL
+    SELECT u.attname, format('column %s.%s has the nondeterministic collation %s: '
+                             '%s ALTER COLUMN %I TYPE text COLLATE pg_catalog."default"',
+                             u.relname, u.attname, c.oid::regcollation, u.command, u.attname)
+    FROM used u JOIN pg_collation c ON c.oid = u.attcollation WHERE NOT c.collisdeterministic
+    UNION ALL
+    SELECT u.attname, format('column %s.%s must accept NULL: %s ALTER COLUMN %I DROP NOT NULL',
+                             u.relname, u.attname, u.command, u.attname)
+    FROM used u
+    WHERE u.attnotnull AND (u.relname, u.attname) IN (('pfa_mirror', 'deleted_at'), ('pfa_modification', 'sync_error'))
+$function$;
+COMMENT ON FUNCTION @extschema@._pems_host_obstacles(oid) IS
+    'Internal: why the extension could not write a table of the application, with the statement that corrects it';
+
+/*
+ * _pems_host_key_problem(relation, columns): NULL when a unique index of the table has just these columns and foreign
+ * keys may refer to it; else a sentence.
+ */
+CREATE FUNCTION @extschema@._pems_host_key_problem(relation oid, columns text[]) RETURNS text
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $function$
+    WITH key AS (
+        SELECT i.indexrelid, i.indimmediate FROM pg_index i
+        WHERE i.indrelid = relation AND i.indisunique AND i.indisvalid AND i.indpred IS NULL AND i.indexprs IS NULL
+          AND (SELECT array_agg(a.attname::text ORDER BY a.attname) FROM pg_attribute a
+               WHERE a.attrelid = relation AND a.attnum = ANY ((i.indkey::smallint[])[0:i.indnkeyatts - 1]))
+              = (SELECT array_agg(u.c ORDER BY u.c) FROM unnest(columns) u (c))
+    )
+    SELECT coalesce(
+        (SELECT format('the key of %s on (%s) is deferrable, so nothing can refer to it: '
+                       'ALTER TABLE %s DROP CONSTRAINT %I, ADD CONSTRAINT %I %s',
+                       r.relname, array_to_string(columns, ', '), relation::regclass, c.conname, c.conname,
+                       replace(replace(pg_get_constraintdef(c.oid), ' INITIALLY DEFERRED', ''), ' DEFERRABLE', ''))
+         FROM key k
+         JOIN pg_constraint c ON c.conindid = k.indexrelid AND c.conrelid = relation AND c.contype IN ('p', 'u')
+         ORDER BY c.conname LIMIT 1),
+        format('%s needs a primary key or unique constraint on (%s)', r.relname, array_to_string(columns, ', ')))
+    FROM pg_class r WHERE r.oid = relation AND NOT EXISTS (SELECT FROM key k WHERE k.indimmediate)
+$function$;
+COMMENT ON FUNCTION @extschema@._pems_host_key_problem(oid, text[]) IS
+    'Internal: a sentence when a table of the application has no key on these columns that foreign keys may refer to';
+
+/*
+ * _pems_host_problems(attached): a sentence for each table, column or key that is missing or of the wrong type, for
+ * what would run with our rights, and for what we could not write.
+ *
+ * Parameters: attached: the columns that attach adds must be there, too.
+ * Returns: an empty array when all is well.
+ */
+CREATE FUNCTION @extschema@._pems_host_problems(attached boolean) RETURNS text[]
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $function$
+    WITH host AS (
+        SELECT t.table_name, c.oid, c.relkind
+        FROM (SELECT DISTINCT h.table_name FROM @extschema@._pems_host_columns() h) t
+        LEFT JOIN pg_class c ON c.relname = t.table_name AND c.relkind IN ('r', 'p', 'v', 'm', 'f')
+                            AND c.relnamespace = '@extschema@'::regnamespace
+    ), expected AS (
+        SELECT e.table_name, e.column_name, e.column_type, true AS required, '' AS remedy
+        FROM @extschema@._pems_host_columns() e
+        UNION ALL
+        SELECT a.table_name, a.column_name, a.column_type, attached, '; pems_attach() adds it again'
+        FROM @extschema@._pems_host_added() a
+    ), problem AS (
+        SELECT h.table_name, 1 AS rank, '' AS name, format('table %s is missing', h.table_name) AS line
+        FROM host h WHERE h.oid IS NULL
+        UNION ALL
+        SELECT h.table_name, 1, '', format('%s is not an ordinary table', h.table_name)
+        FROM host h WHERE h.relkind <> 'r'
+        UNION ALL
+        SELECT h.table_name, 2, e.column_name, format('column %s.%s (%s) is missing%s', h.table_name, e.column_name,
+                   e.column_type, e.remedy)
+        FROM host h JOIN expected e USING (table_name)
+        LEFT JOIN pg_attribute a ON a.attrelid = h.oid AND a.attname = e.column_name AND NOT a.attisdropped
+        WHERE h.relkind = 'r' AND e.required AND a.attname IS NULL
+        UNION ALL
+        SELECT h.table_name, 2, e.column_name, format('column %s.%s must be %s, not %s', h.table_name, e.column_name,
+                   e.column_type, format_type(a.atttypid, a.atttypmod))
+        FROM host h JOIN expected e USING (table_name)
+        JOIN pg_attribute a ON a.attrelid = h.oid AND a.attname = e.column_name AND NOT a.attisdropped
+        WHERE h.relkind = 'r' AND a.atttypid <> e.column_type
+        UNION ALL
+        SELECT h.table_name, 3, k.columns::text, @extschema@._pems_host_key_problem(h.oid, k.columns)
+        FROM host h JOIN @extschema@._pems_host_keys() k USING (table_name)
+        WHERE h.relkind = 'r'
+        UNION ALL
+        SELECT h.table_name, 4, '', format('%s has child tables, whose rows its keys do not know', h.table_name)
+        FROM host h WHERE h.relkind = 'r' AND EXISTS (SELECT FROM pg_inherits i WHERE i.inhparent = h.oid)
+        UNION ALL
+        SELECT h.table_name, 5, f.place || f.name,
+               format('%s of %s uses %s, which does not come with PostgreSQL', f.place, h.table_name, f.name)
+        FROM host h CROSS JOIN LATERAL @extschema@._pems_host_foreign_code(h.oid) f
+        WHERE h.relkind = 'r'
+        UNION ALL
+        SELECT h.table_name, 6, o.name, o.line FROM host h CROSS JOIN LATERAL @extschema@._pems_host_obstacles(h.oid) o
+        WHERE h.relkind = 'r'
+    )
+    SELECT coalesce(array_agg(p.line ORDER BY p.table_name, p.rank, p.name), '{}')
+    FROM problem p WHERE p.line IS NOT NULL
+$function$;
+COMMENT ON FUNCTION @extschema@._pems_host_problems(boolean) IS
+    'Internal: everything that is wrong with the application''s tables, a sentence each';

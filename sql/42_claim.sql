@@ -1,0 +1,268 @@
+/*
+ * 42_claim: the worker claims items: it makes them its own, and reads what it needs to decide about them.
+ */
+
+/*
+ * _pems_first_ready(organization_ids, after_at, after_seq): the first ready item of each organization and priority
+ * after these positions, locked or not.
+ *
+ * Parameters: after_at, after_seq: as for _pems_claim().
+ * Returns: turn: which of the organizations, from 1; priority; the item's position (scheduled_at, commit_seq).  No row
+ *   where there is none.
+ * Tables: pfa_write_queue.
+ */
+CREATE FUNCTION @extschema@._pems_first_ready(
+    organization_ids text[], after_at timestamptz[], after_seq bigint[],
+    OUT turn bigint, OUT priority integer, OUT scheduled_at timestamptz, OUT commit_seq bigint)
+RETURNS SETOF record
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $function$
+    SELECT g.turn, p.priority, f.scheduled_at, f.commit_seq
+    FROM unnest(organization_ids) WITH ORDINALITY AS g (id, turn)
+    CROSS JOIN (VALUES (10, -2), (0, -1), (-10, 0)) AS p (priority, element)
+    CROSS JOIN LATERAL (
+        SELECT q.scheduled_at, q.commit_seq FROM @extschema@.pfa_write_queue q
+        WHERE q.organization_id = g.id AND q.in_line AND q.waits_for IS NULL AND q.priority = p.priority
+          AND (q.scheduled_at, q.commit_seq) > (after_at[3 * g.turn + p.element], after_seq[3 * g.turn + p.element])
+          AND q.status = 'pending'
+        ORDER BY q.scheduled_at, q.commit_seq LIMIT 1) f
+$function$;
+COMMENT ON FUNCTION @extschema@._pems_first_ready(text[], timestamptz[], bigint[]) IS
+    'Internal: the first ready item of each organization and priority after these positions, locked or not';
+
+/*
+ * _pems_claim(organization_ids, slots, after_at, after_seq): claims ready items, and returns what is needed to decide
+ * about them and to send them.
+ *
+ * Of each organization the best ready items, by priority and then by age; at most one per record.  An item may be
+ * ready although an earlier one of its record is not finished: two sessions that committed at the same time did not
+ * see each other.  Such an item goes back to wait for its turn.  An item that another database queued (a dump that was
+ * loaded into this one) goes back to wait for pems_resume().
+ *
+ * sent_version stays that of the first write whose answer was lost, until it is known what became of that write: a
+ * worker that ends in between must leave the doubt in the row.
+ *
+ * base_is_mirror: the mirror is in the state that the user saw: at its version, and with the data that it had then.
+ * Only where it is not, base_data and own_data are returned.  mirror_data is returned then, and where objects are sent,
+ * which are sent whole, and for a refresh, which looks whether the write was made.  So the usual edit moves no records.
+ * A record that is larger than pems_sync.max_record_size is not read: it is missing then, and too_large says so.
+ *
+ * Parameters:
+ *   slots                how many items of each organization at most
+ *   after_at, after_seq  per organization three positions (scheduled_at, commit_seq), for high, normal and low
+ *                        priority: only items after them are read; NULL: all.  So items that are done are not read
+ *                        again by each claim, which makes a queue slow while they cannot be vacuumed.
+ * Returns: one row per item; the best of each organization first, then the second best of each ...
+ * Tables: pfa_write_queue, pems_claim, pems_pause, pfa_mirror, pems_mirror_version.
+ */
+CREATE FUNCTION @extschema@._pems_claim(
+    organization_ids text[], slots integer[], after_at timestamptz[] DEFAULT NULL, after_seq bigint[] DEFAULT NULL)
+RETURNS TABLE (
+    item_id text, claim_token bigint, organization_id text, pfa_id text, operation text, next_request text,
+    attempt integer, retry_count integer, max_retries integer, rounds integer, outcome_unknown boolean,
+    previous_version integer, payload jsonb, base_version integer, mirror_version integer, mirror_deleted boolean,
+    created_by text, change_reason text, base_data jsonb, own_data jsonb, mirror_data jsonb,
+    modification_id text, job_id text, priority integer, scheduled_at timestamptz, commit_seq bigint,
+    known_version integer, base_is_mirror boolean, too_large boolean)
+LANGUAGE plpgsql VOLATILE ROWS 100 SET search_path = pg_catalog, pg_temp AS $function$
+#variable_conflict use_column
+DECLARE
+    token         CONSTANT bigint := nextval('@extschema@.pems_claim_order');
+    this_database CONSTANT bigint := @extschema@._pems_database_id();
+    largest       CONSTANT bigint := @extschema@._pems_setting('max_record_size'::text)::bigint * 1024;
+BEGIN
+    RETURN QUERY
+    WITH sending AS (
+        -- the organizations that are not paused
+        SELECT g.id, g.slots, g.turn::integer AS turn
+        FROM unnest(organization_ids, slots) WITH ORDINALITY AS g (id, slots, turn)
+        WHERE NOT EXISTS (SELECT FROM @extschema@.pems_pause p WHERE p.organization_id IN (g.id, '*'))
+    ), locked AS MATERIALIZED (
+        -- their first ready items, high priority first, until the slots are full; element: which of the three positions
+        SELECT i.*, s.turn FROM sending s CROSS JOIN LATERAL (
+            SELECT c.* FROM (VALUES (10, -2), (0, -1), (-10, 0)) AS p (priority, element) CROSS JOIN LATERAL (
+                SELECT q.ctid AS tid, q.id, q.organization_id, q.pfa_id, q.commit_seq, q.priority, q.scheduled_at,
+                       q.sent_version, q.base_version, q.base_at, q.queued_in
+                FROM @extschema@.pfa_write_queue q
+                WHERE q.organization_id = s.id AND q.in_line AND q.waits_for IS NULL AND q.priority = p.priority
+                  AND (q.scheduled_at, q.commit_seq) > (coalesce(after_at[3 * s.turn + p.element], '-infinity'),
+                                                        coalesce(after_seq[3 * s.turn + p.element], 0))
+                  AND q.status = 'pending'
+                ORDER BY q.scheduled_at, q.commit_seq LIMIT s.slots FOR NO KEY UPDATE SKIP LOCKED) c
+            LIMIT s.slots) i
+    ), examined AS MATERIALIZED (
+        -- whether an earlier item of the record, or one in processing, is in the way
+        SELECT l.*,
+               row_number() OVER (PARTITION BY l.turn ORDER BY l.priority DESC, l.scheduled_at, l.commit_seq) AS rank,
+               EXISTS (SELECT FROM @extschema@.pfa_write_queue e
+                       WHERE e.organization_id = l.organization_id AND e.pfa_id = l.pfa_id AND e.unfinished
+                         AND NOT e.held AND e.id <> l.id AND (e.commit_seq < l.commit_seq OR e.status = 'processing'))
+               OR EXISTS (SELECT FROM @extschema@.pfa_write_queue e
+                          WHERE e.organization_id = l.organization_id AND e.pfa_id = l.pfa_id AND e.unfinished
+                            AND e.held AND e.commit_seq < l.commit_seq) AS blocked,
+               l.queued_in <> this_database AS is_foreign
+        FROM locked l
+    ), put_back AS (
+        -- they used up slots: the worker must not believe that there is nothing more
+        UPDATE @extschema@.pfa_write_queue q SET waits_for = CASE WHEN e.is_foreign THEN 'resume' ELSE 'turn' END
+        FROM examined e WHERE q.id = e.id AND (e.blocked OR e.is_foreign)
+        RETURNING @extschema@._pems_announce(q.organization_id, q.scheduled_at)
+    ), compared AS NOT MATERIALIZED (
+        -- is the mirror what the user saw?
+        SELECT e.tid, e.rank, e.turn, e.sent_version AS previous_version, m.version, m.deleted_at, m.data,
+               m.version = e.base_version AND (
+                   newest.recorded_at IS NULL OR newest.recorded_at <= e.base_at
+                   OR newest.state_seq = @extschema@._pems_base_seq(e.organization_id, e.pfa_id, e.base_version,
+                                                                    e.base_at)) AS base_is_mirror
+        FROM examined e
+        LEFT JOIN @extschema@.pfa_mirror m ON m.organization_id = e.organization_id AND m.pfa_id = e.pfa_id
+        LEFT JOIN LATERAL (
+            SELECT v.state_seq, v.recorded_at FROM @extschema@.pems_mirror_version v
+            WHERE v.organization_id = e.organization_id AND v.pfa_id = e.pfa_id AND v.version = e.base_version
+            ORDER BY v.state_seq DESC LIMIT 1) newest ON true
+        WHERE NOT e.blocked AND NOT e.is_foreign
+    ), claimed AS (
+        -- by ctid, which cannot change while we hold the lock; a row that was changed just before we locked it is not
+        -- found here, and its change was announced
+        UPDATE @extschema@.pfa_write_queue q
+        SET status = 'processing', claim_token = token, attempt = q.attempt + 1, last_attempt_at = clock_timestamp(),
+            sent_version = CASE WHEN q.next_request = 'write' AND NOT q.outcome_unknown THEN c.version
+                                ELSE q.sent_version END,
+            known_version = CASE WHEN q.next_request <> 'write' THEN q.known_version END
+        FROM compared c
+        WHERE q.ctid = c.tid
+        RETURNING q.id, q.organization_id, q.pfa_id, q.operation, q.next_request, q.attempt, q.retry_count,
+                  q.max_retries, q.rounds, q.outcome_unknown, q.payload, q.base_version, q.base_at, q.created_by,
+                  q.change_reason, q.modification_id, q.job_id, q.priority, q.scheduled_at, q.commit_seq,
+                  q.known_version, c.turn, c.rank, c.previous_version, c.version AS mirror_version, c.base_is_mirror,
+                  c.deleted_at IS NOT NULL AS mirror_deleted,
+                  CASE WHEN NOT c.base_is_mirror OR q.next_request = 'refresh'
+                            OR @extschema@._pems_has_object(q.payload)
+                       THEN c.data END AS needed_data
+    ), claim_row AS (
+        INSERT INTO @extschema@.pems_claim (claim_token, item_ids)
+        SELECT token, array_agg(c.id) FROM claimed c HAVING count(*) > 0
+    ), measured AS NOT MATERIALIZED (
+        SELECT c.*, CASE WHEN @extschema@._pems_size(c.needed_data) <= largest THEN c.needed_data END AS mirror_data,
+               @extschema@._pems_size(c.needed_data) > largest AS too_large
+        FROM claimed c
+    )
+    SELECT t.id, token, t.organization_id, t.pfa_id, t.operation, t.next_request, t.attempt, t.retry_count,
+           t.max_retries, t.rounds, t.outcome_unknown, t.previous_version, t.payload, t.base_version, t.mirror_version,
+           t.mirror_deleted, t.created_by, t.change_reason, base.data,
+           CASE WHEN base.data IS NOT NULL AND t.mirror_data IS NOT NULL THEN
+               @extschema@._pems_own_changes(t.organization_id, t.pfa_id, t.base_version, base.state_seq,
+                   t.modification_id, t.created_by,
+                   @extschema@._pems_disputed_keys(t.payload, base.data, t.mirror_data)) END,
+           t.mirror_data, t.modification_id, t.job_id, t.priority, t.scheduled_at, t.commit_seq, t.known_version,
+           t.base_is_mirror, coalesce(t.too_large, false) OR coalesce(base.too_large, false)
+    FROM measured t
+    LEFT JOIN LATERAL (
+        -- the record as the user saw it, where the mirror is another
+        SELECT CASE WHEN @extschema@._pems_size(v.data) <= largest THEN v.data END AS data,
+               @extschema@._pems_size(v.data) > largest AS too_large, v.state_seq
+        FROM @extschema@.pems_mirror_version v
+        WHERE NOT t.base_is_mirror AND v.organization_id = t.organization_id AND v.pfa_id = t.pfa_id
+          AND v.version = t.base_version
+          AND v.state_seq = @extschema@._pems_base_seq(t.organization_id, t.pfa_id, t.base_version, t.base_at)
+        ) base ON true
+    ORDER BY t.rank, t.turn;
+END
+$function$;
+COMMENT ON FUNCTION @extschema@._pems_claim(text[], integer[], timestamptz[], bigint[]) IS
+    'Internal: claims ready items after these positions, at most one per record, and returns what is needed to send '
+    'them';
+
+/*
+ * _pems_disputed_keys(payload, base_data, mirror_data): the fields of an edit that would be in conflict if its author
+ * had written nothing since; for a DELETE ({}) all fields of the record.
+ */
+CREATE FUNCTION @extschema@._pems_disputed_keys(payload jsonb, base_data jsonb, mirror_data jsonb) RETURNS text[]
+LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $function$
+    SELECT array_agg(k.key)
+    FROM jsonb_object_keys(CASE WHEN payload = '{}' THEN base_data || mirror_data ELSE payload END) AS k (key)
+    WHERE payload = '{}'
+       OR (base_data -> k.key IS DISTINCT FROM mirror_data -> k.key
+           AND payload -> k.key IS DISTINCT FROM mirror_data -> k.key)
+$function$;
+COMMENT ON FUNCTION @extschema@._pems_disputed_keys(jsonb, jsonb, jsonb) IS
+    'Internal: fields of an edit that differ on all three sides; for a DELETE all fields';
+
+/*
+ * _pems_own_changes(organization_id, pfa_id, base_version, base_seq, modification_id, author, keys): those of these
+ * fields whose last change since that state of that version is the author's own, made by an earlier modification, with
+ * the value that it wrote.  In the three-way decision they count as base: a user's own earlier edit is no conflict
+ * with the same user's later one.
+ *
+ * Goes back from the newest state until it has found who changed each of the fields: of ten thousand edits of one
+ * record the last must not read all the others.
+ *
+ * Parameters: base_seq: state_seq of that state; keys: the fields; NULL: none, and NULL is returned.
+ * Returns: {field: value}
+ * Tables: pems_mirror_version, pfa_write_queue.
+ */
+CREATE FUNCTION @extschema@._pems_own_changes(
+    organization_id text, pfa_id text, base_version integer, base_seq bigint, modification_id text, author text,
+    keys text[])
+RETURNS jsonb
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $function$
+DECLARE
+    own     jsonb := '{}';
+    open    text[] := keys;
+    changed text[];
+    step    record;
+BEGIN
+    IF keys IS NULL THEN
+        RETURN NULL;
+    END IF;
+    FOR step IN
+        SELECT v.data, b.data AS before, q.payload AS written
+        FROM @extschema@.pems_mirror_version v
+        LEFT JOIN LATERAL (
+            SELECT p.data FROM @extschema@.pems_mirror_version p
+            WHERE p.organization_id = $1 AND p.pfa_id = $2 AND (p.version, p.state_seq) < (v.version, v.state_seq)
+            ORDER BY p.version DESC, p.state_seq DESC LIMIT 1) b ON true
+        LEFT JOIN @extschema@.pfa_write_queue q ON q.modification_id = v.modification_id AND q.modification_id <> $5
+             AND q.created_by = $6 AND q.operation = 'UPDATE'
+        WHERE v.organization_id = $1 AND v.pfa_id = $2 AND (v.version, v.state_seq) > ($3, $4)
+        ORDER BY v.version DESC, v.state_seq DESC
+    LOOP
+        changed := ARRAY(SELECT k FROM unnest(open) k WHERE step.before -> k IS DISTINCT FROM step.data -> k);
+        own := own || (SELECT coalesce(jsonb_object_agg(k, step.written -> k), '{}') FROM unnest(changed) k
+                       -- PEMS may have done more than we wrote, where versions have a gap
+                       WHERE CASE jsonb_typeof(step.written -> k)
+                                  WHEN 'object' THEN (step.data -> k) @> (step.written -> k)
+                                  ELSE (step.data -> k) = (step.written -> k) END);
+        open := ARRAY(SELECT k FROM unnest(open) k WHERE k <> ALL (changed));
+        EXIT WHEN open = '{}';
+    END LOOP;
+    RETURN own;
+END
+$function$;
+COMMENT ON FUNCTION @extschema@._pems_own_changes(text, text, integer, bigint, text, text, text[]) IS
+    'Internal: which of these fields the author''s own earlier modifications changed last, with their values';
+
+/*
+ * _pems_mark_syncing(item_ids): shows the modifications as syncing whose requests take long.  This is only information
+ * for people, so rows that somebody has locked are left out.
+ * Tables: pfa_modification, pfa_write_queue.
+ */
+CREATE FUNCTION @extschema@._pems_mark_syncing(item_ids text[]) RETURNS void
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $function$
+DECLARE
+    slow text[];
+BEGIN
+    SELECT array_agg(f.id) INTO slow
+    FROM (SELECT m.id FROM @extschema@.pfa_modification m
+          WHERE m.id IN (SELECT q.modification_id FROM @extschema@.pfa_write_queue q
+                         WHERE q.id = ANY (item_ids) AND q.status = 'processing')
+            AND m.sync_status = 'queued'
+          FOR NO KEY UPDATE SKIP LOCKED) f;
+    IF slow IS NULL THEN
+        RETURN;
+    END IF;
+    PERFORM @extschema@._pems_host_mark(slow, array_fill('syncing'::text, ARRAY[cardinality(slow)]),
+                array_fill(NULL::integer, ARRAY[cardinality(slow)]), array_fill(NULL::text, ARRAY[cardinality(slow)]));
+END
+$function$;
+COMMENT ON FUNCTION @extschema@._pems_mark_syncing(text[]) IS
+    'Internal: sync_status syncing for requests that take long';

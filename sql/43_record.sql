@@ -1,0 +1,297 @@
+/*
+ * 43_record: the worker records what became of the items that it claimed, a batch at a time.
+ */
+
+CREATE TYPE @extschema@._pems_outcome AS (
+    item_id         text,
+    organization_id text,
+    pfa_id          text,
+    modification_id text,
+    job_id          text,
+    created_by      text,
+    change_reason   text,
+    claim_token     bigint,
+    attempt         integer,
+    step            text,
+    was_unknown     boolean,
+    verdict         text,
+    next_request    text,
+    outcome_unknown boolean,
+    delay_ms        bigint,
+    retry_count     integer,
+    rounds          integer,
+    seen_version    integer,
+    pems_version    integer,
+    known_version   integer,
+    mirror_data     jsonb,
+    mirror_patch    jsonb,
+    mirror_deleted  boolean,
+    conflict_kind   text,
+    conflict_fields jsonb,
+    error_code      text,
+    error           text,
+    event_type      text,
+    http_method     text,
+    path            text,
+    http_status     integer,
+    latency_ms      double precision,
+    request         jsonb,
+    response        jsonb,
+    pause           boolean
+);
+COMMENT ON TYPE @extschema@._pems_outcome IS
+    'Internal: what became of one claimed item. From item_id to was_unknown: the item and its modification when it '
+    'was claimed (step: next_request, was_unknown: outcome_unknown); verdict: its new status; delay_ms: NULL = at '
+    'once; pems_version with mirror_data (a record read), mirror_patch (the changes that a write made) or '
+    'mirror_deleted: what the mirror becomes; seen_version: the mirror''s version when the item was claimed; '
+    'known_version: the version that PEMS named in its answer to a write';
+
+/*
+ * _pems_unlocked(outcomes): those outcomes of which no other session has the item, its modification or its mirror
+ * locked; they are locked then.
+ * Returns: NULL: none.
+ * Tables: pfa_write_queue, pfa_modification, pfa_mirror.
+ */
+CREATE FUNCTION @extschema@._pems_unlocked(outcomes @extschema@._pems_outcome[]) RETURNS @extschema@._pems_outcome[]
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $function$
+BEGIN
+    RETURN (SELECT array_agg(l.o) FROM (
+        SELECT o FROM unnest(outcomes) o
+        JOIN @extschema@.pfa_write_queue q ON q.id = o.item_id AND q.claim_token = o.claim_token
+             AND q.status = 'processing'
+        WHERE (SELECT true FROM @extschema@.pfa_modification m
+               WHERE m.id = q.modification_id FOR NO KEY UPDATE SKIP LOCKED)
+          AND coalesce((SELECT true FROM @extschema@.pfa_mirror r
+                        WHERE r.organization_id = q.organization_id AND r.pfa_id = q.pfa_id
+                        FOR NO KEY UPDATE SKIP LOCKED),
+                       NOT EXISTS (SELECT FROM @extschema@.pfa_mirror r
+                                   WHERE r.organization_id = q.organization_id AND r.pfa_id = q.pfa_id))
+        FOR NO KEY UPDATE OF q SKIP LOCKED) l);
+END
+$function$;
+COMMENT ON FUNCTION @extschema@._pems_unlocked(@extschema@._pems_outcome[]) IS
+    'Internal: the outcomes of a batch whose rows no other session has locked';
+
+/*
+ * _pems_record_items(outcomes): queue and audit log after a batch.  An outcome whose claim token is no longer the
+ * item's is not ours: the item was claimed again or put back by somebody else, who has written the audit row for that
+ * attempt.
+ *
+ * Returns: the outcomes that are ours; NULL: none.
+ * Tables: pfa_write_queue, pems_audit_log.
+ */
+CREATE FUNCTION @extschema@._pems_record_items(outcomes @extschema@._pems_outcome[]) RETURNS @extschema@._pems_outcome[]
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $function$
+DECLARE
+    ours @extschema@._pems_outcome[];
+BEGIN
+    WITH changed AS (
+        UPDATE @extschema@.pfa_write_queue q
+        SET status = o.verdict, next_request = o.next_request, outcome_unknown = o.outcome_unknown,
+            waits_for = CASE WHEN o.verdict = 'pending' AND o.delay_ms > 0 THEN 'time' END,
+            scheduled_at = CASE WHEN o.verdict = 'pending' AND o.delay_ms > 0
+                                THEN clock_timestamp() + o.delay_ms * interval '1 millisecond' ELSE q.scheduled_at END,
+            retry_count = o.retry_count, rounds = o.rounds, error_code = o.error_code, last_error = o.error,
+            -- a claim that was given back made no request
+            attempt = q.attempt - CASE WHEN o.verdict = 'pending' AND o.event_type IS NULL THEN 1 ELSE 0 END,
+            known_version = coalesce(o.known_version, q.known_version),
+            completed_at = CASE WHEN o.verdict IN ('completed', 'failed') THEN clock_timestamp() END
+        FROM unnest(outcomes) o
+        WHERE q.id = o.item_id AND q.claim_token = o.claim_token AND q.status = 'processing'
+        RETURNING o, o.*
+    ), logged AS (
+        INSERT INTO @extschema@.pems_audit_log
+            (event_type, organization_id, pfa_id, modification_id, item_id, job_id, actor, attempt, http_method,
+             path, http_status, latency_ms, request, response, error_code, error)
+        SELECT c.event_type, c.organization_id, c.pfa_id, c.modification_id, c.item_id, c.job_id, 'pems_sync',
+               c.attempt, c.http_method, c.path, c.http_status, c.latency_ms, c.request, c.response, c.error_code,
+               c.error
+        FROM changed c WHERE c.event_type IS NOT NULL
+    )
+    SELECT array_agg(c.o) INTO ours FROM changed c;
+    RETURN ours;
+END
+$function$;
+COMMENT ON FUNCTION @extschema@._pems_record_items(@extschema@._pems_outcome[]) IS
+    'Internal: queue and audit log after a batch; returns the outcomes whose items are still ours';
+
+/*
+ * _pems_record_mirrors(outcomes): the mirror as PEMS has it now, with its version history. A write that PEMS applied
+ * on the version that the mirror shows is added to the mirror's data.  A record that was read replaces the mirror,
+ * unless somebody (a pull) wrote a newer one since the item was claimed.
+ *
+ * Tables: pfa_mirror, pems_mirror_version, pfa_write_queue.
+ */
+CREATE FUNCTION @extschema@._pems_record_mirrors(outcomes @extschema@._pems_outcome[]) RETURNS void
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $function$
+DECLARE
+    organization_ids text[];
+    pfa_ids          text[];
+    versions         integer[];
+    records          jsonb[];
+    deleted          boolean[];
+BEGIN
+    WITH new_mirror AS MATERIALIZED (
+        -- a record that a read finds deleted keeps the version whose data the mirror has: nobody has seen a later one
+        SELECT o.organization_id, o.pfa_id,
+               CASE WHEN o.mirror_deleted AND o.step <> 'write' THEN m.version ELSE o.pems_version END AS version,
+               coalesce(o.mirror_deleted, false) AS deleted,
+               CASE WHEN o.mirror_patch IS NOT NULL THEN @extschema@._pems_apply_delta(m.data, o.mirror_patch)
+                    ELSE coalesce(o.mirror_data, m.data) END AS data,
+               o.verdict = 'completed' AND (o.event_type = 'WRITE_ATTEMPT' OR o.step = 'refresh') AS ours,
+               o.modification_id, o.created_by, o.change_reason
+        FROM unnest(outcomes) o
+        LEFT JOIN @extschema@.pfa_mirror m ON m.organization_id = o.organization_id AND m.pfa_id = o.pfa_id
+        WHERE o.pems_version IS NOT NULL
+          AND (o.mirror_patch IS NOT NULL OR o.mirror_data IS NOT NULL OR o.mirror_deleted)
+          AND (m.version IS NOT DISTINCT FROM o.seen_version OR (m.version < o.pems_version AND o.mirror_patch IS NULL))
+    ), history AS (
+        INSERT INTO @extschema@.pems_mirror_version
+            (organization_id, pfa_id, version, data, source, modification_id, changed_by, change_reason)
+        SELECT n.organization_id, n.pfa_id, n.version, n.data, CASE WHEN n.ours THEN 'write' ELSE 'pems' END,
+               CASE WHEN n.ours THEN n.modification_id END, CASE WHEN n.ours THEN n.created_by END,
+               CASE WHEN n.ours THEN n.change_reason END
+        FROM new_mirror n
+        WHERE n.data IS NOT NULL
+          AND NOT @extschema@._pems_is_newest_state(n.organization_id, n.pfa_id, n.version, n.data)
+    )
+    SELECT array_agg(n.organization_id), array_agg(n.pfa_id), array_agg(n.version), array_agg(n.data),
+           array_agg(n.deleted)
+    INTO organization_ids, pfa_ids, versions, records, deleted
+    FROM new_mirror n WHERE n.data IS NOT NULL;
+
+    PERFORM @extschema@._pems_host_write_mirror(organization_ids, pfa_ids, versions, records, deleted);
+
+    -- A write whose answer was lost was found to be in PEMS: the version that shows it gets its modification, so that
+    -- the author's next edit finds there which changes were the author's own.  Not where more than one version was made
+    -- meanwhile: somebody else may have set the same values.
+    UPDATE @extschema@.pems_mirror_version v SET modification_id = o.modification_id
+    FROM unnest(outcomes) o JOIN @extschema@.pfa_write_queue q ON q.id = o.item_id
+    WHERE o.event_type = 'SYNCED_WITHOUT_REQUEST' AND o.was_unknown
+      AND v.organization_id = o.organization_id AND v.pfa_id = o.pfa_id AND v.version = o.pems_version
+      AND v.state_seq = @extschema@._pems_base_seq(o.organization_id, o.pfa_id, o.pems_version, 'infinity'::timestamptz)
+      AND v.version = q.sent_version + 1 AND v.modification_id IS NULL;
+END
+$function$;
+COMMENT ON FUNCTION @extschema@._pems_record_mirrors(@extschema@._pems_outcome[]) IS
+    'Internal: mirror and version history after a batch';
+
+/*
+ * _pems_record_conflicts(outcomes): the conflicts of a batch, with their rows in the audit log.
+ * Tables: pfa_sync_conflict, pems_audit_log; reads pfa_write_queue, pfa_mirror, pems_mirror_version.
+ */
+CREATE FUNCTION @extschema@._pems_record_conflicts(outcomes @extschema@._pems_outcome[]) RETURNS void
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $function$
+BEGIN
+    WITH found AS (
+        INSERT INTO @extschema@.pfa_sync_conflict
+            (pfa_id, organization_id, modification_id, item_id, local_version, pems_version, base_data, local_data,
+             pems_data, conflict_fields, kind, previous_conflict_id, seen_at)
+        SELECT q.pfa_id, q.organization_id, q.modification_id, q.id, q.base_version, coalesce(d.version, m.version),
+               b.data, q.payload, CASE WHEN o.conflict_kind <> 'deleted_in_pems' THEN coalesce(d.data, m.data) END,
+               coalesce(o.conflict_fields, '[]'), o.conflict_kind,
+               (SELECT max(p.id) FROM @extschema@.pfa_sync_conflict p
+                WHERE p.modification_id = q.modification_id AND p.item_id = q.id),
+               q.last_attempt_at
+        FROM unnest(outcomes) o JOIN @extschema@.pfa_write_queue q ON q.id = o.item_id
+        LEFT JOIN @extschema@.pfa_mirror m ON m.organization_id = q.organization_id AND m.pfa_id = q.pfa_id
+        LEFT JOIN @extschema@.pems_mirror_version b
+             ON b.organization_id = q.organization_id AND b.pfa_id = q.pfa_id AND b.version = q.base_version
+            AND b.state_seq = @extschema@._pems_base_seq(q.organization_id, q.pfa_id, q.base_version, q.base_at)
+        -- the state that the worker compared with, and that the user is to see; the mirror may have changed since
+        LEFT JOIN @extschema@.pems_mirror_version d
+             ON d.organization_id = q.organization_id AND d.pfa_id = q.pfa_id
+            AND d.version = coalesce(o.pems_version, o.seen_version)
+            AND d.state_seq = @extschema@._pems_base_seq(q.organization_id, q.pfa_id, d.version, q.last_attempt_at)
+        WHERE o.verdict = 'conflict'
+        RETURNING id, item_id
+    )
+    INSERT INTO @extschema@.pems_audit_log
+        (event_type, organization_id, pfa_id, modification_id, item_id, job_id, conflict_id, actor, error_code, error)
+    SELECT 'CONFLICT_DETECTED', o.organization_id, o.pfa_id, o.modification_id, o.item_id, o.job_id, f.id, 'pems_sync',
+           o.error_code, o.error
+    FROM found f JOIN unnest(outcomes) o ON o.item_id = f.item_id;
+END
+$function$;
+COMMENT ON FUNCTION @extschema@._pems_record_conflicts(@extschema@._pems_outcome[]) IS
+    'Internal: the conflicts of a batch';
+
+/*
+ * _pems_record_pauses(outcomes): PEMS refused the credential of an organization: it is paused, once, and audit log and
+ * server log say so once.
+ * Tables: pems_pause, pems_audit_log.
+ */
+CREATE FUNCTION @extschema@._pems_record_pauses(outcomes @extschema@._pems_outcome[]) RETURNS void
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $function$
+DECLARE
+    paused record;
+BEGIN
+    FOR paused IN
+        INSERT INTO @extschema@.pems_pause (organization_id, cause, reason, paused_by)
+        SELECT o.organization_id, 'credential', min(o.error), 'pems_sync'
+        FROM unnest(outcomes) o WHERE o.pause GROUP BY o.organization_id
+        ON CONFLICT (organization_id, cause) DO NOTHING
+        RETURNING organization_id, reason
+    LOOP
+        INSERT INTO @extschema@.pems_audit_log (event_type, organization_id, actor, error)
+        VALUES ('PAUSED', paused.organization_id, 'pems_sync', paused.reason);
+        RAISE WARNING 'pems_sync: PEMS refuses the credential of organization "%"', paused.organization_id
+            USING DETAIL = paused.reason, HINT = 'Set a new one with pems-credential set; its edits wait meanwhile.';
+    END LOOP;
+END
+$function$;
+COMMENT ON FUNCTION @extschema@._pems_record_pauses(@extschema@._pems_outcome[]) IS
+    'Internal: pauses organizations whose credential PEMS refused';
+
+/*
+ * _pems_record(outcomes, careful, landed): records what became of claimed items, in one transaction: queue, audit log,
+ * mirror and history, conflicts, modifications, and which items may be sent next.
+ *
+ * Parameters:
+ *   careful  leave out what other sessions have locked instead of waiting for them
+ *   landed   claims of which all outcomes were recorded before this call: their rows in pems_claim are deleted
+ * Returns:
+ *   recorded  ids of the items that are done with (recorded, or no longer ours), in the order of outcomes
+ *   messages  for _pems_send_notifications(), once this is committed; NULL: none
+ * Tables: pems_claim, pfa_modification, and those of the functions above.
+ */
+CREATE FUNCTION @extschema@._pems_record(
+    outcomes @extschema@._pems_outcome[], careful boolean, landed bigint[] DEFAULT '{}',
+    OUT recorded text[], OUT messages text[])
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $function$
+DECLARE
+    ours @extschema@._pems_outcome[] := CASE WHEN careful THEN @extschema@._pems_unlocked(outcomes) ELSE outcomes END;
+BEGIN
+    DELETE FROM @extschema@.pems_claim c WHERE c.claim_token = ANY (landed);
+    ours := @extschema@._pems_record_items(ours);
+    IF ours IS NOT NULL THEN
+        PERFORM @extschema@._pems_record_mirrors(ours);
+        PERFORM @extschema@._pems_record_conflicts(ours)
+        WHERE EXISTS (SELECT FROM unnest(ours) o WHERE o.verdict = 'conflict');
+        PERFORM @extschema@._pems_record_pauses(ours) WHERE EXISTS (SELECT FROM unnest(ours) o WHERE o.pause);
+
+        PERFORM @extschema@._pems_host_mark(array_agg(o.modification_id),
+                    array_agg(CASE o.verdict WHEN 'completed' THEN 'synced' WHEN 'pending' THEN 'queued'
+                                   ELSE o.verdict END),
+                    array_agg(CASE WHEN o.verdict = 'completed' THEN o.pems_version END),
+                    array_agg(o.error))
+        FROM unnest(ours) o
+        WHERE o.verdict <> 'pending' OR o.delay_ms > 0
+        HAVING count(*) > 0;
+
+        PERFORM @extschema@._pems_settle(array_agg(o.organization_id), array_agg(o.pfa_id)) FROM unnest(ours) o;
+        messages := @extschema@._pems_messages(ours);
+    END IF;
+    IF NOT careful THEN
+        recorded := (SELECT array_agg(o.item_id ORDER BY o.ordinality) FROM unnest(outcomes) WITH ORDINALITY o);
+    ELSE
+        recorded := (SELECT array_agg(o.item_id ORDER BY o.ordinality) FROM unnest(outcomes) WITH ORDINALITY o
+                     WHERE NOT EXISTS (SELECT FROM @extschema@.pfa_write_queue q
+                                       WHERE q.id = o.item_id AND q.claim_token = o.claim_token
+                                         AND q.status = 'processing'));
+    END IF;
+END
+$function$;
+COMMENT ON FUNCTION @extschema@._pems_record(@extschema@._pems_outcome[], boolean, bigint[]) IS
+    'Internal: records what became of claimed items; returns the ids of those that are done with, and what listeners '
+    'are to be told';

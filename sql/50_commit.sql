@@ -1,0 +1,286 @@
+/*
+ * 50_commit: pems_commit(): drafts are checked and queued.
+ *
+ * The functions of the files 50 to 76 are what applications and administrators call.  They run with the rights of
+ * pems_sync_worker (90_grants), check their arguments first, and change nothing when they raise an error.
+ */
+
+/*
+ * _pems_estimate(organization_id): when what waits now will probably be done: the pending items at the rate limit, or
+ * at 1000 per second without one.  From the summed statistics and the newest 50 differences that are not summed yet: a
+ * busy database has thousands of those, and each commit would add them all up.
+ * Tables: pems_sync_stats.
+ */
+CREATE FUNCTION @extschema@._pems_estimate(organization_id text) RETURNS timestamptz
+-- a session plans this once, maybe while the table is empty
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp SET enable_seqscan = off AS $function$
+DECLARE
+    folded_until CONSTANT xid8 := @extschema@._pems_folded_until();
+    waiting      bigint;
+BEGIN
+    SELECT sum(w.waiting) INTO waiting
+    FROM (SELECT s.pending + s.processing AS waiting FROM @extschema@.pems_sync_stats s
+          WHERE s.folded AND s.organization_id = $1 AND s.hour = '-infinity'
+          UNION ALL
+          (SELECT CASE WHEN d.organization_id = $1 THEN d.pending + d.processing END FROM @extschema@.pems_sync_stats d
+           WHERE NOT d.folded AND d.transaction >= folded_until ORDER BY d.transaction DESC LIMIT 50)) w;
+    RETURN clock_timestamp() + make_interval(secs => greatest(0, coalesce(waiting, 0))::double precision
+                                   / coalesce(nullif(@extschema@._pems_setting('rate_limit'::text)::integer, 0), 1000));
+END
+$function$;
+COMMENT ON FUNCTION @extschema@._pems_estimate(text) IS 'Internal: when what waits now will probably be done';
+
+/*
+ * _pems_check_draft(sync_status, created_by, committed_by, pfa_id, operation, base_version, mirrored): why a
+ * modification may not be committed, apart from its delta; NULL when it may. Written to be inlined into its query: no
+ * SET clause.
+ *
+ * Parameters: mirrored: there is a mirror of the record.
+ * Returns: {code, errors}; the codes are those of pems_commit().
+ */
+CREATE FUNCTION @extschema@._pems_check_draft(
+    sync_status text, created_by text, committed_by text, pfa_id text, operation text,
+    base_version integer, mirrored boolean) RETURNS jsonb
+LANGUAGE sql STABLE AS $function$
+    SELECT CASE
+        WHEN sync_status IS DISTINCT FROM 'draft' THEN pg_catalog.jsonb_build_object('code', 'NOT_DRAFT', 'errors',
+            pg_catalog.jsonb_build_array('Modification is '
+                || coalesce(pg_catalog.left(sync_status, 100), 'without a status') || ', not a draft'))
+        WHEN committed_by IS NOT NULL AND committed_by IS DISTINCT FROM created_by THEN
+            '{"code": "NOT_OWNER", "errors": ["Modification belongs to another user"]}'
+        WHEN NOT coalesce(@extschema@._pems_valid_pfa_id(pfa_id), false) THEN
+            '{"code": "INVALID_PFA_ID", '
+            '"errors": ["PFA id must be 1 to 64 letters, digits, dots, underscores or hyphens"]}'
+        WHEN NOT mirrored THEN
+            '{"code": "NO_MIRROR", "errors": ["The record is not mirrored; pull it from PEMS first"]}'
+        WHEN base_version IS NULL THEN
+            '{"code": "VALIDATION_FAILED", "errors": ["base_version is missing"]}'
+        WHEN operation IS NULL OR operation NOT IN ('UPDATE', 'DELETE') THEN
+            '{"code": "VALIDATION_FAILED", "errors": ["operation must be UPDATE or DELETE"]}' END
+$function$;
+COMMENT ON FUNCTION @extschema@._pems_check_draft(text, text, text, text, text, integer, boolean) IS
+    'Internal: why a modification may not be committed, apart from its delta; NULL when it may';
+
+/*
+ * _pems_check_size(id, created_by, change_reason, delta_size, max_delta_size, record_size, max_record_size): why a
+ * modification is too large to be committed, as _pems_check_draft() says it; NULL when it is not.  Nothing that is too
+ * large is fetched. Written to be inlined into its query: no SET clause.
+ *
+ * Parameters: sizes and limits in bytes.
+ * Returns: {code, errors}
+ */
+CREATE FUNCTION @extschema@._pems_check_size(
+    id text, created_by text, change_reason text, delta_size integer, max_delta_size integer, record_size integer,
+    max_record_size integer) RETURNS jsonb
+LANGUAGE sql STABLE AS $function$
+    SELECT CASE
+        WHEN @extschema@._pems_long_id(id) THEN
+            '{"code": "VALIDATION_FAILED", "errors": ["id must not be longer than 200 characters"]}'
+        WHEN pg_catalog.octet_length(created_by) > 1024 THEN
+            '{"code": "VALIDATION_FAILED", "errors": ["created_by must not be longer than 1 kB"]}'
+        WHEN pg_catalog.octet_length(change_reason) > 1024 THEN
+            '{"code": "VALIDATION_FAILED", "errors": ["change_reason must not be longer than 1 kB"]}'
+        WHEN delta_size > max_delta_size THEN pg_catalog.jsonb_build_object('code', 'VALIDATION_FAILED', 'errors',
+            pg_catalog.jsonb_build_array('The changes must not be larger than '
+                                         || pg_catalog.pg_size_pretty(max_delta_size::bigint)
+                                         || ' (pems_sync.max_delta_size)'))
+        WHEN record_size > max_record_size THEN pg_catalog.jsonb_build_object('code', 'VALIDATION_FAILED', 'errors',
+            pg_catalog.jsonb_build_array('The record must not be larger than '
+                                         || pg_catalog.pg_size_pretty(max_record_size::bigint)
+                                         || ' (pems_sync.max_record_size)')) END
+$function$;
+COMMENT ON FUNCTION @extschema@._pems_check_size(text, text, text, integer, integer, integer, integer) IS
+    'Internal: why a modification is too large to be committed; NULL when it is not';
+
+/*
+ * _pems_add_missing(rejections, modification_ids, queued_ids): these rejections of a commit, and one more for each of
+ * the modifications that is neither queued nor rejected, because it does not exist.  Of an id that is too long it has
+ * the beginning.
+ * Returns: [{modificationId, code, errors}]
+ */
+CREATE FUNCTION @extschema@._pems_add_missing(
+    rejections jsonb, modification_ids text[], queued_ids text[]) RETURNS jsonb
+LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $function$
+    SELECT coalesce(jsonb_agg(a.rejection ORDER BY a.rejection ->> 'modificationId'), '[]')
+    FROM (SELECT r.rejection FROM jsonb_array_elements(rejections) r (rejection)
+          UNION ALL
+          SELECT jsonb_build_object('modificationId', m.id, 'code', 'NOT_FOUND', 'errors',
+                                    jsonb_build_array('Modification not found'))
+          FROM (SELECT left(w.id, 200) AS id FROM unnest(modification_ids) w (id) WHERE w.id IS NOT NULL
+                EXCEPT SELECT q.id FROM unnest(queued_ids) q (id)
+                EXCEPT SELECT r.rejection ->> 'modificationId' FROM jsonb_array_elements(rejections) r (rejection)) m) a
+$function$;
+COMMENT ON FUNCTION @extschema@._pems_add_missing(jsonb, text[], text[]) IS
+    'Internal: the rejections of a commit, and one for each modification that does not exist';
+
+/*
+ * _pems_queue_drafts(organization, modification_ids, author, owner, actor, rank, kind): what pems_commit() does, for a
+ * job of any kind.  One statement, in these steps: checked (drafts, locked, and what is wrong with each), ordered
+ * (those without a problem, and which of them must wait for an earlier edit of the record), queued, audited, recheck.
+ *
+ * Parameters:
+ *   modification_ids  the drafts; NULL: all of the organization (of author, if given)
+ *   owner             who must have made each of them; NULL: anybody
+ *   actor             for job and audit log
+ *   rank              priority
+ *   kind              of the job
+ * Returns: job_id, NULL when nothing was queued; queued: how many were; rejections: [{modificationId, code, errors}].
+ * Errors: none of its own; WARNING when no worker runs.
+ * Tables: pfa_modification, pfa_mirror, pfa_write_queue, pems_sync_job, pems_audit_log, pems_recheck.
+ */
+CREATE FUNCTION @extschema@._pems_queue_drafts(
+    organization text, modification_ids text[], author text, owner text, actor text, rank integer, kind text,
+    OUT job_id text, OUT queued integer, OUT rejections jsonb)
+-- Planning that statement takes longer than queueing one draft, so a session plans it once.  That may be while the
+-- queue is still empty, when reading all of it looks cheap: the settings forbid that.
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
+SET plan_cache_mode = force_generic_plan SET enable_seqscan = off
+SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off AS $function$
+DECLARE
+    job        CONSTANT text := @extschema@._pems_uuid();
+    retries    CONSTANT integer := @extschema@._pems_setting('max_retries'::text)::integer;
+    max_delta  CONSTANT integer := @extschema@._pems_setting('max_delta_size'::text)::integer * 1024;
+    max_record CONSTANT integer := @extschema@._pems_setting('max_record_size'::text)::integer * 1024;
+    wanted_ids text[] := modification_ids;
+    queued_ids text[];
+BEGIN
+    IF modification_ids IS NULL THEN
+        wanted_ids := ARRAY(SELECT m.id FROM @extschema@.pfa_modification m
+                            WHERE m.organization_id = organization AND m.sync_status = 'draft'
+                              AND (author IS NULL OR m.created_by = author));
+    END IF;
+    WITH checked AS MATERIALIZED (
+        -- the delta is checked here and not inside _pems_check_draft(): so the field catalogue is read once
+        SELECT d.id, d.pfa_id, d.operation, d.delta, d.base_version, d.created_by, d.change_reason, d.created_at,
+               coalesce(@extschema@._pems_check_draft(d.sync_status, d.created_by, owner, d.pfa_id, d.operation,
+                                                      d.base_version, d.record IS NOT NULL),
+                        @extschema@._pems_check_size(d.id, d.created_by, d.change_reason,
+                                                     @extschema@._pems_size(d.delta), max_delta,
+                                                     @extschema@._pems_size(d.record), max_record),
+                        CASE WHEN d.operation = 'UPDATE'
+                             THEN @extschema@._pems_check_delta(d.delta, nullif(d.record, 'null'::jsonb))
+                             END) AS problem
+        FROM (SELECT l.id, l.pfa_id, l.operation, l.delta, l.base_version, l.created_by, l.change_reason, l.created_at,
+                     -- an application that sets sync_status back does not remove an item from the queue
+                     -- (read by the modification's index: no other has this condition, and with LIMIT it cannot be
+                     -- a hash of all that waits)
+                     CASE WHEN (SELECT true FROM @extschema@.pfa_write_queue q WHERE q.modification_id = l.id
+                                AND q.status IN ('pending', 'processing', 'conflict', 'failed') LIMIT 1)
+                          THEN 'queued' ELSE l.sync_status END AS sync_status,
+                     -- no join: its plan, made when there were few records, would later read all of them for each
+                     -- commit
+                     (SELECT coalesce(m.data, 'null') FROM @extschema@.pfa_mirror m
+                      WHERE m.organization_id = organization AND m.pfa_id = l.pfa_id) AS record
+              FROM (-- locked in one order, so that two commits of the same drafts queue up instead of deadlocking
+                    SELECT DISTINCT u.id FROM unnest(wanted_ids) u (id) ORDER BY u.id) w
+              CROSS JOIN LATERAL (
+                    SELECT m.id, m.pfa_id, m.operation, m.delta, m.base_version, m.created_by, m.change_reason,
+                           m.created_at, m.sync_status
+                    FROM @extschema@.pfa_modification m
+                    -- the organization said so that no index over it fits: a plan for few drafts would read all of the
+                    -- organization's later on
+                    WHERE m.id = w.id AND (m.organization_id = organization) IS TRUE
+                    FOR NO KEY UPDATE) l
+              -- where all drafts were asked for, one that another session has just committed is left out
+              WHERE modification_ids IS NOT NULL OR l.sync_status = 'draft'
+              -- not to be flattened: then _pems_check_draft() would be called instead of inlined
+              OFFSET 0) d
+    ), ordered AS (
+        SELECT c.*, row_number() OVER (PARTITION BY c.pfa_id ORDER BY c.created_at, c.id) > 1 OR (
+                   -- in an order that only the index of the record has
+                   SELECT true FROM @extschema@.pfa_write_queue e
+                   WHERE e.organization_id = organization AND e.pfa_id = c.pfa_id AND e.unfinished
+                   ORDER BY e.held, e.commit_seq LIMIT 1) IS NOT NULL AS held
+        FROM checked c WHERE c.problem IS NULL
+        ORDER BY c.created_at, c.id
+    ), queued AS (
+        INSERT INTO @extschema@.pfa_write_queue
+            (commit_seq, modification_id, pfa_id, organization_id, operation, payload, base_version, base_at,
+             created_by,
+             change_reason, priority, waits_for, max_retries, job_id)
+        SELECT nextval('@extschema@.pems_commit_order'), o.id, o.pfa_id, organization, o.operation,
+               CASE WHEN o.operation = 'UPDATE' THEN o.delta ELSE '{}' END, o.base_version,
+               coalesce(o.created_at, clock_timestamp()), o.created_by, o.change_reason, rank,
+               CASE WHEN o.held THEN 'turn' END, retries, job
+        FROM ordered o
+        RETURNING id, modification_id, pfa_id, waits_for
+    ), audited AS (
+        INSERT INTO @extschema@.pems_audit_log (event_type, organization_id, pfa_id, modification_id, item_id, job_id,
+                                                actor)
+        SELECT 'COMMITTED', organization, q.pfa_id, q.modification_id, q.id, job, actor FROM queued q
+    ), recheck AS (
+        INSERT INTO @extschema@.pems_recheck (organization_id, pfa_id)
+        SELECT DISTINCT organization, q.pfa_id FROM queued q WHERE q.waits_for = 'turn'
+    )
+    SELECT (SELECT array_agg(q.modification_id) FROM queued q),
+           (SELECT coalesce(jsonb_agg(jsonb_build_object('modificationId', left(c.id, 200)) || c.problem
+                                      ORDER BY c.id), '[]')
+            FROM checked c WHERE c.problem IS NOT NULL)
+    INTO queued_ids, rejections;
+    queued := coalesce(cardinality(queued_ids), 0);
+    IF cardinality(modification_ids) > queued + jsonb_array_length(rejections) THEN
+        rejections := @extschema@._pems_add_missing(rejections, modification_ids, queued_ids);
+    END IF;
+
+    IF queued_ids IS NOT NULL THEN
+        INSERT INTO @extschema@.pems_sync_job (id, organization_id, kind, requested_by, queued, rejected)
+        VALUES (job, organization, kind, actor, queued, jsonb_array_length(rejections));
+        PERFORM @extschema@._pems_host_mark(queued_ids, array_fill('queued'::text, ARRAY[cardinality(queued_ids)]),
+                    array_fill(NULL::integer, ARRAY[cardinality(queued_ids)]),
+                    array_fill(NULL::text, ARRAY[cardinality(queued_ids)]));
+        PERFORM @extschema@._pems_wake(false);
+        PERFORM @extschema@._pems_warn_if_idle();
+    END IF;
+    job_id := CASE WHEN queued > 0 THEN job END;
+END
+$function$;
+COMMENT ON FUNCTION @extschema@._pems_queue_drafts(text, text[], text, text, text, integer, text) IS
+    'Internal: checks drafts and queues them, for a job of any kind';
+
+/*
+ * pems_commit(organization_id, modification_ids, committed_by, priority)
+ *
+ * Validates drafts and queues them for PEMS, in the caller's transaction: nothing leaves before
+ * that commits, and nothing at all if it rolls back.
+ *
+ * Parameters:
+ *   organization_id   organization.id
+ *   modification_ids  the drafts; NULL: all of the organization (of committed_by, if given)
+ *   committed_by      the user who commits; must be created_by of each draft unless the caller is a
+ *                     member of pems_sync_admin; NULL: the database role is recorded, no check
+ *   priority          high, normal or low
+ * Returns: {success, jobId, queuedCount, rejected: [{modificationId, code, errors}],
+ *   estimatedCompletionTime}.  A rejected draft stays a draft.  success is false when nothing was
+ *   queued because everything was rejected.  modificationId: 200 characters at the most.
+ * Errors: P0002 unknown organization; 22023 unknown priority, committed_by longer than 1 kB; 55000 not attached.
+ *   WARNING when the worker is not running; the edits are queued all the same.
+ * Tables: pfa_modification, pfa_mirror, pfa_write_queue, pems_sync_job, pems_audit_log, pems_recheck.
+ */
+CREATE FUNCTION @extschema@.pems_commit(
+    organization_id text, modification_ids text[] DEFAULT NULL, committed_by text DEFAULT NULL,
+    priority text DEFAULT 'normal')
+RETURNS jsonb
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $function$
+DECLARE
+    organization CONSTANT text := @extschema@._pems_organization(organization_id);
+    rank         CONSTANT integer := @extschema@._pems_priority(priority);
+    actor        CONSTANT text := @extschema@._pems_actor(committed_by);
+    owner        CONSTANT text := CASE WHEN NOT @extschema@._pems_is_admin() THEN committed_by END;
+    done         record;
+BEGIN
+    SELECT d.* INTO done
+    FROM @extschema@._pems_queue_drafts(
+        organization, modification_ids, committed_by, owner, actor, rank, 'commit'::text) d;
+    RETURN jsonb_build_object(
+        'success', done.queued > 0 OR done.rejections = '[]',
+        'jobId', done.job_id,
+        'queuedCount', done.queued,
+        'rejected', done.rejections,
+        'estimatedCompletionTime', CASE WHEN done.queued > 0
+            THEN @extschema@._pems_iso(@extschema@._pems_estimate(organization)) END);
+END
+$function$;
+COMMENT ON FUNCTION @extschema@.pems_commit(text, text[], text, text) IS
+    'Validates drafts (NULL: all of the organization, or of committed_by) and queues them for PEMS. Returns {success, '
+    'jobId, queuedCount, rejected, estimatedCompletionTime}; a rejected draft stays a draft. Errors: P0002, 22023, '
+    '55000.';

@@ -1,0 +1,106 @@
+/*
+ * 61_pause: sending is paused and resumed.
+ */
+
+/*
+ * _pems_take_over(target): items that another database queued (this one is a copy, or a dump was loaded into it) are
+ * ours from now on, and go on.
+ *
+ * Parameters: target: the organization; *: all.
+ * Returns: how many.
+ * Tables: pfa_write_queue, pems_recheck.
+ */
+CREATE FUNCTION @extschema@._pems_take_over(target text) RETURNS bigint
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp SET enable_seqscan = off AS $function$
+DECLARE
+    this_database CONSTANT bigint := @extschema@._pems_database_id();
+    changed_items bigint;
+BEGIN
+    WITH changed AS (
+        UPDATE @extschema@.pfa_write_queue q
+        SET queued_in = this_database, waits_for = CASE q.waits_for WHEN 'resume' THEN 'turn' ELSE q.waits_for END
+        WHERE q.unfinished AND target IN (q.organization_id, '*') AND q.queued_in <> this_database
+        RETURNING q.organization_id, q.pfa_id
+    ), recheck AS (
+        INSERT INTO @extschema@.pems_recheck (organization_id, pfa_id)
+        SELECT DISTINCT c.organization_id, c.pfa_id FROM changed c
+    )
+    SELECT count(*) INTO changed_items FROM changed;
+    RETURN changed_items;
+END
+$function$;
+COMMENT ON FUNCTION @extschema@._pems_take_over(text) IS
+    'Internal: items that another database queued are ours from now on';
+
+/*
+ * pems_pause(organization_id, reason, paused_by)
+ *
+ * Stops sending, for one organization or (NULL) all.  Requests in flight finish.
+ *
+ * Returns: {success, paused}
+ * Errors: P0002 unknown organization; 22023 reason or paused_by longer than 1 kB; 55000 not attached.
+ * Tables: pems_pause, pems_audit_log.
+ */
+CREATE FUNCTION @extschema@.pems_pause(
+    organization_id text DEFAULT NULL, reason text DEFAULT NULL, paused_by text DEFAULT NULL)
+RETURNS jsonb
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $function$
+DECLARE
+    target CONSTANT text := CASE WHEN organization_id IS NULL THEN '*'
+                                 ELSE @extschema@._pems_organization(organization_id) END;
+    actor  CONSTANT text := @extschema@._pems_actor(paused_by);
+BEGIN
+    PERFORM @extschema@._pems_short(reason, 'reason'::text);
+    INSERT INTO @extschema@.pems_pause (organization_id, cause, reason, paused_by)
+    VALUES (target, 'administrator', pems_pause.reason, actor)
+    ON CONFLICT ON CONSTRAINT pems_pause_pkey DO UPDATE
+        SET reason = excluded.reason, paused_by = excluded.paused_by, paused_at = now();
+    INSERT INTO @extschema@.pems_audit_log (event_type, organization_id, actor, error)
+    VALUES ('PAUSED', pems_pause.organization_id, actor, pems_pause.reason);
+    PERFORM @extschema@._pems_wake(configuration => true);
+    RETURN jsonb_build_object('success', true, 'paused', true);
+END
+$function$;
+COMMENT ON FUNCTION @extschema@.pems_pause(text, text, text) IS
+    'Stops sending for one organization, or (NULL) for all; requests in flight finish. Error P0002.';
+
+/*
+ * pems_resume(organization_id, resumed_by)
+ *
+ * Starts sending again, for one organization or (NULL) all.  It also ends a pause that came from a refused credential.
+ * Resume of all runs pems_attach() first where that has something to do, which is how a restored copy begins to send.
+ * (Not always, because it locks the application's tables.)  Items that another database queued, which are not sent
+ * before, become ours.
+ *
+ * Returns: {success, paused}
+ * Errors: P0002 unknown organization; 22023 resumed_by longer than 1 kB; 55000 from pems_attach().
+ * Tables: pems_pause, pems_audit_log, pfa_write_queue, pems_recheck.
+ */
+CREATE FUNCTION @extschema@.pems_resume(organization_id text DEFAULT NULL, resumed_by text DEFAULT NULL)
+RETURNS jsonb
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $function$
+DECLARE
+    target  CONSTANT text := CASE WHEN organization_id IS NULL THEN '*'
+                                  ELSE @extschema@._pems_organization(organization_id) END;
+    actor   CONSTANT text := @extschema@._pems_actor(resumed_by);
+    -- read before pems_attach(), which makes an original of a copy
+    is_copy CONSTANT boolean := @extschema@._pems_standing() = 'copy';
+BEGIN
+    IF target = '*' AND (@extschema@._pems_standing() <> 'ok' OR NOT @extschema@._pems_host_intact(false)
+                         OR EXISTS (SELECT FROM @extschema@._pems_host_missing())) THEN
+        PERFORM @extschema@.pems_attach(false);
+    END IF;
+    IF is_copy OR EXISTS (SELECT FROM @extschema@.pfa_write_queue q WHERE q.in_line AND q.waits_for = 'resume') THEN
+        PERFORM @extschema@._pems_take_over(target);
+    END IF;
+    DELETE FROM @extschema@.pems_pause p WHERE target IN (p.organization_id, '*');
+    INSERT INTO @extschema@.pems_audit_log (event_type, organization_id, actor)
+    VALUES ('RESUMED', pems_resume.organization_id, actor);
+    PERFORM @extschema@._pems_wake(configuration => true);
+    RETURN jsonb_build_object('success', true, 'paused',
+        EXISTS (SELECT FROM @extschema@.pems_pause p WHERE p.organization_id IN (target, '*')));
+END
+$function$;
+COMMENT ON FUNCTION @extschema@.pems_resume(text, text) IS
+    'Starts sending again, for one organization or (NULL) all; for all, pems_attach() runs first where something of '
+    'it is missing. Errors: P0002, 55000.';

@@ -1,0 +1,64 @@
+/*
+ * 82_event_triggers: event triggers that keep the schema's name, and the tables' parts.
+ */
+
+/*
+ * _pems_keep_schema(): event trigger, after ALTER SCHEMA.  The functions name their schema, so it must not get another
+ * name. (ALTER EXTENSION ... SET SCHEMA is refused by the server: relocatable = false.)
+ * Errors: 0A000 when the schema of the extension was renamed.
+ */
+CREATE FUNCTION @extschema@._pems_keep_schema() RETURNS event_trigger
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $function$
+BEGIN
+    IF (SELECT e.extnamespace FROM pg_extension e
+        WHERE e.extname = 'pems_sync') IS DISTINCT FROM to_regnamespace('@extschema@')::oid THEN
+        RAISE EXCEPTION 'schema @extschema@ cannot be renamed: pems_sync is installed in it'
+            USING ERRCODE = 'feature_not_supported',
+                  DETAIL = 'The functions of pems_sync name the schema.',
+                  HINT = 'Leave its name, or drop the extension first; its tables go with it.';
+    END IF;
+END
+$function$;
+COMMENT ON FUNCTION @extschema@._pems_keep_schema() IS
+    'Internal event trigger: the schema of the extension cannot be renamed';
+
+CREATE EVENT TRIGGER pems_keep_schema ON ddl_command_end WHEN TAG IN ('ALTER SCHEMA')
+    EXECUTE FUNCTION @extschema@._pems_keep_schema();
+COMMENT ON EVENT TRIGGER pems_keep_schema IS 'pems_sync: the schema of the extension cannot be renamed';
+
+/*
+ * _pems_keep_tables(): event trigger, after DROP TABLE and DROP INDEX.  The owner of the schema may drop what is in
+ * it: not the extension's tables, which are its members, but partitions of the audit log and indexes.
+ * Errors: 42501 when one of those was dropped, unless by a superuser or by pems_purge().
+ * Tables: pems_index.
+ */
+CREATE FUNCTION @extschema@._pems_keep_tables() RETURNS event_trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $function$
+DECLARE
+    dropped record;
+BEGIN
+    SELECT d.object_type, d.object_name INTO dropped
+    FROM pg_event_trigger_dropped_objects() d
+    WHERE d.schema_name = (SELECT n.nspname FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace
+                           WHERE e.extname = 'pems_sync')
+      AND CASE d.object_type
+              WHEN 'table' THEN d.object_name ~ '^pems_audit_log_[0-9]{4}_[0-9]{2}$'
+              WHEN 'index' THEN d.object_name ~ '^pems_audit_log_[0-9]{4}_[0-9]{2}_'
+                                OR EXISTS (SELECT FROM @extschema@.pems_index i WHERE i.name = d.object_name) END
+    ORDER BY d.original DESC LIMIT 1;
+    IF NOT FOUND OR @extschema@._pems_guarded()
+       OR (SELECT r.rolsuper FROM pg_roles r WHERE r.rolname = @extschema@._pems_caller()::name) THEN
+        RETURN;
+    END IF;
+    RAISE EXCEPTION '% "%" belongs to pems_sync', dropped.object_type, dropped.object_name
+        USING ERRCODE = 'insufficient_privilege',
+              HINT = 'Only a superuser may drop it; months of the audit log leave it with pems_purge().';
+END
+$function$;
+COMMENT ON FUNCTION @extschema@._pems_keep_tables() IS
+    'Internal event trigger: partitions of the audit log and indexes cannot be dropped by the owner of the schema';
+
+CREATE EVENT TRIGGER pems_keep_tables ON sql_drop WHEN TAG IN ('DROP TABLE', 'DROP INDEX')
+    EXECUTE FUNCTION @extschema@._pems_keep_tables();
+COMMENT ON EVENT TRIGGER pems_keep_tables IS
+    'pems_sync: partitions of the audit log and indexes cannot be dropped by the owner of the schema';
