@@ -15,7 +15,7 @@ SQL_FRAGMENTS = 00_roles 10_catalogue 15_c_functions \
 
 # FAILPOINTS=1: a test build, which can be made to die at named places (src/shared/failpoint.c); never for production
 SOURCES    = $(sort $(filter-out $(if $(FAILPOINTS),,src/shared/failpoint.c),$(wildcard src/*.c src/*/*.c)))
-HEADERS    = $(wildcard src/*/*.h)
+ROOM_HEADERS = $(wildcard src/*/*.h)
 MODULE_big = pems_sync
 OBJS       = $(SOURCES:.c=.o)
 DATA_built = sql/pems_sync--$(EXTVERSION).sql
@@ -73,4 +73,4 @@ build/configuration: FORCE
 	@cmp -s $@.new $@ && rm $@.new || mv $@.new $@
 .PHONY: FORCE
 
-$(OBJS): $(HEADERS) build/configuration
+$(OBJS): $(ROOM_HEADERS) build/configuration

@@ -14,8 +14,8 @@ JSON           = $(wildcard src/record/json*.c) src/record/arena.c src/record/nu
 .PHONY: programs
 programs: $(PROGRAMS)
 
-build/pems-credential: $(wildcard bin/*.c bin/*.h src/secrets/*.c) $(JSON) $(HEADERS) build/configuration
+build/pems-credential: $(wildcard bin/*.c bin/*.h src/secrets/*.c) $(JSON) $(ROOM_HEADERS) build/configuration
 	$(CC) $(PROGRAM_CFLAGS) $(HARDENED) -I$(shell $(PG_CONFIG) --includedir) -o $@ $(filter %.c,$^) -lpq -lsodium
 
-build/mock_pems: $(wildcard test/mock_pems/*.c test/mock_pems/*.h) $(JSON) $(HEADERS) build/configuration
+build/mock_pems: $(wildcard test/mock_pems/*.c test/mock_pems/*.h) $(JSON) $(ROOM_HEADERS) build/configuration
 	$(CC) $(PROGRAM_CFLAGS) -Itest/mock_pems -o $@ $(filter %.c,$^) -lmicrohttpd -lgnutls -lpthread

@@ -24,11 +24,11 @@ unit-tests: $(UNIT_TESTS)
 check-unit: unit-tests
 	@for program in $(UNIT_TESTS); do echo "# $$program" && $$program || exit 1; done
 
-build/unit/%.o: src/%.c $(HEADERS) build/configuration
+build/unit/%.o: src/%.c $(ROOM_HEADERS) build/configuration
 	@mkdir -p $(@D)
 	$(CC) $(SANITIZED) -fsanitize=$(SANITIZERS) -c -o $@ $<
 
-build/unit/unit.o $(UNIT_HELPERS): build/unit/%.o: test/unit/%.c $(HEADERS) $(wildcard test/unit/*.h test/unit/*/*.h) build/configuration
+build/unit/unit.o $(UNIT_HELPERS): build/unit/%.o: test/unit/%.c $(ROOM_HEADERS) $(wildcard test/unit/*.h test/unit/*/*.h) build/configuration
 	@mkdir -p $(@D)
 	$(CC) $(SANITIZED) -fsanitize=$(SANITIZERS) -c -o $@ $<
 
@@ -46,7 +46,7 @@ check-fuzz: fuzz-targets
 fuzz: FUZZ_SECONDS = 300
 fuzz: check-fuzz
 
-build/fuzz/%.o: src/%.c $(HEADERS) build/configuration
+build/fuzz/%.o: src/%.c $(ROOM_HEADERS) build/configuration
 	@mkdir -p $(@D)
 	$(FUZZ_CC) $(SANITIZED) -fsanitize=fuzzer-no-link,$(SANITIZERS) -c -o $@ $<
 
