@@ -236,13 +236,11 @@ pems_transition_after(const PemsTransitionInput *input, const PemsOutcome *outco
 {
 	PemsTransition *t = transition;
 
-	memset(t, 0, sizeof(*t));
-	t->status = PEMS_ITEM_PENDING;
-	t->next = input->step;
-	t->outcome_unknown = input->outcome_unknown;
-	t->retry_count = input->retry_count;
-	t->rounds = input->rounds;
-
+	*t = (PemsTransition){.status = PEMS_ITEM_PENDING,
+						  .next = input->step,
+						  .outcome_unknown = input->outcome_unknown,
+						  .retry_count = input->retry_count,
+						  .rounds = input->rounds};
 	switch (outcome->class)
 	{
 		case PEMS_OUTCOME_DONE:

@@ -126,7 +126,7 @@ decode_escape(Decoder *decoder)
 	static const char values[] = "\"\\/\b\f\n\r\t";
 	char name = *decoder->cursor++;
 	const char *found;
-	uint32_t code;
+	uint32_t code = 0;
 
 	if (name == 'u')
 	{

@@ -20,8 +20,7 @@ extern bool pems_number_is_integral(const char *literal);
 /* True, and *value set, when the value is integral and fits into a long long. */
 extern bool pems_number_integer(const char *literal, long long *value);
 
-/* Why the types numeric and jsonb of PostgreSQL cannot hold the number, a static sentence; or NULL.
- */
+/* Why PostgreSQL's numeric and jsonb cannot hold the number, as a static sentence; or NULL. */
 extern const char *pems_number_unstorable(const char *literal);
 
 #endif /* PEMS_NUMBER_H */

@@ -154,7 +154,9 @@ large_object(int count, bool same)
 	return buffer.data;
 }
 
-/* The bounds are loose for the sake of sanitizers and busy machines; quadratic would take minutes.
+/*
+ * The bounds are loose for the sake of sanitizers and busy machines; quadratic would take
+ * minutes.
  */
 UNIT_TEST(time_is_linear)
 {
