@@ -51,7 +51,7 @@ complain_of_connection(PGconn *connection)
 	complain("%.*s", (int) length, message);
 }
 
-/* The server's words for that do not say what was waited for. */
+/* The server's message for this does not say which statement waited. */
 static bool
 is_lock_timeout(const PGresult *result)
 {
@@ -179,8 +179,7 @@ connect_to_other(const Connection *options, const char *database)
 	Connection other = *options;
 
 	other.other_database = database;
-	/* the first dbname may be a connection string, and only if it is there is the second one a name
-	 */
+	/* Only the first dbname may be a connection string; with it, the second one is a name. */
 	if (!other.database)
 		other.database = "";
 	return connect_database(&other);

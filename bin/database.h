@@ -26,14 +26,14 @@ typedef struct Connection
 	const char *other_database; /* a name: in place of the one above, which says all else */
 } Connection;
 
-/* The options of a connection, for a table of struct option, and their letters for getopt_long().
- */
-#define CONNECTION_OPTIONS                                                                         \
-	{"dbname", required_argument, NULL, 'd'}, {"host", required_argument, NULL, 'h'},              \
-		{"port", required_argument, NULL, 'p'},                                                    \
+/* The options of a connection: for a table of struct option, and as letters for getopt_long(). */
+#define CONNECTION_OPTION(name, letter)                                                            \
 	{                                                                                              \
-		"username", required_argument, NULL, 'U'                                                   \
+		(name), required_argument, NULL, (letter)                                                  \
 	}
+#define CONNECTION_OPTIONS                                                                         \
+	CONNECTION_OPTION("dbname", 'd'), CONNECTION_OPTION("host", 'h'),                              \
+		CONNECTION_OPTION("port", 'p'), CONNECTION_OPTION("username", 'U')
 #define CONNECTION_LETTERS ":d:h:p:U:"
 #define CONNECTION_HELP                                                                            \
 	"  -d, --dbname NAME        database, or a connection string\n"                                \

@@ -23,8 +23,10 @@ enum
 __attribute__((format(printf, 1, 2))) extern void complain(const char *format, ...);
 /* These return EXIT_USAGE; command: NULL for the program itself. */
 extern int usage_error(const char *command);
-/* getopt_long() refused an option: found is what it returned.  A value, which may be a secret, is
- * not shown. */
+/*
+ * getopt_long() refused an option: found is what it returned.  A value, which may be a secret, is
+ * not shown.
+ */
 extern int option_error(const char *command, int found, char **argv);
 extern int extra_argument_error(const char *command);
 

@@ -22,17 +22,17 @@
 #include <sodium.h>
 
 /* What would end or stop the program. */
-static const int guarded_signals[] = {SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGTSTP};
-#define GUARDED_SIGNALS (sizeof(guarded_signals) / sizeof(guarded_signals[0]))
+static const int held_signals[] = {SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGTSTP};
+#define HELD_SIGNALS (sizeof(held_signals) / sizeof(held_signals[0]))
 
-/* What guard_signals() changed, for release_signals(). */
-typedef struct Guard
+/* What hold_signals() changed, for release_signals(). */
+typedef struct SignalState
 {
-	struct sigaction previous[GUARDED_SIGNALS];
+	struct sigaction previous[HELD_SIGNALS];
 	sigset_t mask;
-} Guard;
+} SignalState;
 
-/* 0: none.  The handler's only way to speak. */
+/* The signal that came, 0: none; all that a handler may safely do is to set it. */
 static volatile sig_atomic_t caught_signal;
 
 static void
@@ -41,9 +41,9 @@ note_signal(int number)
 	caught_signal = number;
 }
 
-/* Block the guarded signals and note those that are let in; one that was ignored stays so. */
+/* Block these signals and note those that are let in; one that was ignored stays so. */
 static void
-guard_signals(Guard *guard)
+hold_signals(SignalState *before)
 {
 	struct sigaction action = {.sa_handler = note_signal};
 	sigset_t blocked;
@@ -51,30 +51,30 @@ guard_signals(Guard *guard)
 	caught_signal = 0;
 	(void) sigemptyset(&action.sa_mask);
 	(void) sigemptyset(&blocked);
-	for (size_t i = 0; i < GUARDED_SIGNALS; i++)
-		(void) sigaddset(&blocked, guarded_signals[i]);
-	(void) sigprocmask(SIG_BLOCK, &blocked, &guard->mask);
-	for (size_t i = 0; i < GUARDED_SIGNALS; i++)
+	for (size_t i = 0; i < HELD_SIGNALS; i++)
+		(void) sigaddset(&blocked, held_signals[i]);
+	(void) sigprocmask(SIG_BLOCK, &blocked, &before->mask);
+	for (size_t i = 0; i < HELD_SIGNALS; i++)
 	{
-		(void) sigaction(guarded_signals[i], NULL, &guard->previous[i]);
-		if (guard->previous[i].sa_handler != SIG_IGN)
-			(void) sigaction(guarded_signals[i], &action, NULL);
+		(void) sigaction(held_signals[i], NULL, &before->previous[i]);
+		if (before->previous[i].sa_handler != SIG_IGN)
+			(void) sigaction(held_signals[i], &action, NULL);
 	}
 }
 
 /* Signals act as before, also those that waited until now. */
 static void
-release_signals(const Guard *guard)
+release_signals(const SignalState *before)
 {
-	for (size_t i = 0; i < GUARDED_SIGNALS; i++)
-		(void) sigaction(guarded_signals[i], &guard->previous[i], NULL);
-	(void) sigprocmask(SIG_SETMASK, &guard->mask, NULL);
+	for (size_t i = 0; i < HELD_SIGNALS; i++)
+		(void) sigaction(held_signals[i], &before->previous[i], NULL);
+	(void) sigprocmask(SIG_SETMASK, &before->mask, NULL);
 	if (caught_signal != 0)
 		(void) raise(caught_signal);
 }
 
 /*
- * Wait for input with the guarded signals let in, and only here: one that
+ * Wait for input with these signals let in, and only here: one that
  * arrived before is delivered at once, so that none is slept through.
  */
 static SecretLine
@@ -159,15 +159,15 @@ SecretLine
 secret_line_ask(int fd, const char *prompt, char *line, size_t size)
 {
 	SecretLine state;
-	Guard guard;
+	SignalState before;
 
 	do
 	{
-		guard_signals(&guard);
-		state = read_unechoed(fd, prompt, line, size, &guard.mask);
+		hold_signals(&before);
+		state = read_unechoed(fd, prompt, line, size, &before.mask);
 		if (state != SECRET_LINE_OK || caught_signal != 0)
 			sodium_memzero(line, size);
-		release_signals(&guard);
+		release_signals(&before);
 		/* Still here after a signal: it only stopped the program, and a shell let it go on. */
 	} while (caught_signal != 0);
 	return state;

@@ -30,7 +30,7 @@
 #include "pems/api_url.h"
 #include "shared/monotonic.h"
 
-/* For so long libcurl may go on with the certificate authorities that it has read from a file. */
+/* At most so long libcurl goes on with the certificate authorities that it has read from a file. */
 #define CA_FILE_REREAD_SECONDS 600L
 
 #define EVENTS_PER_DRIVE 128
@@ -150,7 +150,6 @@ on_socket(CURL *easy, curl_socket_t socket, int what, void *owner, void *socket_
 	struct epoll_event event = {.data = {.fd = socket}};
 
 	(void) easy;
-	(void) socket_data;
 	if (what == CURL_POLL_REMOVE)
 	{
 		epoll_ctl(client->epoll, EPOLL_CTL_DEL, socket, &event);

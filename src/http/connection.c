@@ -74,8 +74,7 @@ forget_socket(HttpSockets *sockets, curl_socket_t fd)
 	}
 }
 
-/* A socket that is not in the list, for want of memory, is not reused either: see is_untouched().
- */
+/* Without memory a socket is not remembered; then it is not reused either: see is_untouched(). */
 static void
 remember_socket(HttpSockets *sockets, curl_socket_t fd, const struct sockaddr *address)
 {
