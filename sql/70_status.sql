@@ -122,6 +122,33 @@ COMMENT ON FUNCTION @extschema@._pems_health_word(boolean, bigint, bigint, doubl
     'Internal: healthy, degraded or unhealthy';
 
 /*
+ * _pems_next_due(organization, pending): when the next item of one organization or (NULL) of all is due: now, where
+ * one is ready; NULL where none waits, or where sending is paused.
+ *
+ * Parameters: pending: how many items wait, according to the statistics.
+ * Tables: pems_pause, pfa_write_queue (indexes only).
+ */
+CREATE FUNCTION @extschema@._pems_next_due(organization text, pending bigint) RETURNS timestamptz
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
+SET plan_cache_mode = force_custom_plan SET enable_seqscan = off SET jit = off AS $function$
+BEGIN
+    IF pending <= 0 OR EXISTS (SELECT FROM @extschema@.pems_pause p WHERE p.organization_id IN (organization, '*')) THEN
+        RETURN NULL;
+    END IF;
+    RETURN coalesce(
+        (SELECT clock_timestamp() WHERE EXISTS (
+            SELECT FROM @extschema@.pfa_write_queue q
+            WHERE q.in_line AND q.status = 'pending' AND q.waits_for IS NULL
+              AND (organization IS NULL OR q.organization_id = organization))),
+        (SELECT q.scheduled_at FROM @extschema@.pfa_write_queue q
+         WHERE q.in_line AND q.waits_for = 'time' AND (organization IS NULL OR q.organization_id = organization)
+         ORDER BY q.scheduled_at LIMIT 1));
+END
+$function$;
+COMMENT ON FUNCTION @extschema@._pems_next_due(text, bigint) IS
+    'Internal: when the next item is due; NULL: none waits, or sending is paused';
+
+/*
  * pems_sync_status(organization_id, status, start_date, end_date)
  *
  * How things stand, from the statistics, so that its time does not grow with the queue.
@@ -173,15 +200,7 @@ BEGIN
               OR EXISTS (SELECT FROM @extschema@.pems_pause p WHERE p.organization_id IN (organization, '*'))
               OR (organization IS NULL AND EXISTS (SELECT FROM @extschema@.pems_pause));
     SELECT @extschema@._pems_oldest_pending(organization) INTO oldest WHERE sums.pending > 0;
-    SELECT CASE WHEN sums.pending > 0 AND NOT EXISTS (
-               SELECT FROM @extschema@.pems_pause p WHERE p.organization_id IN (organization, '*')) THEN coalesce(
-               (SELECT clock_timestamp() WHERE EXISTS (SELECT FROM @extschema@.pfa_write_queue q
-                WHERE q.in_line AND q.status = 'pending' AND q.waits_for IS NULL
-                  AND (organization IS NULL OR q.organization_id = organization))),
-               (SELECT q.scheduled_at FROM @extschema@.pfa_write_queue q
-                WHERE q.in_line AND q.waits_for = 'time' AND (organization IS NULL OR q.organization_id = organization)
-                ORDER BY q.scheduled_at LIMIT 1)) END
-    INTO next_at;
+    next_at := @extschema@._pems_next_due(organization, sums.pending);
     -- negative: the clock was set back
     age := greatest(0, extract(epoch FROM clock_timestamp() - oldest));
 

@@ -3,6 +3,40 @@
  */
 
 /*
+ * _pems_purge_items(before, most): deletes items that were completed or cancelled before that time, but none that a
+ * draft or an unfinished edit of the record will be compared with.
+ * Returns: their ids; NULL: none.
+ * Tables: pfa_write_queue; reads pfa_modification.
+ */
+CREATE FUNCTION @extschema@._pems_purge_items(before timestamptz, most integer) RETURNS text[]
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
+SET plan_cache_mode = force_custom_plan SET jit = off AS $function$
+DECLARE
+    ids text[];
+BEGIN
+    WITH old AS (
+        SELECT q.id FROM @extschema@.pfa_write_queue q
+        WHERE q.status IN ('completed', 'cancelled') AND q.completed_at < before
+          -- an edit on an older version will be compared with what this item made: it says whose change that was
+          AND NOT EXISTS (SELECT FROM @extschema@.pfa_write_queue u
+                          WHERE u.organization_id = q.organization_id AND u.pfa_id = q.pfa_id AND u.unfinished
+                            AND least(u.base_version, u.sent_version) <= greatest(q.sent_version, q.known_version))
+          AND NOT EXISTS (SELECT FROM @extschema@.pfa_modification d
+                          WHERE d.organization_id = q.organization_id AND d.sync_status = 'draft'
+                            AND d.pfa_id = q.pfa_id
+                            AND d.base_version <= greatest(q.sent_version, q.known_version))
+        LIMIT most FOR UPDATE SKIP LOCKED
+    ), gone AS (
+        DELETE FROM @extschema@.pfa_write_queue q USING old o WHERE q.id = o.id RETURNING q.id
+    )
+    SELECT array_agg(g.id) INTO ids FROM gone g;
+    RETURN ids;
+END
+$function$;
+COMMENT ON FUNCTION @extschema@._pems_purge_items(timestamptz, integer) IS
+    'Internal: deletes old items that nothing unfinished will be compared with; returns their ids';
+
+/*
  * _pems_purge_versions(before, most): deletes versions recorded before that time, but none that is still needed: the
  * mirror's own, and those from the oldest version on that a draft or an unfinished item of the record was made on.
  * Returns: how many.
@@ -86,22 +120,7 @@ BEGIN
                   HINT = 'Leave it out, and call again while the result says more.';
     END IF;
 
-    WITH old AS (
-        SELECT q.id FROM @extschema@.pfa_write_queue q
-        WHERE q.status IN ('completed', 'cancelled') AND q.completed_at < before
-          -- an edit on an older version will be compared with what this item made: it says whose change that was
-          AND NOT EXISTS (SELECT FROM @extschema@.pfa_write_queue u
-                          WHERE u.organization_id = q.organization_id AND u.pfa_id = q.pfa_id AND u.unfinished
-                            AND least(u.base_version, u.sent_version) <= greatest(q.sent_version, q.known_version))
-          AND NOT EXISTS (SELECT FROM @extschema@.pfa_modification d
-                          WHERE d.organization_id = q.organization_id AND d.sync_status = 'draft'
-                            AND d.pfa_id = q.pfa_id
-                            AND d.base_version <= greatest(q.sent_version, q.known_version))
-        LIMIT max_rows FOR UPDATE SKIP LOCKED
-    ), gone AS (
-        DELETE FROM @extschema@.pfa_write_queue q USING old o WHERE q.id = o.id RETURNING q.id
-    )
-    SELECT array_agg(g.id) INTO ids FROM gone g;
+    ids := @extschema@._pems_purge_items(before, max_rows);
     DELETE FROM @extschema@.pfa_sync_conflict c WHERE c.item_id = ANY (ids) AND c.status <> 'unresolved';
     GET DIAGNOSTICS conflicts = ROW_COUNT;
     WITH old AS (
