@@ -138,11 +138,6 @@ AS 'MODULE_PATHNAME', 'pems_host_add_modification' LANGUAGE C VOLATILE STRICT;
 COMMENT ON FUNCTION @extschema@._pems_host_add_modification(text, text, text, integer, jsonb, text, text) IS
     'Internal: inserts a draft, as the owner of pfa_modification';
 
-CREATE FUNCTION @extschema@._pems_guarded() RETURNS boolean
-AS 'MODULE_PATHNAME', 'pems_guard_guarded' LANGUAGE C STABLE;
-COMMENT ON FUNCTION @extschema@._pems_guarded() IS
-    'Internal: does a function of the extension''s owner run, in which no code of others may?';
-
 CREATE FUNCTION @extschema@._pems_demand_guard() RETURNS void
 AS 'MODULE_PATHNAME', 'pems_guard_demand' LANGUAGE C VOLATILE;
 COMMENT ON FUNCTION @extschema@._pems_demand_guard() IS

@@ -57,6 +57,18 @@ COMMENT ON COLUMN @extschema@.pems_audit_log.seq IS 'With at the order of the ro
 CREATE TABLE @extschema@.pems_audit_log_default PARTITION OF @extschema@.pems_audit_log DEFAULT;
 COMMENT ON TABLE @extschema@.pems_audit_log_default IS 'Audit rows of months that have no partition of their own';
 
+CREATE TABLE @extschema@.pems_audit_month (
+    name          text PRIMARY KEY,
+    made_again_at timestamptz
+);
+
+COMMENT ON TABLE @extschema@.pems_audit_month IS
+    'The monthly partitions of the audit log that were made and that pems_purge() has not dropped: pems_health() says when one is gone';
+
+COMMENT ON COLUMN @extschema@.pems_audit_month.name IS 'Partition';
+
+COMMENT ON COLUMN @extschema@.pems_audit_month.made_again_at IS 'When it was made a second time, because it was gone';
+
 -- They have no key: where a publication publishes them (FOR ALL TABLES), no row could be removed otherwise.
 ALTER TABLE @extschema@.pems_audit_log REPLICA IDENTITY FULL;
 ALTER TABLE @extschema@.pems_audit_log_default REPLICA IDENTITY FULL;

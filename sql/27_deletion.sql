@@ -13,9 +13,10 @@
 CREATE FUNCTION @extschema@._pems_guard_item() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $function$
 BEGIN
-    -- where a claim had not committed yet, this DELETE has waited for it: OLD is the item as it is now
-    IF OLD.status = 'processing'
-       OR (OLD.status = 'pending' AND (OLD.outcome_unknown OR OLD.next_request = 'refresh')) THEN
+    -- a claim that has not committed yet was waited for: OLD is the item as it is now
+    IF OLD.queued_in = @extschema@._pems_database_id()
+       AND (OLD.status = 'processing'
+            OR (OLD.status = 'pending' AND (OLD.outcome_unknown OR OLD.next_request = 'refresh'))) THEN
         RAISE EXCEPTION 'modification "%" is being sent to PEMS', OLD.modification_id
             USING ERRCODE = 'object_not_in_prerequisite_state',
                   DETAIL = 'Its item in pfa_write_queue is in flight, or its outcome is not known yet.',

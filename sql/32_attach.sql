@@ -72,18 +72,19 @@ COMMENT ON FUNCTION @extschema@._pems_attach_warnings() IS 'Internal: what pems_
  * Runs with the rights of the extension's owner, and so reads none of the application's rows: what does, runs as
  * pems_sync_worker.
  *
+ * A copy (restored, or made from another cluster) stays one: only pems_resume() makes a sender of it.
+ *
  * Parameters: create_missing: make tables that do not exist, as ordinary tables of the caller.
  * Returns: {success, created: [table names], snapshot: number of versions added, warnings: [{code, message}]}; each
- *   warning is a WARNING, too.  FOREIGN_FUNCTION: somebody else's function is named like one of ours; UNFILLED_COLUMN:
- *   a column of an application's table must not be NULL, and we have no value for it.
+ *   warning is a WARNING, too.  FOREIGN_FUNCTION: somebody else's function is called like one of ours; UNFILLED_COLUMN:
+ *   a column of a host table must not be NULL, and we have no value for it; COPY: this database is one, and sends nothing.
  * Errors: 55000 with every missing table, column and wrong type in DETAIL, and what would run with the rights of the
  *   extension; 55000 when items or conflicts refer to modifications or organizations that do not exist.
- * Tables: the application's; pems_mirror_version, pems_control.
+ * Tables: host tables; pems_mirror_version, pems_control.
  */
 CREATE FUNCTION @extschema@.pems_attach(create_missing boolean DEFAULT false) RETURNS jsonb
 -- constraint_exclusion: the planner is not to evaluate the CHECK constraints of tables that are not ours
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
-SET constraint_exclusion = partition AS $function$
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET constraint_exclusion = partition AS $function$
 DECLARE
     made      text[] := '{}';
     problems  text[];
@@ -97,7 +98,7 @@ BEGIN
         made := @extschema@._pems_host_create(@extschema@._pems_caller());
     END IF;
 
-    -- locked until the end: nobody is to change these tables after they were examined
+    -- nobody is to change anything about them between this look and the end
     PERFORM @extschema@._pems_host_intact(exclusively => true);
     problems := @extschema@._pems_host_problems(false);
     IF problems <> '{}' THEN
@@ -110,6 +111,7 @@ BEGIN
 
     PERFORM @extschema@._pems_host_extend();
     PERFORM @extschema@._pems_host_check_rows();
+    PERFORM @extschema@._pems_keep_order(), @extschema@._pems_keep_states();
     snapshot := @extschema@._pems_host_snapshot();
     PERFORM @extschema@._pems_make_audit_partitions();
     -- those that CREATE EXTENSION makes would be its members, whose rows pg_dump leaves out
@@ -123,11 +125,16 @@ BEGIN
     END LOOP;
 
     INSERT INTO @extschema@.pems_control AS c (cluster) VALUES (@extschema@._pems_cluster())
-    ON CONFLICT (singleton) DO UPDATE SET cluster = excluded.cluster, attached_at = now();
+    ON CONFLICT (singleton) DO UPDATE SET attached_at = now();
     PERFORM @extschema@._pems_wake(configuration => true);
     PERFORM @extschema@._pems_make_audit_partitions();
 
-    FOR warning IN SELECT w.code, w.message, w.hint FROM @extschema@._pems_attach_warnings() w LOOP
+    FOR warning IN
+        SELECT w.code, w.message, w.hint FROM @extschema@._pems_attach_warnings() w
+        UNION ALL
+        SELECT 'COPY', 'this database is a copy and sends nothing', 'If it is to write to PEMS, run SELECT @extschema@.pems_resume().'
+        WHERE @extschema@._pems_standing() = 'copy'
+    LOOP
         RAISE WARNING '%', warning.message USING HINT = warning.hint;
         warnings := warnings || jsonb_build_object('code', warning.code, 'message', warning.message);
     END LOOP;

@@ -48,15 +48,15 @@ COMMENT ON FUNCTION @extschema@._pems_adopt_items(text[]) IS
     'Internal: puts those of these items back into the queue that are in processing';
 
 /*
- * _pems_adopt(): puts back the items that a worker left in processing when it ended, 1000 at most.  Called until it
- * finds none, before the first claim: there is one worker per database, so every claim that is there belongs to one
- * that has ended.
+ * _pems_adopt(): takes up the items that a worker left in processing when it ended, 1000 at most.
+ * Called until it finds none, before the first claim: there is one worker per database, so every claim
+ * that is there belongs to a dead one.
  *
- * They are listed in pems_claim.  If the statistics count more in processing (an administrator's UPDATE, say), all
- * unfinished items are read.
+ * Before that, no sequence stays behind what a dump has brought.
  *
+ * They stand in pems_claim.  If the statistics know of more in processing (an administrator's UPDATE, say), all that
+ * is unfinished is looked through.
  * Returns: number of items.
- * Tables: pems_claim, and those of _pems_adopt_items().
  */
 CREATE FUNCTION @extschema@._pems_adopt() RETURNS integer
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $function$
@@ -64,6 +64,7 @@ DECLARE
     most CONSTANT integer := 1000;
     adopted       integer;
 BEGIN
+    PERFORM @extschema@._pems_keep_order();
     adopted := @extschema@._pems_adopt_items(ARRAY(
         SELECT DISTINCT i.id FROM @extschema@.pems_claim c CROSS JOIN LATERAL unnest(c.item_ids) i (id)
         JOIN @extschema@.pfa_write_queue q ON q.id = i.id AND q.status = 'processing' LIMIT most));
@@ -71,11 +72,9 @@ BEGIN
         RETURN adopted;
     END IF;
     DELETE FROM @extschema@.pems_claim;
-    IF (SELECT s.processing
-        FROM @extschema@._pems_sums(NULL::text, 'infinity'::timestamptz, 'infinity'::timestamptz) s) <> 0 THEN
+    IF (SELECT s.processing FROM @extschema@._pems_sums(NULL::text, 'infinity'::timestamptz, 'infinity'::timestamptz) s) <> 0 THEN
         adopted := adopted + @extschema@._pems_adopt_items(ARRAY(
-            SELECT q.id FROM @extschema@.pfa_write_queue q WHERE q.unfinished AND q.status = 'processing'
-            LIMIT most - adopted));
+            SELECT q.id FROM @extschema@.pfa_write_queue q WHERE q.unfinished AND q.status = 'processing' LIMIT most - adopted));
     END IF;
     RETURN adopted;
 END

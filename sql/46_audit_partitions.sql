@@ -48,6 +48,8 @@ BEGIN
                WHERE d.classid = 'pg_class'::regclass AND d.objid = partition::regclass AND d.deptype = 'e') THEN
         EXECUTE format('ALTER EXTENSION pems_sync DROP TABLE %s', partition);
     END IF;
+    INSERT INTO @extschema@.pems_audit_month (name) VALUES (name)
+    ON CONFLICT ON CONSTRAINT pems_audit_month_pkey DO UPDATE SET made_again_at = now();
 END
 $function$;
 COMMENT ON FUNCTION @extschema@._pems_make_audit_partition(text, timestamptz, timestamptz) IS
@@ -99,6 +101,7 @@ BEGIN
         ORDER BY c.relname
     LOOP
         EXECUTE format('DROP TABLE %s', partition.relation);
+        DELETE FROM @extschema@.pems_audit_month m WHERE m.name = partition.name;
         dropped := dropped || partition.name::text;
     END LOOP;
     RETURN dropped;

@@ -149,6 +149,12 @@ BEGIN
                             WHERE m.organization_id = organization AND m.sync_status = 'draft'
                               AND (author IS NULL OR m.created_by = author));
     END IF;
+    -- a dump that was loaded may have set it back: a later edit must not overtake
+    IF @extschema@._pems_raise('@extschema@.pems_commit_order'::regclass,
+        (SELECT q.commit_seq FROM @extschema@.pfa_write_queue q WHERE q.organization_id = organization
+         ORDER BY q.commit_seq DESC LIMIT 1)) THEN
+        PERFORM @extschema@._pems_keep_order(), @extschema@._pems_keep_states();
+    END IF;
     WITH checked AS MATERIALIZED (
         -- the delta is checked here and not inside _pems_check_draft(): so the field catalogue is read once
         SELECT d.id, d.pfa_id, d.operation, d.delta, d.base_version, d.created_by, d.change_reason, d.created_at,

@@ -15,17 +15,19 @@ LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp SET enable_seqsc
 DECLARE
     this_database CONSTANT bigint := @extschema@._pems_database_id();
     changed_items bigint;
+    sending       text[];
 BEGIN
     WITH changed AS (
         UPDATE @extschema@.pfa_write_queue q
         SET queued_in = this_database, waits_for = CASE q.waits_for WHEN 'resume' THEN 'turn' ELSE q.waits_for END
         WHERE q.unfinished AND target IN (q.organization_id, '*') AND q.queued_in <> this_database
-        RETURNING q.organization_id, q.pfa_id
+        RETURNING q.id, q.organization_id, q.pfa_id, q.status
     ), recheck AS (
         INSERT INTO @extschema@.pems_recheck (organization_id, pfa_id)
         SELECT DISTINCT c.organization_id, c.pfa_id FROM changed c
     )
-    SELECT count(*) INTO changed_items FROM changed;
+    SELECT count(*), array_agg(c.id) FILTER (WHERE c.status = 'processing') INTO changed_items, sending FROM changed c;
+    PERFORM @extschema@._pems_adopt_items(sending) WHERE sending IS NOT NULL;
     RETURN changed_items;
 END
 $function$;
@@ -33,21 +35,24 @@ COMMENT ON FUNCTION @extschema@._pems_take_over(text) IS
     'Internal: items that another database queued are ours from now on';
 
 /*
- * pems_pause(organization_id, reason, paused_by)
+ * pems_pause(organization_id, reason, paused_by), pems_resume(organization_id, resumed_by)
  *
- * Stops sending, for one organization or (NULL) all.  Requests in flight finish.
+ * Stop and start sending, for one organization or (NULL) all.  Requests in flight finish.  Resume also
+ * lifts a pause that came from a refused credential; resume of all runs pems_attach() first where that has something to
+ * do.  (Not always, because it locks the application's tables.)  It also puts a restored copy to work; one organization
+ * of a copy cannot be.  Items that another database queued, which are not sent before, become ours.
  *
  * Returns: {success, paused}
- * Errors: P0002 unknown organization; 22023 reason or paused_by longer than 1 kB; 55000 not attached.
- * Tables: pems_pause, pems_audit_log.
+ * Errors: P0002 unknown organization; 22023 reason or the name of the user longer than 1 kB; 55000 from pems_attach(), or
+ *   resume of one organization in a copy.
+ * Tables: pems_pause, pems_control, pems_audit_log.
  */
 CREATE FUNCTION @extschema@.pems_pause(
     organization_id text DEFAULT NULL, reason text DEFAULT NULL, paused_by text DEFAULT NULL)
 RETURNS jsonb
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $function$
 DECLARE
-    target CONSTANT text := CASE WHEN organization_id IS NULL THEN '*'
-                                 ELSE @extschema@._pems_organization(organization_id) END;
+    target CONSTANT text := CASE WHEN organization_id IS NULL THEN '*' ELSE @extschema@._pems_organization(organization_id) END;
     actor  CONSTANT text := @extschema@._pems_actor(paused_by);
 BEGIN
     PERFORM @extschema@._pems_short(reason, 'reason'::text);
@@ -80,18 +85,27 @@ CREATE FUNCTION @extschema@.pems_resume(organization_id text DEFAULT NULL, resum
 RETURNS jsonb
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $function$
 DECLARE
-    target  CONSTANT text := CASE WHEN organization_id IS NULL THEN '*'
-                                  ELSE @extschema@._pems_organization(organization_id) END;
+    target  CONSTANT text := CASE WHEN organization_id IS NULL THEN '*' ELSE @extschema@._pems_organization(organization_id) END;
     actor   CONSTANT text := @extschema@._pems_actor(resumed_by);
-    -- read before pems_attach(), which makes an original of a copy
     is_copy CONSTANT boolean := @extschema@._pems_standing() = 'copy';
 BEGIN
-    IF target = '*' AND (@extschema@._pems_standing() <> 'ok' OR NOT @extschema@._pems_host_intact(false)
+    IF is_copy THEN
+        IF target <> '*' THEN
+            RAISE EXCEPTION 'this database is a copy and sends nothing'
+                USING ERRCODE = 'object_not_in_prerequisite_state',
+                      DETAIL = 'It was restored, or made from another cluster.',
+                      HINT = 'If it is to write to PEMS, for all organizations, run SELECT @extschema@.pems_resume().';
+        END IF;
+        UPDATE @extschema@.pems_control c SET cluster = @extschema@._pems_cluster();
+    END IF;
+    IF target = '*' AND (is_copy OR @extschema@._pems_standing() <> 'ok' OR NOT @extschema@._pems_host_intact(false)
                          OR EXISTS (SELECT FROM @extschema@._pems_host_missing())) THEN
         PERFORM @extschema@.pems_attach(false);
     END IF;
-    IF is_copy OR EXISTS (SELECT FROM @extschema@.pfa_write_queue q WHERE q.in_line AND q.waits_for = 'resume') THEN
-        PERFORM @extschema@._pems_take_over(target);
+    PERFORM @extschema@._pems_keep_order();
+    IF @extschema@._pems_take_over(target) > 0 THEN
+        -- a dump was loaded, which may have set this back, too
+        PERFORM @extschema@._pems_keep_states();
     END IF;
     DELETE FROM @extschema@.pems_pause p WHERE target IN (p.organization_id, '*');
     INSERT INTO @extschema@.pems_audit_log (event_type, organization_id, actor)

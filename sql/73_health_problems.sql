@@ -82,16 +82,24 @@ LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp AS $function$
                 ELSE count(*) || ' edits were' END
            || ' queued by another database (a dump was loaded into this one), and nothing of that is sent. '
               'If this database is to send it, run SELECT pems_resume(); otherwise discard it with pems_discard().'
-    FROM (SELECT FROM @extschema@.pfa_write_queue q WHERE q.in_line AND q.waits_for = 'resume' LIMIT 1000) f
+    FROM (SELECT FROM (
+              (SELECT q.id FROM @extschema@.pfa_write_queue q WHERE q.in_line AND q.waits_for = 'resume' LIMIT 1000)
+              UNION
+              -- what it was sending when the dump was made
+              (SELECT q.id FROM @extschema@.pems_claim c CROSS JOIN LATERAL unnest(c.item_ids) AS i (id)
+               JOIN @extschema@.pfa_write_queue q ON q.id = i.id
+               WHERE q.status = 'processing' AND q.queued_in <> @extschema@._pems_database_id() LIMIT 1000)) e
+          LIMIT 1000) f
+    -- in a copy all are
+    WHERE @extschema@._pems_standing() <> 'copy'
     HAVING count(*) > 0
 $function$;
 COMMENT ON FUNCTION @extschema@._pems_edit_problems() IS
     'Internal: what only many edits together show, a sentence each';
 
 /*
- * _pems_table_problems(): what is missing of the extension's own tables, a sentence each, with the command that makes
- * it again: the partition of this month, and indexes.
- * Tables: pems_index.
+ * _pems_table_problems(): what is gone of the extension's own tables, a sentence each, with the command that makes it
+ * again: the partition of this month, those that were there before, and indexes.
  */
 CREATE FUNCTION @extschema@._pems_table_problems() RETURNS SETOF text
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $function$
@@ -100,6 +108,17 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $function$
     WHERE NOT EXISTS (SELECT FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
                       WHERE i.inhparent = '@extschema@.pems_audit_log'::regclass
                         AND c.relname = 'pems_audit_log_' || to_char(now() AT TIME ZONE 'UTC', 'YYYY_MM'))
+    UNION ALL
+    SELECT CASE WHEN m.made_again_at IS NULL
+                THEN format('Partition %s of the audit log is gone with its rows, and pems_purge() did not drop it. Put it back from '
+                            'a backup, or let it go: DELETE FROM @extschema@.pems_audit_month WHERE name = %L', m.name, m.name)
+                ELSE format('Partition %s of the audit log was gone, and was made again at %s: its rows before that are lost. When '
+                            'that is settled: UPDATE @extschema@.pems_audit_month SET made_again_at = NULL WHERE name = %L',
+                            m.name, @extschema@._pems_iso(m.made_again_at), m.name) END
+    FROM @extschema@.pems_audit_month m
+    WHERE m.made_again_at IS NOT NULL
+       OR NOT EXISTS (SELECT FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid AND c.relname = m.name
+                      WHERE i.inhparent = '@extschema@.pems_audit_log'::regclass)
     UNION ALL
     SELECT CASE WHEN x.indexrelid IS NULL THEN format('Index %s of %s is gone: %s', i.name, i.table_name, i.command)
                 ELSE format('Index %s of %s is not valid: REINDEX INDEX %s', i.name, i.table_name,

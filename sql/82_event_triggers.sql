@@ -27,32 +27,39 @@ CREATE EVENT TRIGGER pems_keep_schema ON ddl_command_end WHEN TAG IN ('ALTER SCH
 COMMENT ON EVENT TRIGGER pems_keep_schema IS 'pems_sync: the schema of the extension cannot be renamed';
 
 /*
- * _pems_keep_tables(): event trigger, after DROP TABLE and DROP INDEX.  The owner of the schema may drop what is in
- * it: not the extension's tables, which are its members, but partitions of the audit log and indexes.
- * Errors: 42501 when one of those was dropped, unless by a superuser or by pems_purge().
- * Tables: pems_index.
+ * _pems_keep_tables(): event trigger, after DROP TABLE and DROP INDEX.  The owner of the schema may drop what is in it:
+ * not the extension's tables, which are its members, but partitions of the audit log and indexes.
+ *
+ * Not SECURITY DEFINER: it asks who runs the command at that moment, which inside a trigger of the application, or where
+ * autovacuum evaluates an expression, is not the session's user.  So it reads nothing but the catalogue: whoever drops
+ * anything may have no right on our tables, or on the schema.
+ * Errors: 42501 when one was dropped, by neither a superuser nor the extension's owner (as whom pems_purge() drops).
  */
 CREATE FUNCTION @extschema@._pems_keep_tables() RETURNS event_trigger
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $function$
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $function$
 DECLARE
+    -- those of constraints cannot be dropped by themselves
+    indexes CONSTANT text[] := '{pems_sync_job_organization, pfa_write_queue_ready, pfa_write_queue_timed,
+        pfa_write_queue_record, pfa_write_queue_waiting, pfa_write_queue_stopped, pfa_write_queue_modification,
+        pfa_write_queue_organization, pfa_write_queue_foreign, pfa_sync_conflict_open, pfa_sync_conflict_organization,
+        pfa_sync_conflict_modification, pems_mirror_version_newest, pems_sync_stats_folded,
+        pems_sync_stats_standing, pems_sync_stats_new}';
     dropped record;
 BEGIN
     SELECT d.object_type, d.object_name INTO dropped
     FROM pg_event_trigger_dropped_objects() d
-    WHERE d.schema_name = (SELECT n.nspname FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace
-                           WHERE e.extname = 'pems_sync')
-      AND CASE d.object_type
+    JOIN pg_namespace n ON n.nspname = d.schema_name
+    JOIN pg_extension e ON e.extnamespace = n.oid AND e.extname = 'pems_sync'
+    JOIN pg_roles r ON r.rolname = current_user AND NOT r.rolsuper AND r.oid <> e.extowner
+    WHERE CASE d.object_type
               WHEN 'table' THEN d.object_name ~ '^pems_audit_log_[0-9]{4}_[0-9]{2}$'
-              WHEN 'index' THEN d.object_name ~ '^pems_audit_log_[0-9]{4}_[0-9]{2}_'
-                                OR EXISTS (SELECT FROM @extschema@.pems_index i WHERE i.name = d.object_name) END
+              WHEN 'index' THEN d.object_name ~ '^pems_audit_log_[0-9]{4}_[0-9]{2}_' OR d.object_name = ANY (indexes) END
     ORDER BY d.original DESC LIMIT 1;
-    IF NOT FOUND OR @extschema@._pems_guarded()
-       OR (SELECT r.rolsuper FROM pg_roles r WHERE r.rolname = @extschema@._pems_caller()::name) THEN
-        RETURN;
+    IF FOUND THEN
+        RAISE EXCEPTION '% "%" belongs to pems_sync', dropped.object_type, dropped.object_name
+            USING ERRCODE = 'insufficient_privilege',
+                  HINT = 'Only a superuser may drop it; months of the audit log leave it with pems_purge().';
     END IF;
-    RAISE EXCEPTION '% "%" belongs to pems_sync', dropped.object_type, dropped.object_name
-        USING ERRCODE = 'insufficient_privilege',
-              HINT = 'Only a superuser may drop it; months of the audit log leave it with pems_purge().';
 END
 $function$;
 COMMENT ON FUNCTION @extschema@._pems_keep_tables() IS

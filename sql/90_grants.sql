@@ -74,11 +74,17 @@ GRANT SELECT, INSERT, UPDATE, DELETE ON
     TO pems_sync_worker;
 GRANT SELECT, INSERT, DELETE ON @extschema@.pems_claim TO pems_sync_worker;
 GRANT SELECT, INSERT ON @extschema@.pems_audit_log, @extschema@.pems_audit_log_default TO pems_sync_worker;
-GRANT SELECT ON @extschema@.pems_control, @extschema@.pems_field, @extschema@.pems_index TO pems_sync_worker;
--- _pems_lock_credentials() locks its row; nothing is written, and this column has but one value.
-GRANT UPDATE (singleton) ON @extschema@.pems_control TO pems_sync_worker;
+GRANT SELECT ON @extschema@.pems_control, @extschema@.pems_field, @extschema@.pems_index,
+    @extschema@.pems_audit_month TO pems_sync_worker;
+
+-- pems_resume() makes a sender of a copy, and _pems_lock_credentials() locks the row.
+GRANT UPDATE (cluster) ON @extschema@.pems_control TO pems_sync_worker;
 GRANT USAGE ON SEQUENCE @extschema@.pems_commit_order, @extschema@.pems_claim_order, @extschema@.pems_audit_order,
     @extschema@.pems_state_order TO pems_sync_worker;
+
+-- _pems_raise() sets these.
+GRANT UPDATE ON SEQUENCE @extschema@.pems_commit_order, @extschema@.pems_claim_order, @extschema@.pems_state_order
+    TO pems_sync_worker;
 
 -- The administrators' own table: the field catalogue.
 GRANT SELECT, INSERT, UPDATE, DELETE ON @extschema@.pems_field TO pems_sync_admin;

@@ -42,7 +42,6 @@
 #include "shared/settings.h"
 
 PG_FUNCTION_INFO_V1(pems_guard_demand);
-PG_FUNCTION_INFO_V1(pems_guard_guarded);
 
 #define WORKER_ROLE "pems_sync_worker"
 
@@ -203,16 +202,6 @@ look_at_access(ObjectAccessType access, Oid class, Oid object, int column, void 
 		refuse_built_in(object);
 	if (access == OAT_DROP && class == RelationRelationId)
 		refuse_concurrent_drop(object, ((ObjectAccessDrop *) argument)->dropflags);
-}
-
-/*
- * pems_guard_guarded()
- *		Are we inside a function that sets pems_sync.guarded?
- */
-Datum
-pems_guard_guarded(PG_FUNCTION_ARGS)
-{
-	PG_RETURN_BOOL(pems_guarded);
 }
 
 /*

@@ -75,7 +75,7 @@ FROM regress.object o, pg_extension e WHERE e.extname = 'pems_sync' ORDER BY kin
 -- Other kinds of objects have no privileges: what there is of them.
 SELECT m.classid::regclass, count(*) > 0 FROM regress.member m
 WHERE m.classid NOT IN ('pg_class'::regclass, 'pg_proc'::regclass, 'pg_type'::regclass) GROUP BY m.classid ORDER BY m.classid::regclass::text COLLATE "C";
--- One column carries a privilege of its own, for _pems_lock_credentials(); and nothing is granted with grant option.
+-- One column carries a privilege of its own, for pems_resume() and _pems_lock_credentials(); and nothing is granted with grant option.
 SELECT a.attrelid::regclass, a.attname, x.grantee::regrole, x.privilege_type FROM regress.object o
 JOIN pg_attribute a ON a.attrelid = o.oid AND o.acl_kind = 'r' CROSS JOIN LATERAL aclexplode(a.attacl) x;
 SELECT o.name, a.grantee::regrole FROM regress.object o CROSS JOIN LATERAL aclexplode(o.acl) a WHERE a.is_grantable AND a.grantee <> o.owner;

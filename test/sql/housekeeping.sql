@@ -296,6 +296,43 @@ SELECT regress.fold();
 SELECT regress.fold();
 SELECT organization_id, hour, pending, queued FROM pems_sync_stats ORDER BY organization_id COLLATE "C", hour;
 
+-- A dump that was loaded has set the sequences back (pg_dump --data-only ends with setval()): what comes later still comes later.
+SELECT regress.clear();
+SELECT _pems_prepare() IS NULL AS settled;
+CREATE FUNCTION regress.set_back() RETURNS void LANGUAGE sql AS $$
+    SELECT setval(s, 1, false) FROM unnest('{pems_commit_order,pems_claim_order,pems_audit_order,pems_state_order}'::regclass[]) s
+$$;
+CREATE FUNCTION regress.behind() RETURNS text LANGUAGE sql AS $$
+    SELECT concat_ws(' ', CASE WHEN (SELECT max(commit_seq) FROM pfa_write_queue) > (SELECT last_value FROM pems_commit_order) THEN 'commits' END,
+        CASE WHEN (SELECT max(claim_token) FROM pems_claim) > (SELECT last_value FROM pems_claim_order) THEN 'claims' END,
+        CASE WHEN (SELECT max(state_seq) FROM pems_mirror_version) > (SELECT last_value FROM pems_state_order) THEN 'states' END)
+$$;
+SELECT regress.queue('s1', 'PFA-1'), regress.queue('s0', 'PFA-1', organization_id => 'org-rio2');
+SELECT regress.claim(1), regress.set_back(), regress.behind();
+-- an edit: in its organization
+SELECT regress.queue('s2', 'PFA-1');
+SELECT modification_id FROM pfa_write_queue WHERE pfa_id = 'PFA-1' AND organization_id = 'org-rio' ORDER BY commit_seq;
+-- which sets all of them right
+SELECT regress.behind() AS behind;
+UPDATE pfa_mirror SET data = '{"dor": "PROJECT"}' WHERE organization_id = 'org-rio' AND pfa_id = 'PFA-1';
+SELECT data -> 'dor' AS newest FROM pems_mirror_version WHERE organization_id = 'org-rio' AND pfa_id = 'PFA-1' ORDER BY version DESC, state_seq DESC LIMIT 1;
+SELECT regress.record(regress.applied('s1', '{"pems_version": 3}'));
+-- (the states: by attach, by the first commit, and by pems_resume() of what was loaded)
+-- all of them: the worker when it starts, pems_attach(), pems_resume()
+SELECT regress.set_back(), regress.behind();
+SET client_min_messages = error;
+SELECT pems_attach() -> 'success', regress.behind();
+SELECT regress.set_back(), pems_resume() -> 'success', regress.behind();
+SELECT regress.set_back();
+SET ROLE pems_sync_worker;
+SELECT _pems_adopt();
+RESET ROLE;
+SELECT regress.behind();
+SET client_min_messages = warning;
+-- never back
+SELECT setval('pems_commit_order', 1000000), setval('pems_state_order', 1000000);
+SELECT _pems_keep_order(), (SELECT last_value FROM pems_commit_order), (SELECT last_value FROM pems_state_order);
+
 DROP SCHEMA regress CASCADE;
 DROP EXTENSION pems_sync;
 DROP TABLE pfa_modification, pfa_mirror, organization;

@@ -38,7 +38,7 @@ INSERT INTO regress.statement (what) VALUES
     ($$SELECT * FROM pfa_sync_conflict$$), ($$SELECT * FROM pems_mirror_version$$), ($$SELECT * FROM pems_audit_log$$), ($$INSERT INTO pems_audit_log (event_type) VALUES ('X')$$),
     ($$SELECT * FROM pems_audit_log_default$$), ($$SELECT * FROM pems_credential$$), ($$UPDATE pems_credential SET api_url = 'https://evil.invalid'$$), ($$DELETE FROM pems_pause$$),
     ($$DELETE FROM pems_control$$), ($$SELECT * FROM pems_sync_job$$), ($$SELECT * FROM pems_sync_stats$$), ($$SELECT * FROM pems_recheck$$), ($$SELECT * FROM pems_claim$$),
-    ($$SELECT * FROM pems_field$$), ($$SELECT * FROM pems_index$$), ($$SELECT nextval('pems_commit_order')$$), ($$SELECT nextval('pems_claim_order')$$), ($$SELECT nextval('pems_audit_order')$$), ($$SELECT nextval('pems_state_order')$$),
+    ($$SELECT * FROM pems_field$$), ($$SELECT * FROM pems_index$$), ($$SELECT * FROM pems_audit_month$$), ($$SELECT nextval('pems_commit_order')$$), ($$SELECT nextval('pems_claim_order')$$), ($$SELECT nextval('pems_audit_order')$$), ($$SELECT nextval('pems_state_order')$$),
     ($$CREATE TRIGGER t BEFORE INSERT ON pfa_write_queue FOR EACH ROW EXECUTE FUNCTION suppress_redundant_updates_trigger()$$),
     ($$CREATE TRIGGER t AFTER INSERT ON regress.own REFERENCING NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION _pems_record_versions()$$);
 CREATE TABLE regress.own (organization_id text, pfa_id text, version integer, data jsonb);

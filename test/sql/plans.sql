@@ -78,6 +78,7 @@ INSERT INTO regress.call (what) VALUES
     ($$SELECT pems_sync_status('org-rio')$$),
     ($$SELECT pems_sync_status('org-rio', 'pending'), pems_sync_status('org-rio', 'failed'), pems_sync_status('org-rio', 'completed')$$),
     ($$SELECT * FROM pems_audit('org-rio', modification_id => 'r%1$s-1', start_date => clock_timestamp() - interval '1 minute')$$),
+    ($$SELECT _pems_keep_order()$$),
     ($$DELETE FROM pfa_modification WHERE id = 'r%1$s-8'$$);
 -- eight rounds: after five, PostgreSQL may go on with one plan for all values
 DO $$

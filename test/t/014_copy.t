@@ -74,6 +74,10 @@ for my $database (sort keys %databases)
     $t->sql(PemsSync::Test::commit_statement('RIO', [$draft]), db => $database);
     ok($t->wait_for("SELECT last_heartbeat > '$before'::timestamptz + interval '1 s' FROM pems_worker", db => $database), "$name: the worker looks again");
     is($t->worker(db => $database)->{state}, 'copy', "$name: and is still a copy");
+    # nor does an attach, or a resume of one organization, make a sender of it
+    like($t->sql('SELECT pems_attach()', db => $database), qr/"COPY"/, "$name: pems_attach() says that it is one");
+    like($t->sql_error("SELECT pems_resume('org-rio')", db => $database), qr/^55000/, "$name: pems_resume('org-rio') is an error");
+    is($t->sql('SELECT _pems_standing()', db => $database), 'copy', "$name: and it stays a copy");
 }
 is(scalar(my @sent = $fake->requests(since => $mark)), 0, 'no copy has sent anything');
 like($t->log_since(0), qr/WARNING:.*this database is a copy and sends nothing/, 'the log says why');

@@ -151,7 +151,7 @@ $t->sql("UPDATE pems_control SET cluster = '1:1'; SELECT _pems_wake(true)");
 $health = health_is('a copy', 'down', qr/is a copy.*pems_resume/);
 is($health->{paused}, $true, 'a copy is paused');
 is_ill('RIO', qr/is a copy/, 'a copy calls nobody');
-$t->sql('SELECT pems_attach()');
+$t->sql('SELECT pems_resume()');
 
 $t->sql('SELECT pems_detach()');
 $health = health_is('not attached', 'down', qr/not attached.*pems_attach/);
