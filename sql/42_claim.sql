@@ -41,8 +41,8 @@ COMMENT ON FUNCTION @extschema@._pems_first_ready(text[], timestamptz[], bigint[
  * sent_version stays that of the first write whose answer was lost, until it is known what became of that write: a
  * worker that ends in between must leave the doubt in the row.
  *
- * base_is_mirror: the mirror is in the state that the user saw: at its version, and with the data that it had then.
- * Only where it is not, base_data and own_data are returned.  mirror_data is returned then, and where objects are sent,
+ * base_is_mirror: the mirror is in the state that the user saw: at its version, which has had no other data.  Where it
+ * has had, other_bases has the states that the user may have seen as well (_pems_other_bases()).  Only where it is not, base_data and own_data are returned.  mirror_data is returned then, and where objects are sent,
  * which are sent whole, and for a refresh, which looks whether the write was made.  So the usual edit moves no records.
  * A record that is larger than pems_sync.max_record_size is not read: it is missing then, and too_large says so.
  *
@@ -62,7 +62,7 @@ RETURNS TABLE (
     previous_version integer, payload jsonb, base_version integer, mirror_version integer, mirror_deleted boolean,
     created_by text, change_reason text, base_data jsonb, own_data jsonb, mirror_data jsonb,
     modification_id text, job_id text, priority integer, scheduled_at timestamptz, commit_seq bigint,
-    known_version integer, base_is_mirror boolean, too_large boolean)
+    known_version integer, base_is_mirror boolean, too_large boolean, other_bases jsonb)
 LANGUAGE plpgsql VOLATILE ROWS 100 SET search_path = pg_catalog, pg_temp AS $function$
 #variable_conflict use_column
 DECLARE
@@ -109,16 +109,19 @@ BEGIN
     ), compared AS NOT MATERIALIZED (
         -- is the mirror what the user saw?
         SELECT e.tid, e.rank, e.turn, e.sent_version AS previous_version, m.version, m.deleted_at, m.data,
-               m.version = e.base_version AND (
-                   newest.recorded_at IS NULL OR newest.recorded_at <= e.base_at
-                   OR newest.state_seq = @extschema@._pems_base_seq(e.organization_id, e.pfa_id, e.base_version,
-                                                                    e.base_at)) AS base_is_mirror
+               m.version = e.base_version AND NOT coalesce(several.states, true) AS base_is_mirror,
+               several.states AS several_bases
         FROM examined e
         LEFT JOIN @extschema@.pfa_mirror m ON m.organization_id = e.organization_id AND m.pfa_id = e.pfa_id
         LEFT JOIN LATERAL (
-            SELECT v.state_seq, v.recorded_at FROM @extschema@.pems_mirror_version v
+            SELECT v.state_seq FROM @extschema@.pems_mirror_version v
             WHERE v.organization_id = e.organization_id AND v.pfa_id = e.pfa_id AND v.version = e.base_version
             ORDER BY v.state_seq DESC LIMIT 1) newest ON true
+        LEFT JOIN LATERAL (
+            SELECT EXISTS (SELECT FROM @extschema@.pems_mirror_version v
+                           WHERE v.organization_id = e.organization_id AND v.pfa_id = e.pfa_id
+                             AND v.version = e.base_version AND v.state_seq < newest.state_seq) AS states
+            WHERE newest.state_seq IS NOT NULL) several ON true
         WHERE NOT e.blocked AND NOT e.is_foreign
     ), claimed AS (
         -- by ctid, which cannot change while we hold the lock; a row that was changed just before we locked it is not
@@ -134,6 +137,7 @@ BEGIN
                   q.max_retries, q.rounds, q.outcome_unknown, q.payload, q.base_version, q.base_at, q.created_by,
                   q.change_reason, q.modification_id, q.job_id, q.priority, q.scheduled_at, q.commit_seq,
                   q.known_version, c.turn, c.rank, c.previous_version, c.version AS mirror_version, c.base_is_mirror,
+                  c.several_bases,
                   c.deleted_at IS NOT NULL AS mirror_deleted,
                   CASE WHEN NOT c.base_is_mirror OR q.next_request = 'refresh'
                             OR @extschema@._pems_has_object(q.payload)
@@ -154,7 +158,10 @@ BEGIN
                    t.modification_id, t.created_by,
                    @extschema@._pems_disputed_keys(t.payload, base.data, t.mirror_data)) END,
            t.mirror_data, t.modification_id, t.job_id, t.priority, t.scheduled_at, t.commit_seq, t.known_version,
-           t.base_is_mirror, coalesce(t.too_large, false) OR coalesce(base.too_large, false)
+           t.base_is_mirror,
+           coalesce(t.too_large, false) OR coalesce(base.too_large, false)
+               OR coalesce(@extschema@._pems_size(other.bases) > largest, false),
+           CASE WHEN @extschema@._pems_size(other.bases) <= largest THEN other.bases END
     FROM measured t
     LEFT JOIN LATERAL (
         -- the record as the user saw it, where the mirror is another
@@ -165,12 +172,59 @@ BEGIN
           AND v.version = t.base_version
           AND v.state_seq = @extschema@._pems_base_seq(t.organization_id, t.pfa_id, t.base_version, t.base_at)
         ) base ON true
+    CROSS JOIN LATERAL (
+        SELECT CASE WHEN t.several_bases AND base.data IS NOT NULL THEN
+                   @extschema@._pems_other_bases(t.organization_id, t.pfa_id, t.base_version, base.state_seq, t.base_at,
+                       base.data, t.payload, t.modification_id) END AS bases) other
     ORDER BY t.rank, t.turn;
 END
 $function$;
 COMMENT ON FUNCTION @extschema@._pems_claim(text[], integer[], timestamptz[], bigint[]) IS
     'Internal: claims ready items after these positions, at most one per record, and returns what is needed to send '
     'them';
+
+/*
+ * _pems_other_bases(organization_id, pfa_id, version, base_seq, base_at, base_data, payload, modification_id): what the user
+ * may have seen as well, where the base version has several states.  The base is the newest that had come when the edit
+ * was drafted.  But the user may have read an older one: the form was open when the new one came, or the new one was not
+ * committed yet.  A form is not open for longer than a day: what was replaced before that was not seen.
+ *
+ * A conflict shows its state, so who has resolved one has seen that, and nothing else counts.
+ *
+ * Returns: a JSON array of those that differ from the base in what the edit names, with just that of them; of a DELETE
+ *   ({}): in a field that can be written, the whole records; NULL: none.
+ * Tables: pems_mirror_version, pfa_sync_conflict, pems_field.
+ */
+CREATE FUNCTION @extschema@._pems_other_bases(
+    organization_id text, pfa_id text, version integer, base_seq bigint, base_at timestamptz, base_data jsonb, payload jsonb,
+    modification_id text)
+RETURNS jsonb
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $function$
+DECLARE
+    first_seq CONSTANT bigint := @extschema@._pems_base_seq($1, $2, $3, $5 - interval '1 day');
+    names     CONSTANT text[] := CASE WHEN payload = '{}' THEN ARRAY(SELECT f.name FROM @extschema@.pems_field f WHERE f.writable)
+                                      ELSE ARRAY(SELECT k FROM jsonb_object_keys(payload) k) END;
+BEGIN
+    IF EXISTS (SELECT FROM @extschema@.pfa_sync_conflict c
+               WHERE c.modification_id = $8 AND c.status = 'resolved_manual' AND c.pems_version = $3
+                 AND coalesce(c.seen_at, c.created_at) = $5 AND c.pems_data = $6) THEN
+        RETURN NULL;
+    END IF;
+    RETURN (
+        SELECT jsonb_agg(DISTINCT CASE WHEN payload = '{}' THEN base_data || d.differences ELSE d.seen END)
+        FROM @extschema@.pems_mirror_version v
+        CROSS JOIN LATERAL (
+            SELECT coalesce(jsonb_object_agg(n.name, v.data -> n.name) FILTER (WHERE v.data ? n.name), '{}') AS seen,
+                   jsonb_object_agg(n.name, coalesce(v.data -> n.name, 'null'))
+                       FILTER (WHERE v.data -> n.name IS DISTINCT FROM base_data -> n.name) AS differences
+            FROM unnest(names) n (name)) d
+        WHERE v.organization_id = $1 AND v.pfa_id = $2 AND v.version = $3 AND v.state_seq BETWEEN first_seq AND base_seq - 1
+          AND d.differences IS NOT NULL);
+END
+$function$;
+
+COMMENT ON FUNCTION @extschema@._pems_other_bases(text, text, integer, bigint, timestamptz, jsonb, jsonb, text) IS
+    'Internal: other states of the base version that the user may have seen';
 
 /*
  * _pems_disputed_keys(payload, base_data, mirror_data): the fields of an edit that would be in conflict if its author

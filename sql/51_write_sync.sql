@@ -1,17 +1,18 @@
-/*
- * 51_write_sync: pems_write_sync(): waiting items become due.
- */
 
 /*
- * _pems_due_at(outcome_unknown, last_attempt_at): when an item may be due at the earliest: now, or two seconds after a
- * write that may still be under way.  Written to be inlined into its query: no SET clause.
+ * _pems_due_at(next_request, outcome_unknown, last_attempt_at): when an item may be due at the earliest: now; or two
+ * seconds after a write that may still be under way; or three seconds after a read that found the record gone, because a
+ * second one that comes too early is answered by the same replica that lags.  Written to be inlined into its query: no SET
+ * clause.
  */
-CREATE FUNCTION @extschema@._pems_due_at(outcome_unknown boolean, last_attempt_at timestamptz) RETURNS timestamptz
+CREATE FUNCTION @extschema@._pems_due_at(next_request text, outcome_unknown boolean, last_attempt_at timestamptz)
+RETURNS timestamptz
 LANGUAGE sql VOLATILE AS $function$
     SELECT greatest(pg_catalog.clock_timestamp(),
-                    CASE WHEN outcome_unknown THEN last_attempt_at + interval '2 seconds' END)
+                    CASE WHEN next_request = 'confirm' THEN last_attempt_at + interval '3 seconds'
+                         WHEN outcome_unknown THEN last_attempt_at + interval '2 seconds' END)
 $function$;
-COMMENT ON FUNCTION @extschema@._pems_due_at(boolean, timestamptz) IS
+COMMENT ON FUNCTION @extschema@._pems_due_at(text, boolean, timestamptz) IS
     'Internal: when an item may be due at the earliest';
 
 /*
@@ -26,13 +27,12 @@ COMMENT ON FUNCTION @extschema@._pems_due_at(boolean, timestamptz) IS
 CREATE FUNCTION @extschema@._pems_waiting(
     organization text, modification_ids text[], rank integer, OUT to_change text[], OUT due integer)
 LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp SET enable_sort = off SET enable_bitmapscan = off
-SET plan_cache_mode = force_generic_plan SET enable_seqscan = off
-SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off AS $function$
+SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off AS $function$
     SELECT array_agg(w.id) FILTER (WHERE w.changes), (count(*) FILTER (WHERE NOT w.changes))::integer
     FROM (SELECT i.id, i.priority <> rank OR (i.waits_for IS NOT NULL
-                     AND i.scheduled_at > @extschema@._pems_due_at(i.outcome_unknown, i.last_attempt_at)) AS changes
+                     AND i.scheduled_at > @extschema@._pems_due_at(i.next_request, i.outcome_unknown, i.last_attempt_at)) AS changes
           FROM (
-              (SELECT q.id, q.organization_id, q.priority, q.waits_for, q.scheduled_at, q.outcome_unknown,
+              (SELECT q.id, q.organization_id, q.priority, q.waits_for, q.scheduled_at, q.next_request, q.outcome_unknown,
                       q.last_attempt_at
                FROM @extschema@.pfa_write_queue q
                WHERE modification_ids IS NULL AND q.organization_id = organization AND q.unfinished AND q.in_line
@@ -40,7 +40,7 @@ SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off AS $function$
                ORDER BY q.created_at OFFSET 0)
               UNION ALL
               SELECT f.* FROM (SELECT DISTINCT u.id FROM unnest(modification_ids) u (id)) m CROSS JOIN LATERAL (
-                  SELECT q.id, q.organization_id, q.priority, q.waits_for, q.scheduled_at, q.outcome_unknown,
+                  SELECT q.id, q.organization_id, q.priority, q.waits_for, q.scheduled_at, q.next_request, q.outcome_unknown,
                          q.last_attempt_at
                   FROM @extschema@.pfa_write_queue q
                   -- not to be flattened: no other index than the modification's is to be thought of
@@ -60,7 +60,7 @@ LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
 SET plan_cache_mode = force_generic_plan SET enable_seqscan = off
 SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off AS $function$
 DECLARE
-    tids  tid[];
+    tids    tid[];
     changed integer;
 BEGIN
     SELECT array_agg(l.tid) INTO tids
@@ -69,9 +69,10 @@ BEGIN
                         WHERE q.id = w.id AND q.status = 'pending' FOR NO KEY UPDATE) l;
     -- by ctid, which cannot change while we hold the lock: a join by id may be planned to read all of the queue
     UPDATE @extschema@.pfa_write_queue q
-    SET priority = rank, scheduled_at = @extschema@._pems_due_at(q.outcome_unknown, q.last_attempt_at),
+    SET priority = rank, scheduled_at = @extschema@._pems_due_at(q.next_request, q.outcome_unknown, q.last_attempt_at),
         waits_for = CASE WHEN q.waits_for IN ('turn', 'resume') THEN q.waits_for
-                         WHEN @extschema@._pems_due_at(q.outcome_unknown, q.last_attempt_at) > clock_timestamp()
+                         WHEN @extschema@._pems_due_at(q.next_request, q.outcome_unknown, q.last_attempt_at)
+                              > clock_timestamp()
                          THEN 'time' END
     FROM unnest(tids) u (tid) WHERE q.ctid = u.tid;
     GET DIAGNOSTICS changed = ROW_COUNT;
@@ -84,10 +85,10 @@ COMMENT ON FUNCTION @extschema@._pems_hasten(text[], integer) IS
 /*
  * pems_write_sync(organization_id, modification_ids, priority)
  *
- * Makes waiting items due now, with that priority.  Items that wait for their turn get the priority, but keep waiting.
- * An item whose write may still be under way in PEMS waits until two seconds have passed.  What is due already, with
- * that priority, is neither locked nor written; the others are locked in the order of their ids, so that several who
- * call this at once wait for each other instead of deadlocking.
+ * Makes waiting items due now, with that priority.  Items that wait for their turn keep waiting, but
+ * take the priority with them.  An item whose write may still be under way in PEMS waits out its
+ * two seconds, and one whose record was not found the three until the second look.  What is due already, with that priority, is neither locked nor written; the others are locked in the order of
+ * their ids, so that several who call this at once queue up instead of deadlocking.
  *
  * Parameters: organization_id; modification_ids: NULL = all that wait; priority: high, normal, low.
  * Returns: {success, jobId, queuedCount, estimatedCompletionTime}; queuedCount: the items that were asked for and wait.

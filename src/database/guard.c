@@ -181,8 +181,8 @@ is_index_of_ours(Oid relation)
 
 /*
  * The owner of the schema may drop indexes in it.  An event trigger undoes that
- * (sql/82_event_triggers.sql); DROP INDEX CONCURRENTLY would have switched the index off by then, in
- * transactions of its own.
+ * (sql/82_event_triggers.sql); DROP INDEX CONCURRENTLY would have switched the index off by then,
+ * in transactions of its own.
  */
 static void
 refuse_concurrent_drop(Oid relation, int flags)

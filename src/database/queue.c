@@ -923,7 +923,7 @@ line_of(int priority)
 }
 
 /* Columns of _pems_claim(): what may be long. */
-static const int long_columns[] = {13, 17, 18, 19, 20, 21};
+static const int long_columns[] = {13, 17, 18, 19, 20, 21, 30};
 
 /* How much memory they take, without reading them. */
 static int64
@@ -946,6 +946,7 @@ read_texts(const Row *row, PemsItem *item)
 	item->base_data = text_of(item->memory, row, 19);
 	item->own_data = text_of(item->memory, row, 20);
 	item->mirror_data = text_of(item->memory, row, 21);
+	item->other_bases = text_of(item->memory, row, 30);
 }
 
 static void

@@ -98,6 +98,7 @@ typedef struct PemsItem
 	char *change_reason;
 	char *base_data; /* JSON, or NULL; this and the next only when the mirror is not as he saw it */
 	char *own_data;
+	char *other_bases; /* JSON array, or NULL: what the user may have seen instead of base_data */
 	char *mirror_data; /* the same, and where it is needed besides */
 } PemsItem;
 

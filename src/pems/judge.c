@@ -333,6 +333,25 @@ judge_encoded(Judge *judge)
 		decide_unclear(judge, "BAD_RESPONSE");
 }
 
+/* A large page of HTML, say, that came with an error status: the status is all that is needed. */
+static void
+judge_oversized(Judge *judge)
+{
+	say_status(judge);
+	say_transport(judge, ", and was cut off");
+	pems_judge_failure(judge, judge->answer->status);
+}
+
+/* A success, or no status at all, in more bytes than are read.  A write may have been done. */
+static void
+decide_oversized(Judge *judge)
+{
+	say_transport(judge, "PEMS's answer is larger than allowed and was cut off");
+	pems_judge_decide(judge,
+					  pems_judge_is_write(judge) ? PEMS_OUTCOME_UNKNOWN : PEMS_OUTCOME_REJECTED,
+					  "RESPONSE_TOO_LARGE");
+}
+
 static void
 judge_transport(Judge *judge)
 {
@@ -360,10 +379,7 @@ judge_transport(Judge *judge)
 			decide_fault(judge, "PEMS did not answer in time", "TIMEOUT");
 			break;
 		case PEMS_TRANSPORT_TOO_LARGE:
-			say_transport(judge, "PEMS's answer is larger than allowed and was cut off");
-			pems_judge_decide(judge, PEMS_OUTCOME_REJECTED, "RESPONSE_TOO_LARGE");
-			/* Final, yet a human or a later retry should know that it may have been applied. */
-			judge->outcome->unknown = pems_judge_is_write(judge);
+			decide_oversized(judge);
 			break;
 		case PEMS_TRANSPORT_FORBIDDEN_ADDRESS:
 			say_transport(judge, "PEMS's address is one that must not be called");
@@ -388,11 +404,11 @@ is_status_decisive(const PemsAnswer *answer)
 			return answer->status >= 200;
 		case PEMS_TRANSPORT_RESET:
 		case PEMS_TRANSPORT_TIMEOUT:
+		case PEMS_TRANSPORT_TOO_LARGE:
 			return answer->status >= 300;
 		case PEMS_TRANSPORT_REFUSED:
 		case PEMS_TRANSPORT_DNS:
 		case PEMS_TRANSPORT_TLS:
-		case PEMS_TRANSPORT_TOO_LARGE:
 		case PEMS_TRANSPORT_FORBIDDEN_ADDRESS:
 		case PEMS_TRANSPORT_INTERNAL:
 			break;
@@ -433,6 +449,11 @@ pems_protocol_judge(const PemsAsked *asked, const PemsAnswer *answer, int64_t no
 	if (!is_status_decisive(answer))
 	{
 		judge_transport(&judge);
+		return;
+	}
+	if (answer->transport == PEMS_TRANSPORT_TOO_LARGE)
+	{
+		judge_oversized(&judge); /* whatever has come of the body is a part of it */
 		return;
 	}
 	parsed = parse_body(&judge, &document);

@@ -88,7 +88,13 @@ try_later(const PemsTransitionInput *input, const PemsOutcome *outcome, PemsTran
 	bool free_of_charge = outcome->endpoint_fault && input->breaker_open;
 
 	remember_unknown(input, outcome, t);
-	if (!free_of_charge)
+	if (free_of_charge)
+		/* behind the others: else one whose requests alone fail would be every probe of the breaker
+		 */
+		t->delay_ms =
+			at_most(pems_retry_backoff_ms(PEMS_TRANSITION_SETTLE_MS, input->attempt, input->jitter),
+					PEMS_TRANSITION_PROBE_MS);
+	else
 	{
 		if (!has_retries_left(input))
 		{

@@ -26,6 +26,10 @@
 /* A record that a read did not find is looked for again that much later: a replica may lag. */
 #define PEMS_TRANSITION_CONFIRM_MS 3000
 
+/* What failed while the breaker was open waits so long at most: no longer than for the next probe.
+ */
+#define PEMS_TRANSITION_PROBE_MS 60000
+
 /* A record that was written is read again at least this often; later items of the record wait. */
 #define PEMS_TRANSITION_REFRESH_MS 60000
 
@@ -55,6 +59,7 @@ typedef struct PemsTransitionInput
 	bool record_deleted;  /* ... and says that it is deleted */
 	bool write_ignored;   /* a refresh shows that PEMS accepted the write and did not make it */
 	bool outcome_unknown; /* from an earlier write of the item */
+	int attempt;          /* claims so far, this one included */
 	int retry_count;
 	int max_retries;
 	int rounds;             /* so far, in a row */

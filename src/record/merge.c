@@ -361,17 +361,19 @@ static void
 decide_delete(Merge *merge)
 {
 	const PemsMergeInput *input = merge->input;
-	bool own_edits_only;
+	bool is_base;
+	bool has_own_edits;
 
 	if (input->remote == NULL)
 	{
 		merge->decision->action = PEMS_MERGE_NOTHING;
 		return;
 	}
+	/* The same version is not enough: the application may have put other data under its number. */
+	is_base = merge->base && records_equal(input->catalogue, merge->base, input->remote);
 	/* A user who edited the record and then deletes it is not in conflict with himself. */
-	own_edits_only = is_object(input->own) && input->own->count > 0 && merge->base &&
-					 records_equal(input->catalogue, merge->base, input->remote);
-	if (input->remote_version == input->base_version || own_edits_only)
+	has_own_edits = is_object(input->own) && input->own->count > 0;
+	if (is_base && (input->remote_version == input->base_version || has_own_edits))
 	{
 		merge->decision->action = PEMS_MERGE_SEND;
 		return;
@@ -403,8 +405,9 @@ prepare_base(Merge *merge, JsonBuffer *text, JsonDocument *overlaid)
 		merge->failed = true;
 }
 
-void
-pems_merge_decide(const PemsMergeInput *input, PemsDecision *decision)
+/* The decision where the user has seen input's base for certain. */
+static void
+decide_on_base(const PemsMergeInput *input, PemsDecision *decision)
 {
 	Merge merge = {.input = input, .decision = decision};
 	JsonBuffer overlaid_text = {0};
@@ -427,6 +430,23 @@ pems_merge_decide(const PemsMergeInput *input, PemsDecision *decision)
 	pems_json_buffer_free(&merge.changes);
 	pems_json_free(&overlaid);
 	pems_json_buffer_free(&overlaid_text);
+}
+
+void
+pems_merge_decide(const PemsMergeInput *input, PemsDecision *decision)
+{
+	const JsonNode *other = input->other_bases ? input->other_bases->first : NULL;
+
+	decide_on_base(input, decision);
+	for (; other && decision->action != PEMS_MERGE_CONFLICT; other = other->next)
+	{
+		PemsMergeInput seen = *input;
+
+		seen.base = other;
+		pems_merge_free(decision);
+		decide_on_base(&seen, decision);
+		decision->base_uncertain = decision->action == PEMS_MERGE_CONFLICT && !decision->failed;
+	}
 }
 
 void

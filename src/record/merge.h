@@ -27,7 +27,8 @@ typedef struct PemsMergeInput
 	const JsonNode *delta; /* object: what the user changed */
 	const JsonNode *base;  /* the record that the user saw; NULL: not in the history */
 	const JsonNode *own;   /* fields last written, since base, by the author's own edits; or NULL */
-	const JsonNode *remote; /* the record as PEMS has it; NULL: gone */
+	const JsonNode *other_bases; /* array of what the user may have seen instead of base; or NULL */
+	const JsonNode *remote;      /* the record as PEMS has it; NULL: gone */
 	int64_t base_version;
 	int64_t remote_version;
 	bool outcome_unknown; /* a write of this edit was sent, and its answer was lost ... */
@@ -60,7 +61,8 @@ typedef struct PemsDecision
 	size_t field_count;
 	char **errors; /* VALIDATION: the broken rules */
 	size_t error_count;
-	bool failed; /* out of memory: nothing else is set (action is CONFLICT, kind NONE) */
+	bool base_uncertain; /* CONFLICT: with base there were none; it comes from one of other_bases */
+	bool failed;         /* out of memory: nothing else is set (action is CONFLICT, kind NONE) */
 } PemsDecision;
 
 /*
@@ -75,7 +77,7 @@ typedef struct PemsDecision
  *			otherwise						conflict update_update on this value
  *			sent, but remote is not base	the delta is validated on remote: conflict validation
  *	delete	remote gone						nothing to do
- *			remote version = base version	sent
+ *			remote = base, same version		sent
  *			remote = base with own edits	sent (only where own names a field)
  *			otherwise						conflict changed_in_pems_before_delete, on what differs
  *
@@ -83,9 +85,13 @@ typedef struct PemsDecision
  * remote is two or more versions beyond it: ours may be the first of them, and a later one may have
  * put the old value back.  To send again could change PEMS twice and undo somebody's decision.
  *
+ * Each of other_bases takes the place of base in turn: one conflict is enough.  So a field counts
+ *as unchanged only where all that the user may have seen agree with remote.  (What is sent is the
+ *same whatever the base.)  Of an update they need to have no more than what delta names.
+ *
  * A base that is no JSON object counts as missing.  own is laid over
- * base; with base missing it counts for nothing.  Versions decide about deletes
- * only: an update compares content, also when remote's version is lower.
+ * base; with base missing it counts for nothing.  Content decides, for deletes
+ * the version besides: an update compares content alone, also when remote's version is lower.
  */
 extern void pems_merge_decide(const PemsMergeInput *input, PemsDecision *decision);
 extern void pems_merge_free(PemsDecision *decision);

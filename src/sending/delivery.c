@@ -100,9 +100,13 @@ enter_conflict(PemsDelivery *delivery, const PemsDecision *decision)
 	result->conflict_kind = pems_merge_kind_name(decision->kind);
 	result->conflict_fields = fields_as_json(delivery, decision->fields, decision->field_count);
 	result->error_code = "CONFLICT";
-	result->error = decision->error_count > 0
-						? keep(delivery, decision->errors[0])
-						: "The record was changed in PEMS meanwhile; somebody must decide.";
+	if (decision->error_count > 0)
+		result->error = keep(delivery, decision->errors[0]);
+	else if (decision->base_uncertain)
+		result->error = "The version that the edit was made on got other data about then, and the "
+						"user may not have seen them; somebody must decide.";
+	else
+		result->error = "The record was changed in PEMS meanwhile; somebody must decide.";
 }
 
 /* Nothing was sent, and nothing will be. */
@@ -196,13 +200,14 @@ static PemsPlan
 compare(PemsDelivery *delivery, const PemsCatalogue *catalogue)
 {
 	const PemsItem *item = &delivery->item;
-	JsonDocument delta, base, own, remote;
+	JsonDocument delta, base, own, others, remote;
 	PemsDecision decision = {.failed = true};
 	volatile PemsPlan plan = PEMS_PLAN_RECORD;
 	volatile bool parsed = parse(item->payload, &delta);
 
 	parsed = parse(item->base_data, &base) && parsed;
 	parsed = parse(item->own_data, &own) && parsed;
+	parsed = parse(item->other_bases, &others) && parsed;
 	parsed = parse(item->mirror_data, &remote) && parsed;
 	if (parsed)
 	{
@@ -211,6 +216,7 @@ compare(PemsDelivery *delivery, const PemsCatalogue *catalogue)
 								.delta = delta.root,
 								.base = base.root,
 								.own = own.root,
+								.other_bases = others.root,
 								.remote = remote.root,
 								.base_version = item->base_version,
 								.remote_version = item->mirror_version,
@@ -231,6 +237,7 @@ compare(PemsDelivery *delivery, const PemsCatalogue *catalogue)
 		pems_json_free(&delta);
 		pems_json_free(&base);
 		pems_json_free(&own);
+		pems_json_free(&others);
 		pems_json_free(&remote);
 	}
 	PG_END_TRY();
@@ -529,6 +536,7 @@ move_on(PemsDelivery *delivery, const PemsCatalogue *catalogue, const PemsOutcom
 		.record_deleted = item->mirror_deleted,
 		.write_ignored = write_was_ignored(delivery, catalogue, outcome),
 		.outcome_unknown = item->outcome_unknown,
+		.attempt = item->attempt,
 		.retry_count = item->retry_count,
 		.max_retries = item->max_retries,
 		.rounds = item->rounds,

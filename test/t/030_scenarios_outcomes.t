@@ -262,22 +262,14 @@ subtest 'scenario 25: a redirect is not followed' => sub {
     is(scalar(my @requests = $elsewhere->requests), 0, 'the other address saw no request');
 };
 
-subtest 'scenario 26: an endless body is cut; other records go on, and a retry finds what PEMS has done' => sub {
+subtest 'scenario 26: an endless body is cut; other records go on, and a read finds what PEMS has done' => sub {
     $t->load('RIO', 'S26', 'S26-other');
     $fake->fault({ pfaId => 'S26', count => 1, endlessBody => JSON::PP::true });
     my $id    = $t->commit_edit('RIO', 'S26', { monthlyRate => 4000 });
     my $other = $t->commit_edit('RIO', 'S26-other', { monthlyRate => 4000 });
-    ok($t->wait_status($other, 'synced'), 'another record goes on');
-    ok($t->wait_status($id, 'failed'), 'a dead letter');
-    my $item = $t->item($id);
-    is_deeply([ @$item{qw(error_code outcome_unknown)} ], [ 'RESPONSE_TOO_LARGE', JSON::PP::true ], 'whose outcome is not known');
-    like($t->attempts($id), qr/^PUT (?:200 )?RESPONSE_TOO_LARGE$/, 'after one PUT');
-    is(scalar $fake->requests(pfaId => 'S26'), 1, 'PEMS saw one request');
-
-    is($t->retry([$id])->{requeuedCount}, 1, 'an administrator retries it');
-    ok($t->wait_status($id, 'synced'), 'synced');
-    $t->story_is($id, 'by a look, without a second write', status => 'synced completed', keys => '1', changes => 'v1>v2 {"monthlyRate":4000}', versions => '2 2 2');
-    like($t->story($id)->{requests}, qr/^PUT v1 \d+, GET 200$/, 'PEMS saw a PUT and a GET');
+    ok($t->wait_status($_, 'synced'), 'synced') for $other, $id;
+    like($t->attempts($id), qr/^PUT (?:200 )?RESPONSE_TOO_LARGE, GET 200$/, 'the answer is too large, and the record is read');
+    $t->story_is($id, 'without a second write', status => 'synced completed', retries => 1, keys => '1', changes => 'v1>v2 {"monthlyRate":4000}', versions => '2 2 2');
     $t->mirror_is_pems('RIO', 'S26');
 };
 

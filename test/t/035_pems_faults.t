@@ -215,11 +215,12 @@ subtest 'a version whose data change: an edit that was drafted before does not o
     ok($t->wait_status($id, 'synced'), 'another field: merged');
     is($fake->record('RIO', 'STATE-2')->{data}{description}, 'quietly', 'and the other change is kept');
 
-    # a draft that is made afterwards builds on the new state
+    # a draft that is made afterwards builds on the new state; the form may have been open before, but not for days
     put_in_pems('STATE-3', version => 1, data => PemsSync::Test::record_data('STATE-3', monthlyRate => 8000));
     set_mirror('STATE-3', 1, monthlyRate => 8000);
+    $t->sql(q{UPDATE pems_mirror_version SET recorded_at = recorded_at - interval '25 hours' WHERE pfa_id = 'STATE-3'});
     $id = $t->commit_edit('RIO', 'STATE-3', { monthlyRate => 4000 });
-    ok($t->wait_status($id, 'synced'), 'drafted afterwards: sent');
+    ok($t->wait_status($id, 'synced'), 'drafted long afterwards: sent');
     is($t->attempts($id), 'PUT 200', 'at once');
 
     # back to an old version, and on to the number that the draft was made on

@@ -282,6 +282,22 @@ UNIT_TEST(transports)
 		{PUT, PEMS_TRANSPORT_ENCODED, true, 401, NULL, CREDENTIAL("UNAUTHORIZED")},
 		{PUT, PEMS_TRANSPORT_ENCODED, true, 503, NULL, FAULT_LOST("UNAVAILABLE")},
 		{GET, PEMS_TRANSPORT_TOO_LARGE, true, 200, NULL, REJECTED("RESPONSE_TOO_LARGE")},
+		{HEALTH, PEMS_TRANSPORT_TOO_LARGE, true, 200, NULL, REJECTED("RESPONSE_TOO_LARGE")},
+		{GET, PEMS_TRANSPORT_TOO_LARGE, true, 0, NULL, REJECTED("RESPONSE_TOO_LARGE")},
+		{PUT, PEMS_TRANSPORT_TOO_LARGE, true, 200, NULL, UNKNOWN("RESPONSE_TOO_LARGE")},
+		{PUT, PEMS_TRANSPORT_TOO_LARGE, true, 200, WRITTEN, UNKNOWN("RESPONSE_TOO_LARGE")},
+		{DELETE, PEMS_TRANSPORT_TOO_LARGE, true, 202, NULL, UNKNOWN("RESPONSE_TOO_LARGE")},
+		{PUT, PEMS_TRANSPORT_TOO_LARGE, true, 0, NULL, UNKNOWN("RESPONSE_TOO_LARGE")},
+		{PUT, PEMS_TRANSPORT_TOO_LARGE, true, 302, "<html>", REJECTED("REDIRECT")},
+		{PUT, PEMS_TRANSPORT_TOO_LARGE, true, 400, "<html>", REJECTED("INVALID_REQUEST")},
+		{PUT, PEMS_TRANSPORT_TOO_LARGE, true, 401, "<html>", CREDENTIAL("UNAUTHORIZED")},
+		{GET, PEMS_TRANSPORT_TOO_LARGE, true, 404, "<html>", GONE},
+		{PUT, PEMS_TRANSPORT_TOO_LARGE, true, 409, "<html>", VERSION},
+		{PUT, PEMS_TRANSPORT_TOO_LARGE, true, 409, "{\"error\":\"RECORD_LOCKED\"}", VERSION},
+		{PUT, PEMS_TRANSPORT_TOO_LARGE, true, 429, NULL, THROTTLED},
+		{PUT, PEMS_TRANSPORT_TOO_LARGE, true, 500, "<html>", TRANSIENT_LOST("SERVER_ERROR")},
+		{PUT, PEMS_TRANSPORT_TOO_LARGE, true, 503, "<html>", FAULT_LOST("UNAVAILABLE")},
+		{GET, PEMS_TRANSPORT_TOO_LARGE, true, 503, "<html>", FAULT("UNAVAILABLE")},
 		{PUT, PEMS_TRANSPORT_FORBIDDEN_ADDRESS, false, 0, NULL, REJECTED("FORBIDDEN_ADDRESS")},
 		{PUT, PEMS_TRANSPORT_INTERNAL, false, 0, NULL, TRANSIENT("INTERNAL_ERROR")},
 		{PUT, PEMS_TRANSPORT_INTERNAL, true, 0, NULL, TRANSIENT_LOST("INTERNAL_ERROR")},
@@ -303,16 +319,21 @@ UNIT_TEST(transports)
 	}
 }
 
-UNIT_TEST(an_answer_too_large_is_final_and_says_that_the_write_may_stand)
+UNIT_TEST(an_error_that_is_too_large_is_heard_all_the_same)
 {
-	PemsAnswer answer = {.transport = PEMS_TRANSPORT_TOO_LARGE, .maybe_sent = true, .status = 200};
+	char retry_after[] = "30";
+	PemsAnswer answer = {.transport = PEMS_TRANSPORT_TOO_LARGE,
+						 .maybe_sent = true,
+						 .status = 503,
+						 .detail = "the body is larger than 262144 bytes",
+						 .retry_after = retry_after};
 	PemsOutcome outcome;
 
 	pems_protocol_judge(&a_put, &answer, 0, &outcome);
-	CHECK_INT(outcome.class, PEMS_OUTCOME_REJECTED);
-	CHECK(outcome.unknown);
-	CHECK(!outcome.endpoint_fault);
-	CHECK_TEXT(outcome.error_code, "RESPONSE_TOO_LARGE");
+	CHECK_INT(outcome.retry_after_ms, 30000);
+	CHECK_TEXT(outcome.error,
+			   "PEMS answered 503 (Service Unavailable), and was cut off: the body is "
+			   "larger than 262144 bytes");
 	pems_protocol_free_outcome(&outcome);
 }
 

@@ -498,6 +498,25 @@ UNIT_TEST(endpoint_fault_with_an_open_breaker_costs_nothing)
 	CHECK_INT(after(&input, outcome(PEMS_OUTCOME_TRANSIENT)).status, PEMS_ITEM_FAILED);
 }
 
+UNIT_TEST(what_fails_with_an_open_breaker_goes_behind_the_others)
+{
+	static const int64_t expected[] = {4000, 8000, 16000, 32000, 60000, 60000};
+	PemsTransitionInput input = a_write();
+	PemsOutcome fault = {.class = PEMS_OUTCOME_TRANSIENT, .endpoint_fault = true};
+
+	input.breaker_open = true;
+	for (int step = PEMS_STEP_WRITE; step <= PEMS_STEP_REFRESH; step++)
+		for (int i = 0; i < 6; i++)
+		{
+			input.step = (PemsStep) step;
+			input.attempt = i + 1;
+			CHECK_INT(after(&input, fault).delay_ms, expected[i]);
+			CHECK_INT(after(&input, fault).retry_count, 0);
+		}
+	input.attempt = 1000000;
+	CHECK_INT(after(&input, fault).delay_ms, PEMS_TRANSITION_PROBE_MS);
+}
+
 UNIT_TEST(a_write_that_is_done_never_becomes_a_dead_letter)
 {
 	PemsTransitionInput input = a_read(PEMS_STEP_REFRESH);
