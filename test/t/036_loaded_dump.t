@@ -41,7 +41,8 @@ $copy->sql('SELECT _pems_wake(true)');
 ok($copy->wait_for("SELECT count(*) = 17 FROM pfa_write_queue WHERE status = 'pending' AND waits_for = 'resume'"), 'they are set aside');
 is(scalar(my @requests = $fake->requests), 0, 'PEMS saw no request');
 my ($problem) = grep { /queued by another database/ } @{ decode_json($copy->sql('SELECT pems_health()'))->{problems} };
-like($problem // '', qr/^(19|20) edits were queued by another database .* pems_resume\(\)/, 'pems_health() says so');
+# those that the worker has met in its line; what was being sent, and what waits for its time, is found by pems_resume()
+like($problem // '', qr/^17 edits were queued by another database .* pems_resume\(\)/, 'pems_health() says so');
 my $state = decode_json($copy->sql("SELECT pems_sync_state('org-rio', ARRAY['DUMP-1'])"))->{'DUMP-1'};
 is($state->{status}, 'queued', 'pems_sync_state(): it is queued');
 like($state->{error}, qr/^Another database queued this edit .* resumes it\.$/, 'and why it is not sent');
