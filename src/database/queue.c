@@ -460,10 +460,25 @@ enter_worker_role(void)
 	SetUserIdAndSecContext(role, SECURITY_LOCAL_USERID_CHANGE | SECURITY_RESTRICTED_OPERATION);
 }
 
+/*
+ * The extension that is installed, with its lock; InvalidOid: there is none.  Without the lock it
+ * may be gone before its schema is looked up.
+ */
+static Oid
+lock_installed_extension(void)
+{
+	Oid oid = get_extension_oid(EXTENSION_NAME, true);
+
+	if (!OidIsValid(oid))
+		return InvalidOid;
+	LockDatabaseObject(ExtensionRelationId, oid, 0, AccessShareLock);
+	return get_extension_oid(EXTENSION_NAME, true) == oid ? oid : InvalidOid;
+}
+
 static void
 find_extension(void)
 {
-	Oid oid = get_extension_oid(EXTENSION_NAME, true);
+	Oid oid = lock_installed_extension();
 	Oid schema;
 
 	extension_oid = InvalidOid;
