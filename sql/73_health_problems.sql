@@ -102,7 +102,7 @@ COMMENT ON FUNCTION @extschema@._pems_edit_problems() IS
  * again: the partition of this month, those that were there before, and indexes.
  */
 CREATE FUNCTION @extschema@._pems_table_problems() RETURNS SETOF text
-LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $function$
+LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp AS $function$
     SELECT 'The audit log has no partition for this month: its rows go to pems_audit_log_default, which pems_purge() '
            'never drops. SELECT @extschema@._pems_make_audit_partitions() makes it.'
     WHERE NOT EXISTS (SELECT FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid

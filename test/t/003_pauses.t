@@ -61,7 +61,7 @@ $t->is_calm('while endpoints are throttled');
 my $position = $t->log_position;
 my @rio    = $t->load_many('RIO', 'PFA-', 20);
 my @locked = $t->load_many('LOCKED', 'PFA-', 60);
-my ($slow) = $fake->fault({ organizationCode => 'LOCKED', delayMs => 20 });
+my ($slow) = $fake->fault({ organizationCode => 'LOCKED', delayMs => 500 });
 my @ids = $t->edits('LOCKED', map { [ $_, { monthlyRate => 10 } ] } @locked);
 $t->commit('LOCKED', \@ids);
 ok($t->wait_until(sub { $fake->changes(organizationCode => 'LOCKED', by => 'client') >= 10 }, what => 'ten changes'), 'ten edits are through');
