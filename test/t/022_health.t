@@ -233,7 +233,7 @@ $t->set(rate_limit => 0);
 ok($t->wait_for("SELECT rate = 0 FROM pems_endpoints WHERE organization_code = 'RIO'"), 'no limit');
 
 # More than there is room for at a time: each is answered, or told to try again.
-my ($slow) = $fake->fault({ call => 'health', delayMs => 700 });
+my ($slow) = $fake->fault({ call => 'health', delayMs => 4000 });
 @sessions = map { begin_check() } 1 .. 10;
 my @answers = map { finish($_) } @sessions;
 is(scalar(grep { /"healthy": true/ } @answers), MAX_CHECKS, 'of ten checks at a time eight are made');
