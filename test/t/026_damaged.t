@@ -99,14 +99,14 @@ ok($t->wait_until(sub { count_of('synced', @ids) + count_of('conflict', @ids) ==
 stop_sending();
 @ids = $t->edits('RIO', map { [ $_, { monthlyRate => 3 } ] } @pfa_ids[ 20 .. 39 ]);
 $t->commit('RIO', \@ids);
-$t->sql('REVOKE USAGE ON SEQUENCE pems_claim_order FROM pems_sync_worker');
+$t->sql('REVOKE USAGE, UPDATE ON SEQUENCE pems_claim_order FROM pems_sync_worker');
 start_sending();
 ok($t->wait_for("SELECT last_error LIKE 'could not claim items: permission denied%' FROM pems_worker"), 'when nothing can be claimed the worker says so');
 $t->is_calm('while nothing can be claimed');
 sleep 2;
 cmp_ok($t->sql('SELECT count(*) FROM pfa_write_queue WHERE modification_id = ANY (' . PemsSync::Test::text_array(\@ids) . ') AND retry_count > 0'), '<=', 3, 'no more than three lose a retry');
 is(count_of('failed', @ids), '0', 'none fails');
-$t->sql('GRANT USAGE ON SEQUENCE pems_claim_order TO pems_sync_worker');
+$t->sql('GRANT USAGE, UPDATE ON SEQUENCE pems_claim_order TO pems_sync_worker');
 ok($t->wait_until(sub { count_of('synced', @ids) == 20 }, what => 'all'), 'afterwards all are synced');
 
 unlike($t->log_since($position), qr/PANIC|was terminated|exited with exit code/, 'the worker lived through it all');
