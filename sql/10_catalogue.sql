@@ -91,6 +91,8 @@ COMMENT ON FUNCTION @extschema@._pems_field_customize() IS
 CREATE TRIGGER pems_field_customize BEFORE INSERT OR UPDATE ON @extschema@.pems_field
     FOR EACH ROW EXECUTE FUNCTION @extschema@._pems_field_customize();
 
+ALTER TABLE @extschema@.pems_field ENABLE ALWAYS TRIGGER pems_field_customize;
+
 /*
  * _pems_field_announce(): statement trigger on pems_field: the worker and all sessions read the catalogue again.
  */

@@ -61,6 +61,8 @@ COMMENT ON FUNCTION @extschema@._pems_forget_credential() IS
 CREATE TRIGGER pems_forget_credential AFTER DELETE ON @extschema@.pems_credential
     FOR EACH ROW EXECUTE FUNCTION @extschema@._pems_forget_credential();
 
+ALTER TABLE @extschema@.pems_credential ENABLE ALWAYS TRIGGER pems_forget_credential;
+
 /*
  * _pems_guard_truncate(): statement trigger, before truncate, on the application's tables and on those of ours that
  * say what is under way.
@@ -92,3 +94,11 @@ CREATE TRIGGER pems_guard_truncate BEFORE TRUNCATE ON @extschema@.pems_recheck
     FOR EACH STATEMENT EXECUTE FUNCTION @extschema@._pems_guard_truncate();
 CREATE TRIGGER pems_guard_truncate BEFORE TRUNCATE ON @extschema@.pfa_sync_conflict
     FOR EACH STATEMENT EXECUTE FUNCTION @extschema@._pems_guard_truncate();
+
+ALTER TABLE @extschema@.pfa_write_queue ENABLE ALWAYS TRIGGER pems_guard_truncate;
+
+ALTER TABLE @extschema@.pems_claim ENABLE ALWAYS TRIGGER pems_guard_truncate;
+
+ALTER TABLE @extschema@.pems_recheck ENABLE ALWAYS TRIGGER pems_guard_truncate;
+
+ALTER TABLE @extschema@.pfa_sync_conflict ENABLE ALWAYS TRIGGER pems_guard_truncate;

@@ -126,6 +126,18 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $function$
                              u.relname, u.attname, u.command, u.attname)
     FROM used u
     WHERE u.attnotnull AND (u.relname, u.attname) IN (('pfa_mirror', 'deleted_at'), ('pfa_modification', 'sync_error'))
+    UNION ALL
+    -- the owner writes, unless it is a superuser
+    SELECT p.privilege, format('role %s, which owns and writes %s, has no %s on it: GRANT %s ON %s TO %s',
+                               r.rolname, h.relname, p.privilege, p.privilege, h.oid::regclass, r.oid::regrole)
+    FROM host h JOIN pg_class c ON c.oid = h.oid JOIN pg_roles r ON r.oid = c.relowner
+    CROSS JOIN (VALUES ('SELECT'), ('UPDATE'), ('INSERT')) AS p (privilege)
+    WHERE h.written AND NOT has_table_privilege(r.oid, h.oid, p.privilege)
+    UNION ALL
+    SELECT 'USAGE', format('role %s, which owns and writes %s, has no USAGE on its schema: GRANT USAGE ON SCHEMA %s TO %s',
+                           r.rolname, h.relname, c.relnamespace::regnamespace, r.oid::regrole)
+    FROM host h JOIN pg_class c ON c.oid = h.oid JOIN pg_roles r ON r.oid = c.relowner
+    WHERE h.written AND NOT has_schema_privilege(r.oid, c.relnamespace, 'USAGE')
 $function$;
 COMMENT ON FUNCTION @extschema@._pems_host_obstacles(oid) IS
     'Internal: why the extension could not write a table of the application, with the statement that corrects it';
@@ -158,10 +170,32 @@ COMMENT ON FUNCTION @extschema@._pems_host_key_problem(oid, text[]) IS
     'Internal: a sentence when a table of the application has no key on these columns that foreign keys may refer to';
 
 /*
+ * _pems_foreign_key_states(): our foreign keys to the host tables, each with its state: NULL; missing; replaced, where it
+ * refers to another table than the one that has the name now.
+ */
+CREATE FUNCTION @extschema@._pems_foreign_key_states()
+RETURNS TABLE (table_name text, constraint_name text, host_table text, definition text, state text)
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $function$
+BEGIN
+    RETURN QUERY
+    SELECT f.table_name, f.constraint_name, f.host_table, f.definition,
+           CASE WHEN c.oid IS NULL THEN 'missing'
+                WHEN c.confrelid IS DISTINCT FROM to_regclass(format('@extschema@.%I', f.host_table))::oid THEN 'replaced' END
+    FROM @extschema@._pems_host_foreign_keys() f
+    LEFT JOIN pg_constraint c ON c.conname = f.constraint_name AND c.contype = 'f'
+                             AND c.conrelid = to_regclass(format('@extschema@.%I', f.table_name));
+END
+$function$;
+
+COMMENT ON FUNCTION @extschema@._pems_foreign_key_states() IS
+    'Internal: foreign keys of the extension to the host tables: missing, replaced, or (NULL) as they were made';
+
+/*
  * _pems_host_problems(attached): a sentence for each table, column or key that is missing or of the wrong type, for
  * what would run with our rights, and for what we could not write.
  *
- * Parameters: attached: the columns that attach adds must be there, too.
+ * Parameters: attached: the columns that attach adds, the rights that it grants and, but for a copy, its foreign keys must be there, too:
+ * without them a modification can be deleted while it is being sent.
  * Returns: an empty array when all is well.
  */
 CREATE FUNCTION @extschema@._pems_host_problems(attached boolean) RETURNS text[]
@@ -210,8 +244,24 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $function$
         UNION ALL
         SELECT h.table_name, 6, o.name, o.line FROM host h CROSS JOIN LATERAL @extschema@._pems_host_obstacles(h.oid) o
         WHERE h.relkind = 'r'
+        UNION ALL
+        SELECT h.table_name, 7, p.privilege,
+               format('role pems_sync_worker has no %s on %s; pems_attach() grants it again', p.privilege, h.table_name)
+        FROM host h JOIN pg_class c ON c.oid = h.oid JOIN pg_roles r ON r.oid = c.relowner
+        CROSS JOIN (VALUES ('SELECT'), ('UPDATE'), ('INSERT')) AS p (privilege)
+        -- it writes those of a superuser itself
+        WHERE attached AND (p.privilege = 'SELECT' OR (r.rolsuper AND h.table_name <> 'organization'))
+          AND NOT has_table_privilege('pems_sync_worker', h.oid, p.privilege)
+        UNION ALL
+        SELECT k.host_table, 8, k.constraint_name,
+               format(CASE k.state WHEN 'missing' THEN 'foreign key %s of %s is missing; pems_attach() makes it again'
+                                   ELSE 'foreign key %s of %s refers to another table; pems_attach() makes it again' END,
+                      k.constraint_name, k.table_name)
+        FROM @extschema@._pems_foreign_key_states() k
+        WHERE attached AND k.state IS NOT NULL
+          AND EXISTS (SELECT FROM @extschema@.pems_control c WHERE c.cluster = @extschema@._pems_cluster())
     )
-    SELECT coalesce(array_agg(p.line ORDER BY p.table_name, p.rank, p.name), '{}')
+    SELECT coalesce(array_agg(p.line ORDER BY p.table_name, p.rank, p.name, p.line), '{}')
     FROM problem p WHERE p.line IS NOT NULL
 $function$;
 COMMENT ON FUNCTION @extschema@._pems_host_problems(boolean) IS

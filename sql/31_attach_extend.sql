@@ -64,10 +64,11 @@ COMMENT ON FUNCTION @extschema@._pems_host_triggers() IS
  * there are already.
  */
 CREATE FUNCTION @extschema@._pems_host_foreign_keys()
-RETURNS TABLE (table_name text, constraint_name text, definition text)
+RETURNS TABLE (table_name text, constraint_name text, definition text, host_table text)
 LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $function$
     SELECT k.table_name, k.table_name || '_' || k.column_name || '_fkey',
-           format('FOREIGN KEY (%I) REFERENCES @extschema@.%I (id)%s NOT VALID', k.column_name, k.host_table, k.action)
+           format('FOREIGN KEY (%I) REFERENCES @extschema@.%I (id)%s NOT VALID', k.column_name, k.host_table, k.action),
+           k.host_table
     FROM (VALUES ('pfa_write_queue', 'modification_id', 'pfa_modification', ' ON DELETE CASCADE'),
                  ('pfa_write_queue', 'organization_id', 'organization', ''),
                  ('pfa_sync_conflict', 'modification_id', 'pfa_modification', ' ON DELETE CASCADE'),
@@ -80,10 +81,35 @@ COMMENT ON FUNCTION @extschema@._pems_host_foreign_keys() IS
     'Internal: foreign keys from the extension''s tables to the application''s tables';
 
 /*
- * _pems_host_trigger_states(): the triggers of the extension on the application's tables, each with the command that
+ * _pems_own_triggers(): the triggers of the extension on its own tables, as the server shows them.
+ */
+CREATE FUNCTION @extschema@._pems_own_triggers() RETURNS TABLE (table_name text, trigger_name text, definition text)
+LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $function$
+    SELECT t.table_name, t.trigger_name,
+           format('%s ON %%s %s EXECUTE FUNCTION @extschema@.%I()', t.event, t.each, t.function)
+    FROM (VALUES
+        ('pfa_write_queue', 'pems_count_inserted', 'AFTER INSERT', 'REFERENCING NEW TABLE AS new_rows FOR EACH STATEMENT', '_pems_tally'),
+        ('pfa_write_queue', 'pems_count_updated', 'AFTER UPDATE',
+         'REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows FOR EACH STATEMENT', '_pems_tally'),
+        ('pfa_write_queue', 'pems_count_deleted', 'AFTER DELETE', 'REFERENCING OLD TABLE AS old_rows FOR EACH STATEMENT', '_pems_tally'),
+        ('pfa_write_queue', 'pems_guard_delete', 'BEFORE DELETE', 'FOR EACH ROW WHEN (old.unfinished)', '_pems_guard_item'),
+        ('pfa_write_queue', 'pems_guard_truncate', 'BEFORE TRUNCATE', 'FOR EACH STATEMENT', '_pems_guard_truncate'),
+        ('pems_claim', 'pems_guard_truncate', 'BEFORE TRUNCATE', 'FOR EACH STATEMENT', '_pems_guard_truncate'),
+        ('pems_recheck', 'pems_guard_truncate', 'BEFORE TRUNCATE', 'FOR EACH STATEMENT', '_pems_guard_truncate'),
+        ('pfa_sync_conflict', 'pems_guard_truncate', 'BEFORE TRUNCATE', 'FOR EACH STATEMENT', '_pems_guard_truncate'),
+        ('pems_credential', 'pems_forget_credential', 'AFTER DELETE', 'FOR EACH ROW', '_pems_forget_credential'),
+        ('pems_field', 'pems_field_customize', 'BEFORE INSERT OR UPDATE', 'FOR EACH ROW', '_pems_field_customize'),
+        ('pems_field', 'pems_field_announce', 'AFTER INSERT OR DELETE OR UPDATE OR TRUNCATE', 'FOR EACH STATEMENT', '_pems_field_announce')
+        ) AS t (table_name, trigger_name, event, each, function)
+$function$;
+
+COMMENT ON FUNCTION @extschema@._pems_own_triggers() IS 'Internal: triggers of the extension on its own tables';
+
+/*
+ * _pems_host_trigger_states(): the triggers of the extension on the application's tables and on its own, each with the command that
  * makes it and its state: NULL; missing; replaced, by another of its name; disabled, also when it fires only with
- * session_replication_role = origin.  The commands are compared as texts, which must not depend on
- * quote_all_identifiers.
+ * session_replication_role = origin (which is what a load with --disable-triggers leaves behind).  The commands are compared
+ * as texts, which must not depend on quote_all_identifiers.
  */
 CREATE FUNCTION @extschema@._pems_host_trigger_states()
 RETURNS TABLE (table_name text, trigger_name text, command text, state text)
@@ -91,14 +117,15 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp SET quote_all_identifi
     SELECT t.table_name, t.trigger_name, c.command,
            CASE WHEN g.oid IS NULL THEN 'missing' WHEN pg_get_triggerdef(g.oid) <> c.command THEN 'replaced'
                 WHEN g.tgenabled <> 'A' THEN 'disabled' END
-    FROM @extschema@._pems_host_triggers() t
+    FROM (SELECT h.table_name, h.trigger_name, h.definition FROM @extschema@._pems_host_triggers() h
+          UNION ALL SELECT o.table_name, o.trigger_name, o.definition FROM @extschema@._pems_own_triggers() o) t
     CROSS JOIN LATERAL (SELECT format('@extschema@.%I', t.table_name) AS name) r
     CROSS JOIN LATERAL (
         SELECT format('CREATE TRIGGER %I ', t.trigger_name) || format(t.definition, r.name) AS command) c
     LEFT JOIN pg_trigger g ON g.tgname = t.trigger_name AND g.tgrelid = to_regclass(r.name)
 $function$;
 COMMENT ON FUNCTION @extschema@._pems_host_trigger_states() IS
-    'Internal: triggers of the extension on the application''s tables: missing, replaced, disabled, or (NULL) as they '
+    'Internal: triggers of the extension on the application''s tables and on its own: missing, replaced, disabled, or (NULL) as they '
     'were made';
 
 /*
@@ -108,32 +135,37 @@ COMMENT ON FUNCTION @extschema@._pems_host_trigger_states() IS
  */
 CREATE FUNCTION @extschema@._pems_host_missing() RETURNS SETOF text
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $function$
+    SELECT format('USAGE on schema %s was taken from role %s', '@extschema@'::regnamespace, r.role)
+    FROM (VALUES ('pems_sync_reader'::name), ('pems_sync_worker')) AS r (role)
+    WHERE NOT has_schema_privilege(r.role, '@extschema@'::regnamespace, 'USAGE')
+    UNION ALL
     SELECT format(CASE t.state WHEN 'missing' THEN 'trigger %s of %s is missing' ELSE 'trigger %s of %s was %s' END,
                   t.trigger_name, t.table_name, t.state)
     FROM @extschema@._pems_host_trigger_states() t WHERE t.state IS NOT NULL
     UNION ALL
-    SELECT format('foreign key %s of %s is missing', f.constraint_name, f.table_name)
-    FROM @extschema@._pems_host_foreign_keys() f
-    WHERE NOT EXISTS (SELECT FROM pg_constraint c WHERE c.conname = f.constraint_name
-                      AND c.conrelid = to_regclass(format('@extschema@.%I', f.table_name)))
+    SELECT format('foreign key %s of %s is %s', f.constraint_name, f.table_name, f.state)
+    FROM @extschema@._pems_foreign_key_states() f WHERE f.state IS NOT NULL
     UNION ALL
     SELECT 'index idx_modification_syncstatus of pfa_modification is missing'
-    WHERE to_regclass('@extschema@.idx_modification_syncstatus') IS NULL
+    WHERE NOT EXISTS (SELECT FROM pg_index i WHERE i.indexrelid = to_regclass('@extschema@.idx_modification_syncstatus')
+                      AND i.indrelid = to_regclass('@extschema@.pfa_modification'))
 $function$;
 COMMENT ON FUNCTION @extschema@._pems_host_missing() IS
     'Internal: what an attach would make or make again, a sentence each';
 
 /*
- * _pems_host_extend(): adds what is not there yet: columns, index, triggers, foreign keys, rights of the worker.
+ * _pems_host_extend(): adds what is not there yet: columns, index, triggers, foreign keys,
+ * grants for the worker.  Where the triggers that count were gone or disabled, counts anew.
  */
 CREATE FUNCTION @extschema@._pems_host_extend() RETURNS void
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $function$
 DECLARE
-    item  record;
+    item      record;
+    uncounted CONSTANT boolean := EXISTS (SELECT FROM @extschema@._pems_host_trigger_states() t
+                                          WHERE t.state IS NOT NULL AND t.trigger_name ~ '^pems_count_');
 BEGIN
     FOR item IN
-        SELECT format('ALTER TABLE @extschema@.%I ADD COLUMN %I %s', a.table_name, a.column_name,
-                      a.definition) AS command
+        SELECT format('ALTER TABLE @extschema@.%I ADD COLUMN %I %s', a.table_name, a.column_name, a.definition) AS command
         FROM @extschema@._pems_host_added() a
         WHERE NOT EXISTS (SELECT FROM pg_attribute c WHERE c.attname = a.column_name AND NOT c.attisdropped
                           AND c.attrelid = format('@extschema@.%I', a.table_name)::regclass)
@@ -149,48 +181,54 @@ BEGIN
             SELECT 2, t.command WHERE t.state IN ('missing', 'replaced')
             ORDER BY step) x
         UNION ALL
-        SELECT format('ALTER TABLE @extschema@.%I ADD CONSTRAINT %I %s', f.table_name, f.constraint_name, f.definition)
-        FROM @extschema@._pems_host_foreign_keys() f
-        WHERE NOT EXISTS (SELECT FROM pg_constraint c WHERE c.conname = f.constraint_name
-                          AND c.conrelid = format('@extschema@.%I', f.table_name)::regclass)
+        SELECT format('ALTER TABLE @extschema@.%I %sADD CONSTRAINT %I %s', f.table_name,
+                      CASE f.state WHEN 'replaced' THEN format('DROP CONSTRAINT %I, ', f.constraint_name) END,
+                      f.constraint_name, f.definition)
+        FROM @extschema@._pems_foreign_key_states() f WHERE f.state IS NOT NULL
     LOOP
         EXECUTE item.command;
     END LOOP;
 
     FOR item IN
-        SELECT t.trigger_name, t.table_name, g.tgenabled FROM @extschema@._pems_host_triggers() t
-        JOIN pg_trigger g ON g.tgname = t.trigger_name AND g.tgrelid = format('@extschema@.%I', t.table_name)::regclass
-    LOOP
-        -- DROP EXTENSION then drops the triggers, too, instead of refusing because of them
-        EXECUTE format('ALTER TRIGGER %I ON @extschema@.%I DEPENDS ON EXTENSION pems_sync',
-                       item.trigger_name, item.table_name);
+        -- DROP EXTENSION then takes the triggers along instead of complaining about them
+        SELECT format('ALTER TRIGGER %I ON @extschema@.%I DEPENDS ON EXTENSION pems_sync', h.trigger_name, h.table_name) AS command
+        FROM @extschema@._pems_host_triggers() h
+        UNION ALL
         -- the history is complete whoever writes the mirror, also with session_replication_role = replica
-        IF item.tgenabled <> 'A' THEN
-            EXECUTE format('ALTER TABLE @extschema@.%I ENABLE ALWAYS TRIGGER %I', item.table_name, item.trigger_name);
-        END IF;
+        SELECT format('ALTER TABLE @extschema@.%I ENABLE ALWAYS TRIGGER %I', t.table_name, t.trigger_name)
+        FROM @extschema@._pems_host_trigger_states() t WHERE t.state = 'disabled'
+    LOOP
+        EXECUTE item.command;
     END LOOP;
+    IF uncounted THEN
+        PERFORM @extschema@._pems_recount();
+    END IF;
 
     -- SELECT to read; the rest for tables whose owner is a superuser: the worker writes
     -- those as itself, because an owner's triggers must not run as a superuser.
     GRANT SELECT, INSERT, UPDATE ON @extschema@.pfa_mirror, @extschema@.pfa_modification TO pems_sync_worker;
     GRANT SELECT ON @extschema@.organization TO pems_sync_worker;
+    GRANT USAGE ON SCHEMA @extschema@ TO pems_sync_reader, pems_sync_worker;
 END
 $function$;
 COMMENT ON FUNCTION @extschema@._pems_host_extend() IS
     'Internal: adds columns, index, triggers, foreign keys and grants to the application''s tables';
 
 /*
- * _pems_host_check_rows(): do the rows of the extension's tables refer to rows of the application that exist?
+ * _pems_host_check_rows(): do the rows of the extension's tables refer to rows of the host tables that exist?
  * Credentials and pauses that do not are deleted, as they would be with their organization.
- *
- * Errors: 55000 with the tables, and how many rows of the others refer to nothing.
- * Tables: pfa_write_queue, pfa_sync_conflict, pems_credential, pems_pause; the application's.
+ * Errors: 55000 with the tables and how many rows of the others do not; 55000 when an organization has the id *.
  */
 CREATE FUNCTION @extschema@._pems_host_check_rows() RETURNS void
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $function$
 DECLARE
     orphans text;
 BEGIN
+    IF EXISTS (SELECT FROM @extschema@.organization o WHERE o.id = '*') THEN
+        RAISE EXCEPTION 'an organization has the id *'
+            USING ERRCODE = 'object_not_in_prerequisite_state', DETAIL = 'In pems_sync it stands for all organizations.',
+                  HINT = 'Give the organization another id.';
+    END IF;
     SELECT string_agg(o.line, E'\n' ORDER BY o.line) INTO orphans
     FROM (
         SELECT format('%s of %s: %s does not exist, for example "%s"',

@@ -79,7 +79,8 @@ COMMENT ON FUNCTION @extschema@._pems_attach_warnings() IS 'Internal: what pems_
  *   warning is a WARNING, too.  FOREIGN_FUNCTION: somebody else's function is called like one of ours; UNFILLED_COLUMN:
  *   a column of a host table must not be NULL, and we have no value for it; COPY: this database is one, and sends nothing.
  * Errors: 55000 with every missing table, column and wrong type in DETAIL, and what would run with the rights of the
- *   extension; 55000 when items or conflicts refer to modifications or organizations that do not exist.
+ *   extension; 55000 when items or conflicts refer to modifications or organizations that do not exist, or an organization
+ *   has the id *; 55000 when something else has the name of our index of pfa_modification, or of a month's partition.
  * Tables: host tables; pems_mirror_version, pems_control.
  */
 CREATE FUNCTION @extschema@.pems_attach(create_missing boolean DEFAULT false) RETURNS jsonb
@@ -109,6 +110,7 @@ BEGIN
                          'SELECT @extschema@.pems_attach(create_missing => true).';
     END IF;
 
+    PERFORM @extschema@._pems_demand_names(''::text);
     PERFORM @extschema@._pems_host_extend();
     PERFORM @extschema@._pems_host_check_rows();
     PERFORM @extschema@._pems_keep_order(), @extschema@._pems_keep_states();

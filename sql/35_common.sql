@@ -27,7 +27,7 @@ COMMENT ON FUNCTION @extschema@._pems_attached() IS
 
 /*
  * _pems_organization(organization_id): returns it when it exists.
- * Errors: P0002 when it does not; 22023 when it is NULL or longer than 200 characters; 55000 not attached.
+ * Errors: P0002 when it does not; 22023 when it is NULL, longer than 200 characters, or *, which stands for all organizations; 55000 not attached.
  * Tables: organization.
  */
 CREATE FUNCTION @extschema@._pems_organization(organization_id text) RETURNS text
@@ -39,6 +39,11 @@ BEGIN
     IF organization_id IS NULL THEN
         RAISE EXCEPTION 'organization_id must not be null'
             USING ERRCODE = 'invalid_parameter_value', HINT = 'Pass organization.id of the organization.';
+    END IF;
+    IF organization_id = '*' THEN
+        RAISE EXCEPTION 'organization_id must not be *'
+            USING ERRCODE = 'invalid_parameter_value', DETAIL = 'In pems_sync it stands for all organizations.',
+                  HINT = 'An organization needs another id; for all organizations, pass NULL where the function takes it.';
     END IF;
     PERFORM @extschema@._pems_id(organization_id, 'organization_id'::text);
     IF NOT EXISTS (SELECT FROM @extschema@.organization o WHERE o.id = organization_id) THEN

@@ -150,21 +150,18 @@ BEGIN
                    AND NOT EXISTS (SELECT FROM @extschema@._pems_worker_state() w WHERE w.state = 'not_attached');
     RETURN QUERY SELECT 'degraded', format('What pems_attach() made is not as it was: %s; run SELECT pems_attach().',
                                            string_agg(m, ', '))
-                 FROM @extschema@._pems_host_missing() m
-                 WHERE attached AND @extschema@._pems_standing() = 'ok' HAVING count(*) > 0;
+                 FROM @extschema@._pems_host_missing() m WHERE attached AND @extschema@._pems_standing() = 'ok' HAVING count(*) > 0;
     RETURN QUERY SELECT 'degraded', l FROM @extschema@._pems_lock_problems() l;
     RETURN QUERY SELECT 'degraded', 'The worker says: ' || w.last_error FROM @extschema@._pems_worker_state() w
                  WHERE w.state = 'running' AND w.last_error IS NOT NULL;
-    RETURN QUERY SELECT 'degraded',
-                        CASE p.organization_id WHEN '*' THEN 'Sending is paused'
-                             ELSE format('Organization %s is paused', p.organization_id) END
-                        || format(' by %s since %s', p.paused_by, @extschema@._pems_iso(p.paused_at))
-                        || coalesce(': ' || p.reason, '.')
+    RETURN QUERY SELECT 'degraded', CASE p.organization_id WHEN '*' THEN 'Sending is paused' ELSE format('Organization %s is paused', p.organization_id) END
+                        || format(' by %s since %s', p.paused_by, @extschema@._pems_iso(p.paused_at)) || coalesce(': ' || p.reason, '.')
                  FROM @extschema@.pems_pause p WHERE p.cause = 'administrator' ORDER BY p.organization_id;
     IF attached THEN
-        RETURN QUERY SELECT 'degraded',
-                            format('Organization %s: credential %s', e.organization_code, e.credential)
-                            || coalesce('. ' || e.credential_problem, '.')
+        RETURN QUERY SELECT 'degraded', 'The edits of an organization cannot be sent: its id is *, which stands for all organizations. '
+                                        'Give it another id.'
+                     FROM @extschema@.organization o WHERE o.id = '*';
+        RETURN QUERY SELECT 'degraded', format('Organization %s: credential %s', e.organization_code, e.credential) || coalesce('. ' || e.credential_problem, '.')
                      FROM @extschema@._pems_endpoints() e
                      WHERE e.credential IN ('no_key', 'cannot_open', 'refused_by_pems')
                         OR (e.credential = 'no_credential' AND EXISTS (SELECT FROM @extschema@.pfa_write_queue q
@@ -180,10 +177,10 @@ BEGIN
     RETURN QUERY SELECT 'degraded', e FROM @extschema@._pems_edit_problems() e;
     RETURN QUERY SELECT 'degraded', @extschema@._pems_counted(conflicts, 'conflict waits'::text, 'conflicts wait'::text)
                         || ' for a user; see the view pems_open_conflicts.' WHERE conflicts > 0;
-    RETURN QUERY SELECT 'degraded',
-                        format('The oldest edit has been waiting for %s seconds.', floor(oldest_seconds)::bigint)
-                        WHERE oldest_seconds > 300;
+    RETURN QUERY SELECT 'degraded', format('The oldest edit has been waiting for %s seconds.', floor(oldest_seconds)::bigint) WHERE oldest_seconds > 300;
     RETURN QUERY SELECT 'degraded', l FROM @extschema@._pems_table_problems() l WHERE attached;
+    RETURN QUERY SELECT 'degraded', s.line || ': rename or drop it, then run SELECT pems_attach().'
+                 FROM @extschema@._pems_squatters() s;
     RETURN QUERY SELECT 'degraded', 'F' || substr(f, 2) || '.' FROM @extschema@._pems_foreign_functions() f;
 END
 $function$;

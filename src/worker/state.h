@@ -103,6 +103,7 @@ typedef struct Turn
 #define CANNOT_SHOW       "could not show modifications as syncing"
 #define CANNOT_MARK       "a modification could not be marked as failed"
 #define CANNOT_NOTIFY     "listeners could not be told"
+#define CANNOT_PARTITION  "could not make partitions of the audit log"
 #define TABLES_CHANGED    "the tables of the application were changed"
 
 extern void report_problem(Turn *turn, const char *what, const char *problem);

@@ -39,6 +39,18 @@ static Turn the_turn;
 
 /* --- the turn --- */
 
+/* The default partition takes the rows meanwhile, so nothing need wait where that fails. */
+static void
+make_partitions(Turn *turn)
+{
+	PemsQueueStatus result = pems_queue_make_partitions();
+
+	if (result == PEMS_QUEUE_OK)
+		problem_is_over(turn, CANNOT_PARTITION);
+	else if (result != PEMS_QUEUE_GONE)
+		report_problem(turn, CANNOT_PARTITION, pems_queue_problem());
+}
+
 static void
 maintain(Turn *turn, int64 now)
 {
@@ -53,7 +65,7 @@ maintain(Turn *turn, int64 now)
 	if (more)
 		turn->next_maintenance_us = now; /* with the next turn */
 	else
-		went_well(turn, pems_queue_make_partitions(), "could not make partitions of the audit log");
+		make_partitions(turn);
 }
 
 /* Is a look at the queue due even if nothing happened? */

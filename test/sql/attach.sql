@@ -105,6 +105,115 @@ SELECT relation::regclass, mode FROM pg_locks WHERE pid = pg_backend_pid() AND r
     AND mode NOT IN ('AccessShareLock', 'RowShareLock', 'RowExclusiveLock');
 ROLLBACK;
 
+-- The extension's own tables: as a load with --disable-triggers leaves them.  What was not counted meanwhile is counted then.
+INSERT INTO pfa_modification (id, organization_id, pfa_id, base_version, delta, created_by, created_at)
+SELECT 'n' || i, 'org-rio', 'PFA-1', 3, '{"dor": "PROJECT"}', 'alice', now() FROM generate_series(1, 4) i;
+SET client_min_messages = error;
+SELECT pems_commit('org-rio', '{n1,n2}') -> 'queuedCount';
+SELECT _pems_fold_stats();
+CREATE TABLE regress.own AS SELECT tgrelid::regclass AS name, array_agg(tgname ORDER BY tgname) AS triggers, string_agg(tgenabled, '') AS enabled FROM pg_trigger
+WHERE NOT tgisinternal AND tgrelid IN (SELECT d.objid FROM pg_depend d JOIN pg_extension e ON e.oid = d.refobjid AND e.extname = 'pems_sync' AND d.deptype = 'e' AND d.classid = 'pg_class'::regclass) GROUP BY 1;
+SELECT * FROM regress.own ORDER BY name::text COLLATE "C";
+DO $$
+DECLARE
+    name regclass;
+BEGIN
+    FOR name IN SELECT o.name FROM regress.own o LOOP
+        EXECUTE format('ALTER TABLE %s DISABLE TRIGGER ALL', name);
+    END LOOP;
+    INSERT INTO pfa_write_queue (modification_id, pfa_id, organization_id, operation, payload, base_version, status, waits_for)
+    VALUES ('n3', 'PFA-1', 'org-rio', 'UPDATE', '{}', 3, 'pending', 'turn'), ('n4', 'PFA-1', 'org-rio', 'UPDATE', '{}', 3, 'failed', NULL);
+    DELETE FROM pfa_write_queue WHERE modification_id = 'n2';
+    FOR name IN SELECT o.name FROM regress.own o LOOP
+        EXECUTE format('ALTER TABLE %s ENABLE TRIGGER ALL', name);
+    END LOOP;
+    DROP TRIGGER pems_field_announce ON pems_field;
+END
+$$;
+SELECT regexp_split_to_table(p, '[:,;] ') FROM jsonb_array_elements_text(pems_health() -> 'problems') p WHERE p LIKE 'What pems_attach()%';
+SELECT s -> 'totalQueued', s -> 'held', s -> 'failed' FROM pems_sync_status('org-rio') s;
+SELECT pems_resume();
+SELECT p FROM jsonb_array_elements_text(pems_health() -> 'problems') p WHERE p LIKE 'What pems_attach()%';
+SELECT s -> 'totalQueued', s -> 'held', s -> 'failed' FROM pems_sync_status('org-rio') s;
+SELECT s -> 'totalQueued', s -> 'held', s -> 'failed' FROM pems_sync_status() s;
+SELECT o.name FROM regress.own o WHERE (o.triggers, o.enabled) NOT IN (SELECT array_agg(tgname ORDER BY tgname), string_agg(tgenabled, '') FROM pg_trigger WHERE NOT tgisinternal AND tgrelid = o.name);
+-- nothing to count: nothing is added
+SELECT _pems_fold_stats();
+SELECT _pems_recount();
+SELECT count(*) FROM pems_sync_stats WHERE NOT folded;
+DELETE FROM pfa_modification;
+SELECT s -> 'totalQueued', s -> 'held', s -> 'failed' FROM pems_sync_status('org-rio') s;
+SET client_min_messages = warning;
+
+-- An organization whose id stands for all organizations.
+INSERT INTO organization VALUES ('*', 'STAR', 'Star');
+SELECT p FROM jsonb_array_elements_text(pems_health() -> 'problems') p WHERE p ~ 'stands for';
+SELECT regress.attempt($$SELECT pems_commit('*')$$);
+SELECT c, regress.state(c) FROM unnest(ARRAY['SELECT pems_pause(''*'')', 'SELECT pems_resume(''*'')', 'SELECT pems_sync_status(''*'')', 'SELECT pems_sync_state(''*'', ''{}'')', 'SELECT pems_write_sync(''*'')',
+    'SELECT pems_set_credential(''*'', ''https://x'', ''x'', ''x'')', 'SELECT pems_audit(''*'')', 'SELECT pems_retry(NULL, ''*'')', 'SELECT pems_conflicts(''*'')', 'SELECT pems_rollback(''*'', ''PFA-1'', 1, ''why'')']) c;
+SELECT regress.attempt('SELECT pems_attach()');
+DELETE FROM organization WHERE id = '*';
+SELECT pems_attach() -> 'success';
+
+-- The foreign keys go with the key that they need: nothing is sent until they are there again.
+ALTER TABLE pfa_modification DROP CONSTRAINT pfa_modification_pkey CASCADE;
+SELECT p FROM jsonb_array_elements_text(pems_health() -> 'problems') p WHERE p ~ '^The tables';
+ALTER TABLE pfa_modification ADD PRIMARY KEY (id);
+SELECT p FROM jsonb_array_elements_text(pems_health() -> 'problems') p WHERE p ~ '^The tables';
+SELECT pems_health() -> 'status', regress.state($$SELECT pems_commit('org-rio')$$);
+SELECT pems_resume() -> 'success';
+SELECT p FROM jsonb_array_elements_text(pems_health() -> 'problems') p WHERE p ~ '^The tables';
+SELECT count(*) FROM pg_constraint WHERE contype = 'f' AND conrelid IN ('pfa_write_queue'::regclass, 'pfa_sync_conflict'::regclass);
+-- or refer to a table that was put aside
+ALTER TABLE pfa_modification RENAME TO old_modification;
+ALTER INDEX idx_modification_syncstatus RENAME TO old_syncstatus;
+CREATE TABLE pfa_modification (LIKE old_modification INCLUDING DEFAULTS INCLUDING CONSTRAINTS, PRIMARY KEY (id));
+GRANT SELECT, INSERT, UPDATE ON pfa_modification TO pems_sync_worker;
+SELECT p FROM jsonb_array_elements_text(pems_health() -> 'problems') p WHERE p ~ '^The tables';
+SELECT pems_attach() -> 'success';
+SELECT confrelid::regclass, count(*) FROM pg_constraint WHERE contype = 'f' AND conrelid IN ('pfa_write_queue'::regclass, 'pfa_sync_conflict'::regclass) GROUP BY 1 ORDER BY 1::text COLLATE "C";
+DROP TABLE old_modification;
+
+-- Rights that were taken away: pems_health() answers and says which; attach and resume grant them again.
+CREATE FUNCTION regress.what_is_wrong() RETURNS SETOF text LANGUAGE sql AS
+$$ SELECT replace(p, current_user, '<installer>') FROM jsonb_array_elements_text(pems_health() -> 'problems') p WHERE p !~ '^No worker|^pems_sync is not attached' $$;
+SELECT regress.what_is_wrong();
+REVOKE SELECT ON organization FROM pems_sync_worker;
+REVOKE UPDATE ON pfa_mirror FROM pems_sync_worker;
+SELECT pems_health() -> 'status', pems_health() -> 'attached';
+SELECT regress.what_is_wrong();
+SELECT regress.attempt($$SELECT pems_commit('org-rio')$$);
+SELECT pems_resume() -> 'success';
+SELECT regress.what_is_wrong();
+REVOKE ALL ON pfa_modification FROM pems_sync_worker;
+SELECT regress.what_is_wrong();
+SELECT pems_attach() -> 'success';
+SELECT regress.what_is_wrong();
+REVOKE USAGE ON SCHEMA public FROM PUBLIC, pems_sync_reader;
+SELECT regress.what_is_wrong();
+SELECT pems_resume() -> 'success';
+REVOKE USAGE ON SCHEMA public FROM pems_sync_worker;
+SELECT pems_health();
+SELECT regress.state($$SELECT pems_commit('org-rio')$$);
+SELECT pems_attach() -> 'success';
+SELECT regress.what_is_wrong();
+GRANT USAGE ON SCHEMA public TO PUBLIC;
+-- of the owner, who writes
+CREATE ROLE regress_pems_owner;
+ALTER TABLE pfa_mirror OWNER TO regress_pems_owner;
+REVOKE UPDATE ON pfa_mirror FROM pems_sync_worker;
+SELECT regress.what_is_wrong();
+REVOKE UPDATE ON pfa_mirror FROM regress_pems_owner;
+SELECT regress.what_is_wrong();
+SELECT regress.attempt('SELECT pems_attach()');
+GRANT UPDATE ON pfa_mirror TO regress_pems_owner;
+REVOKE USAGE ON SCHEMA public FROM PUBLIC;
+SELECT regress.attempt('SELECT pems_attach()');
+GRANT USAGE ON SCHEMA public TO PUBLIC;
+DO $$ BEGIN EXECUTE format('ALTER TABLE pfa_mirror OWNER TO %I', current_user); END $$;
+DROP ROLE regress_pems_owner;
+SELECT pems_attach() -> 'success';
+
 -- Detach: triggers and foreign keys go, rows and columns stay, and nothing is queued any more.
 INSERT INTO pfa_modification (id, organization_id, pfa_id, base_version, delta, created_by, created_at) VALUES ('m1', 'org-rio', 'PFA-1', 3, '{"dor": "PROJECT"}', 'alice', now());
 SELECT sync_status, operation FROM pfa_modification;

@@ -39,6 +39,22 @@ RESET ROLE;
 TABLE regress.partitions;
 SELECT _pems_make_audit_partitions();
 TABLE regress.partitions;
+-- their bounds do not depend on how the session writes dates, nor does their beginning on where it is
+SELECT regress.drop_partitions();
+SET datestyle = 'SQL, DMY';
+SET timezone = 'Asia/Kolkata';
+SET intervalstyle = 'sql_standard';
+SELECT pems_attach() -> 'success';
+SET datestyle = 'ISO, YMD';
+SET timezone = 'UTC';
+SET intervalstyle = 'postgres';
+CREATE FUNCTION regress.bounds() RETURNS text LANGUAGE sql AS $$
+    SELECT string_agg((format('FOR VALUES FROM (''%s 00:00:00+00'') TO (''%s 00:00:00+00'')', f::date, (f + interval '1 month')::date) =
+                      pg_get_expr(c.relpartbound, c.oid))::text, ' ' ORDER BY f)
+    FROM generate_series(date_trunc('month', now() AT TIME ZONE 'UTC'), now() AT TIME ZONE 'UTC' + interval '1 month', interval '1 month') f
+    JOIN pg_class c ON c.oid = to_regclass('pems_audit_log_' || to_char(f, 'YYYY_MM'))
+$$;
+SELECT regress.bounds();
 INSERT INTO pems_audit_log (event_type) VALUES ('TEST');
 SELECT tableoid::regclass::text ~ '^pems_audit_log_\d{4}_\d\d$' AS in_its_month, seq > 0 AS with_default FROM pems_audit_log;
 -- rows of a month that went to the default partition before its partition was made move there, and no others

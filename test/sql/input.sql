@@ -117,7 +117,7 @@ SELECT id, sync_status FROM pfa_modification WHERE id IN ('deep', 'flat') ORDER 
 -- What is shown is what was stored, escaped as JSON and nothing else.
 UPDATE pfa_sync_conflict SET local_data = '{"description": "<script>alert(''1'')</script> & \"quoted\" \\ \u0001"}', conflict_fields = '["description"]' WHERE id = 'c1';
 SELECT pems_conflict('c1') -> 'localData' = local_data AS same, pems_conflict('c1') -> 'fields' FROM pfa_sync_conflict WHERE id = 'c1';
-SELECT pems_sync_state('*', '{*}') -> '*' -> 'status';
+SELECT pems_sync_state('%_*', '{%_*}') -> '%_*' -> 'status';
 SELECT pems_pause('org-rio', '<script>alert(1)</script>') -> 'success';
 SELECT p ->> 0 ~ '<script>alert\(1\)</script>|No worker' AS told FROM jsonb_path_query_array(pems_health(), '$.problems[*] ? (@ like_regex "script")') p;
 

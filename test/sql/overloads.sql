@@ -115,7 +115,7 @@ INSERT INTO regress.call (roles, statement, allowed) VALUES
     ('pems_sync_worker', $$SELECT _pems_adopt()$$, 'ok'),
     ('none', $$UPDATE pfa_write_queue SET last_attempt_at = now() + interval '1 hour', scheduled_at = now() + interval '2 hours' WHERE waits_for = 'time'$$, 'ok'),
     ('none', $$DO 'BEGIN EXECUTE (SELECT format(''DROP TABLE %s'', max(inhrelid)::regclass) FROM pg_inherits WHERE inhparent = ''pems_audit_log''::regclass); END'$$, 'ok'),
-    ('pems_sync_worker', $$SELECT _pems_make_audit_partitions()$$, 'ok'),
+    ('pems_sync_worker', $$SELECT _pems_make_audit_partitions()$$, 'ok'), ('none', $$SELECT _pems_recount()$$, 'ok'),
     ('pems_sync_worker', $$SELECT * FROM _pems_put_off_first('org-rio', ARRAY['-infinity', '-infinity', '-infinity']::timestamptz[], ARRAY[0, 0, 0]::bigint[], 'unreadable')$$, 'ok'),
     ('pems_sync_worker', $$SELECT _pems_prepare(), _pems_note_credentials(ARRAY['org-rio'], ARRAY['ok'], ARRAY[''])$$, 'ok'),
     -- administrators

@@ -25,8 +25,7 @@ END
 $$;
 
 -- PostgreSQL's own plans for what is deleted along with a modification are not ours.
-ALTER TABLE pfa_write_queue DROP CONSTRAINT pfa_write_queue_modification_id_fkey;
-ALTER TABLE pfa_sync_conflict DROP CONSTRAINT pfa_sync_conflict_modification_id_fkey;
+ALTER TABLE pfa_modification DISABLE TRIGGER ALL;
 -- No autovacuum, and tables that are known to be small.
 DO $$
 DECLARE

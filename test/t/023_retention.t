@@ -131,5 +131,14 @@ ok($t->wait_status($after, 'synced'), 'an edit afterwards');
 is($t->attempts($after), 'PUT 200', 'has its line');
 
 ok($t->quiet, 'all is quiet');
+# ---------- somebody else's table has the name ----------
+
+$t->sql('DROP TABLE ' . partition(1) . '; CREATE TABLE ' . partition(1) . ' (x integer); SELECT pg_terminate_backend(pid) FROM pems_worker');
+ok($t->wait_for("SELECT pems_health() ->> 'problems' ~ 'The worker says: could not make partitions of the audit log: a name that pems_sync needs is taken'"), 'the worker says that a name is taken');
+my $sent = $t->commit_edit('RIO', 'PFA-2', { monthlyRate => 4321 });
+ok($t->wait_status($sent, 'synced'), 'and sends all the same');
+$t->sql('DROP TABLE ' . partition(1) . '; SELECT pems_attach()');
+is(partitions(), names(@current), 'there is room again');
+
 $t->node->stop('fast');
 done_testing();

@@ -176,7 +176,7 @@ subtest 'TRUNCATE of the queue by a superuser who switches the guard off' => sub
     $t->sql("SELECT pems_pause('org-lost')", @own);
     my $lost = $t->commit_edit('LOST', 'PFA-1', { monthlyRate => 1 });
     $t->sql('ALTER TABLE pfa_write_queue DISABLE TRIGGER pems_guard_truncate; TRUNCATE pfa_write_queue; '
-          . 'ALTER TABLE pfa_write_queue ENABLE TRIGGER pems_guard_truncate', @own);
+          . 'ALTER TABLE pfa_write_queue ENABLE ALWAYS TRIGGER pems_guard_truncate', @own);
     $t->sql("SELECT pems_resume('org-lost')", @own);
     my $later = $t->commit_edit('LOST', 'PFA-2', { monthlyRate => 2 });
     ok($t->wait_status($later, 'synced', timeout => SOON, @own), 'later edits go on');
@@ -188,11 +188,7 @@ BEGIN;
 LOCK TABLE pfa_write_queue IN SHARE ROW EXCLUSIVE MODE;
 UPDATE pfa_modification m SET sync_status = 'draft'
 WHERE m.sync_status IN ('queued', 'syncing') AND NOT EXISTS (SELECT FROM pfa_write_queue q WHERE q.modification_id = m.id AND q.unfinished);
-TRUNCATE pems_sync_stats;
-INSERT INTO pems_sync_stats (organization_id, hour, pending, held, processing, failed, conflict)
-SELECT organization_id, date_trunc('hour', now(), 'UTC'), count(*) FILTER (WHERE status = 'pending'), count(*) FILTER (WHERE held),
-       count(*) FILTER (WHERE status = 'processing'), count(*) FILTER (WHERE status = 'failed'), count(*) FILTER (WHERE status = 'conflict')
-FROM pfa_write_queue GROUP BY organization_id;
+SELECT _pems_recount();
 COMMIT;
 SQL
     is(health(@own)->{queue}{pending}, 0, 'counted again, the statistics are right');
