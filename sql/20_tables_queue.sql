@@ -110,7 +110,7 @@ COMMENT ON COLUMN @extschema@.pfa_write_queue.sent_version IS
     'Version that the last write was based on; while outcome_unknown, the first one whose answer was lost';
 COMMENT ON COLUMN @extschema@.pfa_write_queue.known_version IS
     'Version that PEMS named when it answered the last write (newVersion, currentVersion): a read that shows an older '
-    'one comes from a replica that lags';
+    'one comes from a replica that lags; 0: it refused the version sent and did not name its own';
 COMMENT ON COLUMN @extschema@.pfa_write_queue.retry_count IS 'Retries used up';
 COMMENT ON COLUMN @extschema@.pfa_write_queue.max_retries IS
     'Retries allowed (pems_sync.max_retries when it was queued)';

@@ -131,3 +131,28 @@ END
 $function$;
 COMMENT ON FUNCTION @extschema@._pems_record_versions() IS
     'Internal trigger: keeps the version history of the mirror complete';
+
+/*
+ * _pems_record_replicated_version(): the same as a row trigger on pfa_mirror, for rows that come by logical
+ * replication: its apply workers fire no statement triggers.  Fires only where session_replication_role is replica;
+ * where the statement trigger fires, too, one of them finds nothing left to do.
+ *
+ * Tables: pems_mirror_version.
+ */
+CREATE FUNCTION @extschema@._pems_record_replicated_version() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off
+SET jit = off AS $function$
+BEGIN
+    PERFORM @extschema@._pems_attached();
+    INSERT INTO @extschema@.pems_mirror_version (organization_id, pfa_id, version, data, source, changed_by)
+    SELECT NEW.organization_id, NEW.pfa_id, NEW.version, NEW.data, 'external', @extschema@._pems_caller()
+    WHERE NEW.organization_id IS NOT NULL AND NEW.pfa_id IS NOT NULL
+      AND NEW.version IS NOT NULL AND NEW.data IS NOT NULL
+      AND NOT @extschema@._pems_is_newest_state(NEW.organization_id, NEW.pfa_id, NEW.version, NEW.data);
+    RETURN NULL;
+END
+$function$;
+
+COMMENT ON FUNCTION @extschema@._pems_record_replicated_version() IS
+    'Internal trigger: keeps the version history complete where the mirror comes by logical replication';

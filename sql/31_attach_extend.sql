@@ -38,22 +38,25 @@ COMMENT ON FUNCTION @extschema@._pems_host_create(text) IS
 
 /*
  * _pems_host_triggers(): the triggers of the extension on the application's tables.
+ * enabled: as in pg_trigger.tgenabled: A, always; R, where session_replication_role is replica.
  * Returns: definition: what follows the name in CREATE TRIGGER, with %s for the table.
  */
-CREATE FUNCTION @extschema@._pems_host_triggers() RETURNS TABLE (table_name text, trigger_name text, definition text)
+CREATE FUNCTION @extschema@._pems_host_triggers()
+RETURNS TABLE (table_name text, trigger_name text, enabled text, definition text)
 LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $function$
-    VALUES ('pfa_mirror', 'pems_versions_inserted',
-            'AFTER INSERT ON %s REFERENCING NEW TABLE AS new_rows FOR EACH STATEMENT '
-            'EXECUTE FUNCTION @extschema@._pems_record_versions()'),
-           ('pfa_mirror', 'pems_versions_updated',
-            'AFTER UPDATE ON %s REFERENCING NEW TABLE AS new_rows FOR EACH STATEMENT '
-            'EXECUTE FUNCTION @extschema@._pems_record_versions()'),
-           ('organization', 'pems_guard_truncate',
-            'BEFORE TRUNCATE ON %s FOR EACH STATEMENT EXECUTE FUNCTION @extschema@._pems_guard_truncate()'),
-           ('pfa_mirror', 'pems_guard_truncate',
-            'BEFORE TRUNCATE ON %s FOR EACH STATEMENT EXECUTE FUNCTION @extschema@._pems_guard_truncate()'),
-           ('pfa_modification', 'pems_guard_truncate',
-            'BEFORE TRUNCATE ON %s FOR EACH STATEMENT EXECUTE FUNCTION @extschema@._pems_guard_truncate()')
+    SELECT t.table_name, t.trigger_name, t.enabled, t.event || ' EXECUTE FUNCTION @extschema@.' || t.function || '()'
+    FROM (VALUES
+        ('pfa_mirror', 'pems_versions_inserted', 'A',
+         'AFTER INSERT ON %s REFERENCING NEW TABLE AS new_rows FOR EACH STATEMENT', '_pems_record_versions'),
+        ('pfa_mirror', 'pems_versions_updated', 'A',
+         'AFTER UPDATE ON %s REFERENCING NEW TABLE AS new_rows FOR EACH STATEMENT', '_pems_record_versions'),
+        ('pfa_mirror', 'pems_versions_replicated', 'R',
+         'AFTER INSERT OR UPDATE ON %s FOR EACH ROW', '_pems_record_replicated_version'),
+        ('organization', 'pems_guard_truncate', 'A', 'BEFORE TRUNCATE ON %s FOR EACH STATEMENT', '_pems_guard_truncate'),
+        ('pfa_mirror', 'pems_guard_truncate', 'A', 'BEFORE TRUNCATE ON %s FOR EACH STATEMENT', '_pems_guard_truncate'),
+        ('pfa_modification', 'pems_guard_truncate', 'A',
+         'BEFORE TRUNCATE ON %s FOR EACH STATEMENT', '_pems_guard_truncate')
+        ) AS t (table_name, trigger_name, enabled, event, function)
 $function$;
 COMMENT ON FUNCTION @extschema@._pems_host_triggers() IS
     'Internal: triggers of the extension on the application''s tables';
@@ -106,27 +109,28 @@ $function$;
 COMMENT ON FUNCTION @extschema@._pems_own_triggers() IS 'Internal: triggers of the extension on its own tables';
 
 /*
- * _pems_host_trigger_states(): the triggers of the extension on the application's tables and on its own, each with the command that
- * makes it and its state: NULL; missing; replaced, by another of its name; disabled, also when it fires only with
- * session_replication_role = origin (which is what a load with --disable-triggers leaves behind).  The commands are compared
- * as texts, which must not depend on quote_all_identifiers.
+ * _pems_host_trigger_states(): the triggers of the extension on the application's tables and on its own, each with the
+ * command that makes it and its state: NULL; missing; replaced, by another of its name; disabled, also when it fires with another
+ * session_replication_role than it should (which is what a load with --disable-triggers leaves behind).  The commands
+ * are compared as texts, which must not depend on quote_all_identifiers.
  */
 CREATE FUNCTION @extschema@._pems_host_trigger_states()
-RETURNS TABLE (table_name text, trigger_name text, command text, state text)
+RETURNS TABLE (table_name text, trigger_name text, enabled text, command text, state text)
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp SET quote_all_identifiers = off AS $function$
-    SELECT t.table_name, t.trigger_name, c.command,
+    SELECT t.table_name, t.trigger_name, t.enabled, c.command,
            CASE WHEN g.oid IS NULL THEN 'missing' WHEN pg_get_triggerdef(g.oid) <> c.command THEN 'replaced'
-                WHEN g.tgenabled <> 'A' THEN 'disabled' END
-    FROM (SELECT h.table_name, h.trigger_name, h.definition FROM @extschema@._pems_host_triggers() h
-          UNION ALL SELECT o.table_name, o.trigger_name, o.definition FROM @extschema@._pems_own_triggers() o) t
+                WHEN g.tgenabled::text <> t.enabled THEN 'disabled' END
+    FROM (SELECT h.table_name, h.trigger_name, h.enabled, h.definition FROM @extschema@._pems_host_triggers() h
+          UNION ALL
+          SELECT o.table_name, o.trigger_name, 'A', o.definition FROM @extschema@._pems_own_triggers() o) t
     CROSS JOIN LATERAL (SELECT format('@extschema@.%I', t.table_name) AS name) r
     CROSS JOIN LATERAL (
         SELECT format('CREATE TRIGGER %I ', t.trigger_name) || format(t.definition, r.name) AS command) c
     LEFT JOIN pg_trigger g ON g.tgname = t.trigger_name AND g.tgrelid = to_regclass(r.name)
 $function$;
 COMMENT ON FUNCTION @extschema@._pems_host_trigger_states() IS
-    'Internal: triggers of the extension on the application''s tables and on its own: missing, replaced, disabled, or (NULL) as they '
-    'were made';
+    'Internal: triggers of the extension on the application''s tables and on its own: missing, replaced, disabled, or '
+    '(NULL) as they were made';
 
 /*
  * _pems_host_missing(): what an attach would make or make again, because somebody has removed or changed it, or the
@@ -195,7 +199,8 @@ BEGIN
         FROM @extschema@._pems_host_triggers() h
         UNION ALL
         -- the history is complete whoever writes the mirror, also with session_replication_role = replica
-        SELECT format('ALTER TABLE @extschema@.%I ENABLE ALWAYS TRIGGER %I', t.table_name, t.trigger_name)
+        SELECT format('ALTER TABLE @extschema@.%I ENABLE %s TRIGGER %I', t.table_name,
+                      CASE t.enabled WHEN 'R' THEN 'REPLICA' ELSE 'ALWAYS' END, t.trigger_name)
         FROM @extschema@._pems_host_trigger_states() t WHERE t.state = 'disabled'
     LOOP
         EXECUTE item.command;

@@ -41,9 +41,11 @@ COMMENT ON FUNCTION @extschema@._pems_first_ready(text[], timestamptz[], bigint[
  * sent_version stays that of the first write whose answer was lost, until it is known what became of that write: a
  * worker that ends in between must leave the doubt in the row.
  *
- * base_is_mirror: the mirror is in the state that the user saw: at its version, which has had no other data.  Where it
- * has had, other_bases has the states that the user may have seen as well (_pems_other_bases()).  Only where it is not, base_data and own_data are returned.  mirror_data is returned then, and where objects are sent,
+ * base_is_mirror: the mirror is in the state that the user saw: at its version, which has had no other data.  Only
+ * where it is not, base_data and own_data are returned.  mirror_data is returned then, and where objects are sent,
  * which are sent whole, and for a refresh, which looks whether the write was made.  So the usual edit moves no records.
+ * Where the version has had other data, other_bases has the states that the user may have seen as well
+ * (_pems_other_bases()).
  * A record that is larger than pems_sync.max_record_size is not read: it is missing then, and too_large says so.
  *
  * Parameters:
@@ -109,12 +111,15 @@ BEGIN
     ), compared AS NOT MATERIALIZED (
         -- is the mirror what the user saw?
         SELECT e.tid, e.rank, e.turn, e.sent_version AS previous_version, m.version, m.deleted_at, m.data,
-               m.version = e.base_version AND NOT coalesce(several.states, true) AS base_is_mirror,
+               m.version = e.base_version AND NOT coalesce(several.states, true)
+                   -- a state that is missing in the history (triggers were off); a long one is not worth fetching
+                   AND CASE WHEN @extschema@._pems_size(m.data) <= 2000 THEN m.data = newest.data
+                            ELSE true END AS base_is_mirror,
                several.states AS several_bases
         FROM examined e
         LEFT JOIN @extschema@.pfa_mirror m ON m.organization_id = e.organization_id AND m.pfa_id = e.pfa_id
         LEFT JOIN LATERAL (
-            SELECT v.state_seq FROM @extschema@.pems_mirror_version v
+            SELECT v.state_seq, v.data FROM @extschema@.pems_mirror_version v
             WHERE v.organization_id = e.organization_id AND v.pfa_id = e.pfa_id AND v.version = e.base_version
             ORDER BY v.state_seq DESC LIMIT 1) newest ON true
         LEFT JOIN LATERAL (
@@ -184,10 +189,10 @@ COMMENT ON FUNCTION @extschema@._pems_claim(text[], integer[], timestamptz[], bi
     'them';
 
 /*
- * _pems_other_bases(organization_id, pfa_id, version, base_seq, base_at, base_data, payload, modification_id): what the user
- * may have seen as well, where the base version has several states.  The base is the newest that had come when the edit
- * was drafted.  But the user may have read an older one: the form was open when the new one came, or the new one was not
- * committed yet.  A form is not open for longer than a day: what was replaced before that was not seen.
+ * _pems_other_bases(organization_id, pfa_id, version, base_seq, base_at, base_data, payload, modification_id): what the
+ * user may have seen as well, where the base version has several states.  The base is the newest that had come when the
+ * edit was drafted.  But the user may have read an older one: the form was open when the new one came, or the new one
+ * was not committed yet.  A form is not open for longer than a day: what was replaced before that was not seen.
  *
  * A conflict shows its state, so who has resolved one has seen that, and nothing else counts.
  *
@@ -196,14 +201,15 @@ COMMENT ON FUNCTION @extschema@._pems_claim(text[], integer[], timestamptz[], bi
  * Tables: pems_mirror_version, pfa_sync_conflict, pems_field.
  */
 CREATE FUNCTION @extschema@._pems_other_bases(
-    organization_id text, pfa_id text, version integer, base_seq bigint, base_at timestamptz, base_data jsonb, payload jsonb,
-    modification_id text)
+    organization_id text, pfa_id text, version integer, base_seq bigint, base_at timestamptz, base_data jsonb,
+    payload jsonb, modification_id text)
 RETURNS jsonb
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $function$
 DECLARE
     first_seq CONSTANT bigint := @extschema@._pems_base_seq($1, $2, $3, $5 - interval '1 day');
-    names     CONSTANT text[] := CASE WHEN payload = '{}' THEN ARRAY(SELECT f.name FROM @extschema@.pems_field f WHERE f.writable)
-                                      ELSE ARRAY(SELECT k FROM jsonb_object_keys(payload) k) END;
+    names     CONSTANT text[] := CASE
+        WHEN payload = '{}' THEN ARRAY(SELECT f.name FROM @extschema@.pems_field f WHERE f.writable)
+        ELSE ARRAY(SELECT k FROM jsonb_object_keys(payload) k) END;
 BEGIN
     IF EXISTS (SELECT FROM @extschema@.pfa_sync_conflict c
                WHERE c.modification_id = $8 AND c.status = 'resolved_manual' AND c.pems_version = $3
@@ -218,7 +224,8 @@ BEGIN
                    jsonb_object_agg(n.name, coalesce(v.data -> n.name, 'null'))
                        FILTER (WHERE v.data -> n.name IS DISTINCT FROM base_data -> n.name) AS differences
             FROM unnest(names) n (name)) d
-        WHERE v.organization_id = $1 AND v.pfa_id = $2 AND v.version = $3 AND v.state_seq BETWEEN first_seq AND base_seq - 1
+        WHERE v.organization_id = $1 AND v.pfa_id = $2 AND v.version = $3
+          AND v.state_seq BETWEEN first_seq AND base_seq - 1
           AND d.differences IS NOT NULL);
 END
 $function$;

@@ -1,9 +1,9 @@
 
 /*
  * _pems_due_at(next_request, outcome_unknown, last_attempt_at): when an item may be due at the earliest: now; or two
- * seconds after a write that may still be under way; or three seconds after a read that found the record gone, because a
- * second one that comes too early is answered by the same replica that lags.  Written to be inlined into its query: no SET
- * clause.
+ * seconds after a write that may still be under way; or three seconds after a read that found the record gone, because
+ * a second one that comes too early is answered by the same replica that lags.  Written to be inlined into its query:
+ * no SET clause.
  */
 CREATE FUNCTION @extschema@._pems_due_at(next_request text, outcome_unknown boolean, last_attempt_at timestamptz)
 RETURNS timestamptz
@@ -29,19 +29,19 @@ CREATE FUNCTION @extschema@._pems_waiting(
 LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp SET enable_sort = off SET enable_bitmapscan = off
 SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off AS $function$
     SELECT array_agg(w.id) FILTER (WHERE w.changes), (count(*) FILTER (WHERE NOT w.changes))::integer
-    FROM (SELECT i.id, i.priority <> rank OR (i.waits_for IS NOT NULL
-                     AND i.scheduled_at > @extschema@._pems_due_at(i.next_request, i.outcome_unknown, i.last_attempt_at)) AS changes
+    FROM (SELECT i.id, i.priority <> rank OR (i.waits_for IS NOT NULL AND i.scheduled_at >
+                     @extschema@._pems_due_at(i.next_request, i.outcome_unknown, i.last_attempt_at)) AS changes
           FROM (
-              (SELECT q.id, q.organization_id, q.priority, q.waits_for, q.scheduled_at, q.next_request, q.outcome_unknown,
-                      q.last_attempt_at
+              (SELECT q.id, q.organization_id, q.priority, q.waits_for, q.scheduled_at, q.next_request,
+                      q.outcome_unknown, q.last_attempt_at
                FROM @extschema@.pfa_write_queue q
                WHERE modification_ids IS NULL AND q.organization_id = organization AND q.unfinished AND q.in_line
                  AND q.status = 'pending'
                ORDER BY q.created_at OFFSET 0)
               UNION ALL
               SELECT f.* FROM (SELECT DISTINCT u.id FROM unnest(modification_ids) u (id)) m CROSS JOIN LATERAL (
-                  SELECT q.id, q.organization_id, q.priority, q.waits_for, q.scheduled_at, q.next_request, q.outcome_unknown,
-                         q.last_attempt_at
+                  SELECT q.id, q.organization_id, q.priority, q.waits_for, q.scheduled_at, q.next_request,
+                         q.outcome_unknown, q.last_attempt_at
                   FROM @extschema@.pfa_write_queue q
                   -- not to be flattened: no other index than the modification's is to be thought of
                   WHERE q.modification_id = m.id AND q.status = 'pending' OFFSET 0) f
@@ -87,8 +87,9 @@ COMMENT ON FUNCTION @extschema@._pems_hasten(text[], integer) IS
  *
  * Makes waiting items due now, with that priority.  Items that wait for their turn keep waiting, but
  * take the priority with them.  An item whose write may still be under way in PEMS waits out its
- * two seconds, and one whose record was not found the three until the second look.  What is due already, with that priority, is neither locked nor written; the others are locked in the order of
- * their ids, so that several who call this at once queue up instead of deadlocking.
+ * two seconds, and one whose record was not found the three until the second look.  What is due already, with that
+ * priority, is neither locked nor written; the others are locked in the order of their ids, so that several who call
+ * this at once queue up instead of deadlocking.
  *
  * Parameters: organization_id; modification_ids: NULL = all that wait; priority: high, normal, low.
  * Returns: {success, jobId, queuedCount, estimatedCompletionTime}; queuedCount: the items that were asked for and wait.

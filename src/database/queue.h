@@ -55,6 +55,8 @@ typedef struct PemsQueueSetup
 } PemsQueueSetup;
 
 #define PEMS_NO_VERSION (-1)
+/* In the place of known_version: PEMS refused the version sent, and did not name its own. */
+#define PEMS_REFUSED_VERSION 0
 
 /* Priorities that an item can have, best first: high, normal, low. */
 #define PEMS_PRIORITIES 3

@@ -79,6 +79,8 @@ static const struct
 	{408, PEMS_OUTCOME_TRANSIENT, "TIMEOUT", false},
 	/* this connection's trouble, not the endpoint's */
 	{421, PEMS_OUTCOME_TRANSIENT, "UNAVAILABLE", false},
+	/* somebody has the record locked in PEMS */
+	{423, PEMS_OUTCOME_TRANSIENT, "CONFLICT", false},
 	{425, PEMS_OUTCOME_TRANSIENT, "UNAVAILABLE", false},
 	{502, PEMS_OUTCOME_TRANSIENT, "UNAVAILABLE", true},
 	{503, PEMS_OUTCOME_TRANSIENT, "UNAVAILABLE", true},

@@ -75,11 +75,21 @@ give_up(const PemsTransitionInput *input, PemsTransition *t)
 	t->delay_ms = 0;
 }
 
+/* A read's 2xx without a record: a page of HTML, say.  PEMS works, and may never answer more. */
+static bool
+has_no_record(const PemsOutcome *outcome)
+{
+	return outcome->error_code != NULL && (strcmp(outcome->error_code, "BAD_RESPONSE") == 0 ||
+										   strcmp(outcome->error_code, "ACCEPTED") == 0);
+}
+
 /* Reading what a write has made goes on until it is read: nothing could be won by giving up. */
 static bool
-has_retries_left(const PemsTransitionInput *input)
+has_retries_left(const PemsTransitionInput *input, const PemsOutcome *outcome)
 {
-	return input->step == PEMS_STEP_REFRESH || input->retry_count < input->max_retries;
+	if (input->step == PEMS_STEP_REFRESH && !has_no_record(outcome))
+		return true;
+	return input->retry_count < input->max_retries;
 }
 
 static void
@@ -96,7 +106,7 @@ try_later(const PemsTransitionInput *input, const PemsOutcome *outcome, PemsTran
 					PEMS_TRANSITION_PROBE_MS);
 	else
 	{
-		if (!has_retries_left(input))
+		if (!has_retries_left(input, outcome))
 		{
 			give_up(input, t);
 			return;
@@ -162,8 +172,9 @@ after_record(const PemsTransitionInput *input, const PemsOutcome *outcome, PemsT
 	if (input->step != PEMS_STEP_REFRESH)
 	{
 		t->next = PEMS_STEP_WRITE;
-		/* an application that deletes the mirror again and again makes us read again and again */
-		if (!input->record_known)
+		/* an application that deletes the mirror again and again, or marks it as deleted, makes us
+		 * read again and again */
+		if (!input->record_known || input->record_deleted)
 			next_round(input, outcome, PEMS_STEP_WRITE, 0, t);
 	}
 	else if (input->write_ignored)
@@ -176,6 +187,19 @@ after_record(const PemsTransitionInput *input, const PemsOutcome *outcome, PemsT
 }
 
 /*
+ * The record is older than the mirror, time after time, and PEMS refuses the mirror's version: then
+ * it is the mirror that is wrong, and PEMS was restored from a backup.  (Where it is a replica that
+ * lags for that long, the next write is refused again.)
+ */
+static void
+take_older_record(const PemsOutcome *outcome, PemsTransition *t)
+{
+	t->mirror_is_record = outcome->data != NULL;
+	if (t->mirror_is_record && t->status == PEMS_ITEM_PENDING)
+		t->next = PEMS_STEP_WRITE;
+}
+
+/*
  * The record that was read cannot be taken: it is read again.  A refresh that stays so is no
  * failure, because its write is done: when all retries are used, the item is completed, and the
  * mirror gets the record if that is at least newer than what it has.  (Then the version that PEMS
@@ -185,7 +209,13 @@ static void
 after_unusable(const PemsTransitionInput *input, const PemsOutcome *outcome, PemsTransition *t)
 {
 	next_round(input, outcome, input->step, PEMS_TRANSITION_SETTLE_MS, t);
-	if (input->step != PEMS_STEP_REFRESH || t->retry_count <= input->max_retries)
+	if (input->step != PEMS_STEP_REFRESH)
+	{
+		if (input->version_refused && t->rounds == 0)
+			take_older_record(outcome, t);
+		return;
+	}
+	if (t->retry_count <= input->max_retries)
 		return;
 	t->status = PEMS_ITEM_COMPLETED;
 	t->delay_ms = 0;

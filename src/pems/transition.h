@@ -57,6 +57,7 @@ typedef struct PemsTransitionInput
 	bool is_delete;       /* the item's operation is DELETE */
 	bool record_known;    /* the mirror has the record */
 	bool record_deleted;  /* ... and says that it is deleted */
+	bool version_refused; /* PEMS refused the last write's version, and did not name its own */
 	bool write_ignored;   /* a refresh shows that PEMS accepted the write and did not make it */
 	bool outcome_unknown; /* from an earlier write of the item */
 	int attempt;          /* claims so far, this one included */

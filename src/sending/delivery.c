@@ -475,12 +475,16 @@ wall_clock_seconds(void)
 /*
  * The version that a read must show at least: what the mirror has, or what PEMS named when it
  * answered the last write.  Where PEMS itself says that it has an older version than the write
- * built on, it was restored from a backup, and the mirror is what is wrong.
+ * built on, it was restored from a backup, and the mirror is what is wrong.  A record that was
+ * deleted may have come back with any version.
  */
 static int64
 least_version(const PemsItem *item)
 {
-	if (item->known_version != PEMS_NO_VERSION && item->known_version < item->previous_version)
+	bool was_restored =
+		item->known_version > PEMS_REFUSED_VERSION && item->known_version < item->previous_version;
+
+	if (was_restored || item->mirror_deleted)
 		return item->known_version;
 	return Max(item->known_version, item->mirror_version);
 }
@@ -534,6 +538,7 @@ move_on(PemsDelivery *delivery, const PemsCatalogue *catalogue, const PemsOutcom
 		.is_delete = item->is_delete,
 		.record_known = item->mirror_version != PEMS_NO_VERSION,
 		.record_deleted = item->mirror_deleted,
+		.version_refused = item->known_version == PEMS_REFUSED_VERSION,
 		.write_ignored = write_was_ignored(delivery, catalogue, outcome),
 		.outcome_unknown = item->outcome_unknown,
 		.attempt = item->attempt,
@@ -587,8 +592,9 @@ describe_versions(PemsDelivery *delivery, const PemsOutcome *outcome)
 			 result->transition.mirror_is_deleted)
 		result->pems_version =
 			Max(Max(item->mirror_version, item->previous_version), item->known_version);
-	if (outcome->class == PEMS_OUTCOME_VERSION && outcome->current_version > 0)
-		result->known_version = outcome->current_version;
+	if (outcome->class == PEMS_OUTCOME_VERSION)
+		result->known_version =
+			outcome->current_version > 0 ? outcome->current_version : PEMS_REFUSED_VERSION;
 }
 
 /* What the answer alone does not tell. */
@@ -611,8 +617,8 @@ describe_error(PemsDelivery *delivery, const PemsOutcome *outcome)
 	if (delivery->step != PEMS_STEP_REFRESH)
 	{
 		result->error_code = "NO_MIRROR";
-		result->error =
-			"The record was read again and again, and each time its mirror was deleted.";
+		result->error = "The record was read again and again, and each time its mirror was "
+						"deleted, or marked as deleted.";
 	}
 	else
 	{

@@ -30,6 +30,14 @@ sub old_answer
         updatedAt => '2025-01-01T00:00:00Z', data => data($pfa_id, %data) });
 }
 
+# For edits that are committed from now on.
+sub set_max_retries
+{
+    my ($number) = @_;
+    $t->set(max_retries => $number);
+    return $t->wait_for("SELECT current_setting('pems_sync.max_retries') = '$number'");
+}
+
 sub mirror_statement
 {
     my ($pfa_id, $version, %data) = @_;
@@ -149,13 +157,13 @@ subtest 'a version is rewritten while a user has its form open, or unseen by him
 };
 
 subtest 'records that fail by themselves do not keep the breaker open' => sub {
-    $t->set(max_retries => 3);
-    ok($t->wait_for(q{SELECT current_setting('pems_sync.max_retries') = '3'}), 'three retries');
+    set_max_retries(3);
     $t->load('RIO', 'BAD-1', 'BAD-2', 'GOOD-1');
     in_pems($_, description => 'meanwhile') for qw(BAD-1 BAD-2);
     fault($_, call => 'read', status => 504, count => 1000) for qw(BAD-1 BAD-2);
     my $position = $t->log_position;
-    my @bad = map { $t->commit_edit('RIO', $_, { monthlyRate => 1 }) } qw(BAD-1 BAD-2);
+    my @bad = $t->edits('RIO', map { [ $_, { monthlyRate => 1 } ] } qw(BAD-1 BAD-2));
+    $t->commit('RIO', \@bad);
     ok($t->wait_until(sub { $t->log_since($position) =~ /PEMS at \S+ does not answer/ }, what => 'an open breaker'), 'they have opened it');
     my $good = $t->commit_edit('RIO', 'GOOD-1', { monthlyRate => 1 });
     # probes after 5, 10 and 20 seconds, each with another item
@@ -165,7 +173,7 @@ subtest 'records that fail by themselves do not keep the breaker open' => sub {
     $fake->clear_faults;
     $t->retry(\@bad);
     ok($t->wait_status($_, 'synced'), 'and synced when PEMS reads them again') for @bad;
-    $t->set(max_retries => 1);
+    set_max_retries(1);
 };
 
 subtest 'a large page of HTML that comes with an error status' => sub {
@@ -206,6 +214,98 @@ subtest 'a large page of HTML that comes with an error status' => sub {
     is($t->item($id)->{error_code}, 'RESPONSE_TOO_LARGE', 'RESPONSE_TOO_LARGE');
     $t->retry([$id]);
     ok($t->wait_status($id, 'synced'), 'until it is smaller');
+};
+
+subtest 'a record that was deleted and comes back with a lower version can be edited' => sub {
+    $t->load('RIO', 'BACK-1', 'BACK-2');
+    for my $pfa_id (qw(BACK-1 BACK-2))
+    {
+        in_pems($pfa_id, description => "change $_") for 1 .. 4;
+        $t->mirror_from_pems('RIO', $pfa_id);
+    }
+    # deleted by somebody, as a pull said; deleted by an edit of ours
+    $t->sql(q{UPDATE pfa_mirror SET deleted_at = now() WHERE pfa_id = 'BACK-1'});
+    my ($delete) = $t->edits('RIO', [ 'BACK-2', undef, operation => 'DELETE', reason => 'x' ]);
+    $t->commit('RIO', [$delete]);
+    ok($t->wait_status($delete, 'synced'), 'deleted');
+    for my $pfa_id (qw(BACK-1 BACK-2))
+    {
+        put_in_pems($pfa_id, version => 1, data => data($pfa_id));
+        my $id = $t->commit_edit('RIO', $pfa_id, { monthlyRate => 4000 });
+        ok($t->wait_status($id, 'synced'), "$pfa_id: synced");
+        $t->story_is($id, 'on the version that it came back with', attempts => 'GET 200, PUT 200', versions => '2 2 2');
+        ok(!defined $t->mirror('RIO', $pfa_id)->{deleted_at}, 'and the mirror says that it is alive');
+    }
+};
+
+subtest 'a PEMS that was restored and refuses our version without naming its own' => sub {
+    set_max_retries(3);
+    $t->load('RIO', 'REFUSED-1');
+    in_pems('REFUSED-1', description => "change $_") for 1 .. 4;
+    $t->mirror_from_pems('RIO', 'REFUSED-1');
+    put_in_pems('REFUSED-1', version => 1, data => data('REFUSED-1'));
+    fault('REFUSED-1', call => 'update', status => 412);
+    my $id = $t->commit_edit('RIO', 'REFUSED-1', { monthlyRate => 4000 });
+    ok($t->wait_status($id, 'synced'), 'synced');
+    $t->story_is($id, 'after five rounds the record is taken', retries => 1,
+        attempts => 'PUT 412 VERSION_CONFLICT, ' . 'GET 200 STALE_READ, ' x 4 . 'PUT 200', versions => '2 2 2');
+    set_max_retries(1);
+};
+
+subtest 'a mirror that stays marked as deleted' => sub {
+    $t->load('RIO', 'STICKY-1');
+    $t->sql(q{UPDATE pfa_mirror SET deleted_at = now() WHERE pfa_id = 'STICKY-1';
+        CREATE FUNCTION keep_deleted() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN NEW.deleted_at := OLD.deleted_at; RETURN NEW; END $$;
+        CREATE TRIGGER keep_deleted BEFORE UPDATE ON pfa_mirror FOR EACH ROW WHEN (OLD.pfa_id = 'STICKY-1') EXECUTE FUNCTION keep_deleted()});
+    my $id = $t->commit_edit('RIO', 'STICKY-1', { monthlyRate => 4000 });
+    ok($t->wait_status($id, 'failed'), 'ends as a dead letter');
+    is($t->item($id)->{error_code}, 'NO_MIRROR', 'NO_MIRROR');
+    is($t->attempts($id), join(', ', ('GET 200') x 9, 'GET 200 NO_MIRROR'), 'after ten reads');
+    $t->sql('DROP TRIGGER keep_deleted ON pfa_mirror');
+    $t->retry([$id]);
+    ok($t->wait_status($id, 'synced'), 'without the trigger it is synced');
+};
+
+subtest 'a refresh that is answered with a page of HTML, or with 202, ends' => sub {
+    my %answer = ('HTML-1' => { html => JSON::PP::true }, 'HTML-2' => { status => 202, body => {} });
+    my %attempts = ('HTML-1' => 'PUT 200, GET 200 BAD_RESPONSE, GET 200 BAD_RESPONSE', 'HTML-2' => 'PUT 200, GET 202 ACCEPTED, GET 202 ACCEPTED');
+    for my $pfa_id (sort keys %answer)
+    {
+        $t->load('RIO', $pfa_id);
+        fault($pfa_id, call => 'update', newVersionBump => 1);
+        fault($pfa_id, call => 'read', %{ $answer{$pfa_id} }, count => 1000);
+        my $id = $t->commit_edit('RIO', $pfa_id, { monthlyRate => 4000 });
+        ok($t->wait_status($id, 'synced'), "$pfa_id: PEMS has the edit, and the item is done");
+        is($t->attempts($id), $attempts{$pfa_id}, 'when its retries are used up');
+        $fake->clear_faults;
+        # the mirror is behind until the next edit
+        my $next = $t->commit_edit('RIO', $pfa_id, { description => 'next' });
+        ok($t->wait_status($next, 'synced'), 'the next edit finds PEMS as it is') or diag($json->encode($t->story($next)));
+        $t->mirror_is_pems('RIO', $pfa_id);
+    }
+};
+
+subtest '423, and words of success:false that stand for a status' => sub {
+    my %expected = (
+        1 => [ { status => 423 }, 'synced', 'PUT 423 CONFLICT, GET 200, PUT 200' ],
+        2 => [ { successFalse => 'LOCKED' }, 'synced', 'PUT 200 CONFLICT, GET 200, PUT 200' ],
+        3 => [ { successFalse => 'CONFLICT' }, 'synced', 'PUT 200 CONFLICT, GET 200, PUT 200' ],
+        4 => [ { successFalse => 'TIMEOUT' }, 'synced', 'PUT 200 TIMEOUT, GET 200, PUT 200' ],
+        5 => [ { successFalse => 'GONE' }, 'synced', 'PUT 200 NOT_FOUND, GET 200, PUT 200' ],
+    );
+    my %ids;
+    for my $number (sort keys %expected)
+    {
+        $t->load('RIO', "WORD-$number");
+        fault("WORD-$number", call => 'update', %{ $expected{$number}[0] });
+        $ids{$number} = $t->commit_edit('RIO', "WORD-$number", { monthlyRate => 4000 });
+    }
+    for my $number (sort keys %expected)
+    {
+        my ($fault, $status, $attempts) = @{ $expected{$number} };
+        ok($t->wait_status($ids{$number}, $status), "WORD-$number: $status");
+        is($t->attempts($ids{$number}), $attempts, join(' ', %$fault));
+    }
 };
 
 $t->finish;

@@ -227,43 +227,76 @@ UNIT_TEST(a_refresh_never_marks_the_mirror_as_deleted)
 
 /* ---------- rounds: whatever makes us look again ends ---------- */
 
-/* Requests and backoffs of an item whose requests are always answered so, until it ends. */
+/*
+ * Requests of an item that are always answered so, until it ends.  The mirror never changes,
+ * whatever the item brings: something in the database undoes it.  Where it has no record, or one
+ * that is deleted, the worker reads before it writes.
+ */
 static PemsTransition
-play(PemsTransitionInput input, PemsOutcomeClass to_write, PemsOutcomeClass to_read, int *requests)
+play(PemsTransitionInput input, PemsOutcome to_write, PemsOutcome to_read, int *requests)
 {
 	PemsTransition t = {0};
 
 	for (*requests = 0; *requests < 1000 && t.status == PEMS_ITEM_PENDING; (*requests)++)
 	{
-		t = after(&input, outcome(input.step == PEMS_STEP_WRITE ? to_write : to_read));
+		if (input.step == PEMS_STEP_WRITE && (!input.record_known || input.record_deleted))
+			input.step = PEMS_STEP_READ;
+		t = after(&input, input.step == PEMS_STEP_WRITE ? to_write : to_read);
 		input.step = t.next;
 		input.rounds = t.rounds;
 		input.retry_count = t.retry_count;
 		input.outcome_unknown = t.outcome_unknown;
+		input.attempt++;
 	}
 	return t;
 }
 
+/* What the mirror says for good, and what is asked for. */
+static PemsTransitionInput
+situation(int number)
+{
+	PemsTransitionInput input = a_write();
+
+	input.record_known = number % 3 > 0;
+	input.record_deleted = number % 3 == 2;
+	input.is_delete = number / 3 % 2 == 1;
+	input.version_refused = number / 6 % 2 == 1;
+	input.refresh_always = number / 12 % 2 == 1;
+	return input;
+}
+
 UNIT_TEST(no_answers_keep_an_item_busy_for_ever)
 {
-	static const PemsOutcomeClass to_write[] = {PEMS_OUTCOME_GONE, PEMS_OUTCOME_VERSION,
-												PEMS_OUTCOME_TRANSIENT, PEMS_OUTCOME_UNKNOWN};
-	static const PemsOutcomeClass to_read[] = {PEMS_OUTCOME_RECORD, PEMS_OUTCOME_GONE,
-											   PEMS_OUTCOME_UNUSABLE, PEMS_OUTCOME_TRANSIENT};
+	static char data[] = "{}";
+	static const PemsOutcome to_write[] = {
+		{.class = PEMS_OUTCOME_DONE, .new_version = 4},
+		{.class = PEMS_OUTCOME_DONE, .new_version = 9},
+		{.class = PEMS_OUTCOME_GONE},
+		{.class = PEMS_OUTCOME_VERSION},
+		{.class = PEMS_OUTCOME_TRANSIENT, .unknown = true},
+		{.class = PEMS_OUTCOME_UNKNOWN, .unknown = true},
+	};
+	static const PemsOutcome to_read[] = {
+		{.class = PEMS_OUTCOME_RECORD},
+		{.class = PEMS_OUTCOME_GONE},
+		{.class = PEMS_OUTCOME_UNUSABLE},
+		{.class = PEMS_OUTCOME_UNUSABLE, .version = 1, .data = data},
+		{.class = PEMS_OUTCOME_TRANSIENT, .error_code = "BAD_RESPONSE"},
+		{.class = PEMS_OUTCOME_TRANSIENT, .error_code = "ACCEPTED"},
+		{.class = PEMS_OUTCOME_REJECTED},
+	};
 
-	for (size_t w = 0; w < 4; w++)
-		for (size_t r = 0; r < 4; r++)
-			for (int known = 0; known < 2; known++)
+	for (size_t w = 0; w < sizeof(to_write) / sizeof(to_write[0]); w++)
+		for (size_t r = 0; r < sizeof(to_read) / sizeof(to_read[0]); r++)
+			for (int number = 0; number < 24; number++)
 			{
-				PemsTransitionInput input = a_write();
 				int requests;
 
-				input.record_known = known;
-				if (!CHECK(play(input, to_write[w], to_read[r], &requests).status !=
+				if (!CHECK(play(situation(number), to_write[w], to_read[r], &requests).status !=
 						   PEMS_ITEM_PENDING) ||
 					!CHECK(requests <= 60))
-					unit_note("class %d to writes, class %d to reads, %d requests", to_write[w],
-							  to_read[r], requests);
+					unit_note("situation %d, class %d to writes, class %d to reads, %d requests",
+							  number, to_write[w].class, to_read[r].class, requests);
 			}
 }
 
@@ -271,7 +304,8 @@ UNIT_TEST(a_404_of_a_write_whose_record_is_there_ends_as_a_dead_letter)
 {
 	PemsTransitionInput input = a_write();
 	int requests;
-	PemsTransition t = play(input, PEMS_OUTCOME_GONE, PEMS_OUTCOME_RECORD, &requests);
+	PemsTransition t =
+		play(input, outcome(PEMS_OUTCOME_GONE), outcome(PEMS_OUTCOME_RECORD), &requests);
 
 	CHECK_INT(t.status, PEMS_ITEM_FAILED);
 	/* four times five writes, and the reads between them */
@@ -306,6 +340,41 @@ UNIT_TEST(a_stale_read_is_repeated_and_never_kept)
 	t = after(&input, outcome(PEMS_OUTCOME_UNUSABLE));
 	CHECK_INT(t.next, PEMS_STEP_REFRESH);
 	CHECK(!t.mirror_is_record);
+}
+
+UNIT_TEST(a_record_stays_older_where_pems_refuses_the_version_of_the_mirror)
+{
+	char data[] = "{}";
+	PemsOutcome stale = {.class = PEMS_OUTCOME_UNUSABLE, .version = 1, .data = data};
+	PemsTransitionInput input = a_read(PEMS_STEP_READ);
+	PemsTransition t;
+
+	input.mirror_version = 10;
+	input.version_refused = true;
+	for (input.rounds = 0; input.rounds < PEMS_TRANSITION_MAX_ROUNDS - 1; input.rounds++)
+		CHECK(!after(&input, stale).mirror_is_record);
+	t = after(&input, stale);
+	CHECK(t.mirror_is_record);
+	CHECK_INT(t.status, PEMS_ITEM_PENDING);
+	CHECK_INT(t.next, PEMS_STEP_WRITE);
+	CHECK_INT(t.retry_count, 1);
+	/* also where it was the last retry: the next edit finds a mirror that is right */
+	input.retry_count = 3;
+	t = after(&input, stale);
+	CHECK_INT(t.status, PEMS_ITEM_FAILED);
+	CHECK_INT(t.next, PEMS_STEP_READ);
+	CHECK(t.mirror_is_record);
+	/* one that cannot be stored cannot be taken either */
+	input.retry_count = 0;
+	stale.data = NULL;
+	t = after(&input, stale);
+	CHECK(!t.mirror_is_record);
+	CHECK_INT(t.next, PEMS_STEP_READ);
+	/* PEMS has said nothing against the mirror's version: never */
+	stale.data = data;
+	input.version_refused = false;
+	CHECK(!after(&input, stale).mirror_is_record);
+	CHECK_INT(after(&input, stale).next, PEMS_STEP_READ);
 }
 
 UNIT_TEST(a_refresh_that_stays_stale_ends_and_takes_what_is_newer_than_the_mirror)
@@ -528,6 +597,26 @@ UNIT_TEST(a_write_that_is_done_never_becomes_a_dead_letter)
 	input.retry_count = 9;
 	CHECK_INT(after(&input, outcome(PEMS_OUTCOME_TRANSIENT)).delay_ms, PEMS_TRANSITION_REFRESH_MS);
 	CHECK_INT(after(&input, outcome(PEMS_OUTCOME_REJECTED)).status, PEMS_ITEM_COMPLETED);
+}
+
+UNIT_TEST(a_refresh_that_gets_no_record_ends_with_its_retries)
+{
+	static const char *const senseless[] = {"BAD_RESPONSE", "ACCEPTED"};
+
+	for (int i = 0; i < 2; i++)
+	{
+		PemsTransitionInput input = a_read(PEMS_STEP_REFRESH);
+		PemsOutcome answer = {.class = PEMS_OUTCOME_TRANSIENT, .error_code = senseless[i]};
+
+		input.retry_count = 2;
+		CHECK_INT(after(&input, answer).status, PEMS_ITEM_PENDING);
+		CHECK_INT(after(&input, answer).next, PEMS_STEP_REFRESH);
+		input.retry_count = 3;
+		CHECK_INT(after(&input, answer).status, PEMS_ITEM_COMPLETED);
+		CHECK(!after(&input, answer).mirror_is_record);
+		answer.error_code = "UNAVAILABLE";
+		CHECK_INT(after(&input, answer).status, PEMS_ITEM_PENDING);
+	}
 }
 
 UNIT_TEST(names)
