@@ -10,6 +10,17 @@
 -- written with its schema.
 SET LOCAL search_path = pg_catalog, pg_temp;
 
+-- The functions have the name of the schema in format strings.
+DO $schema$
+BEGIN
+    IF pg_catalog.strpos('@extschema@', '%') > 0 THEN
+        RAISE EXCEPTION 'pems_sync cannot be installed in schema %', '@extschema@'
+            USING ERRCODE = 'feature_not_supported', DETAIL = 'There is a percent sign in its name.',
+                  HINT = 'Use CREATE EXTENSION pems_sync SCHEMA ... with another schema.';
+    END IF;
+END
+$schema$;
+
 -- JSON goes to PEMS as UTF-8, and so do names in URLs.
 DO $encoding$
 BEGIN

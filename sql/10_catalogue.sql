@@ -94,12 +94,26 @@ CREATE TRIGGER pems_field_customize BEFORE INSERT OR UPDATE ON @extschema@.pems_
 ALTER TABLE @extschema@.pems_field ENABLE ALWAYS TRIGGER pems_field_customize;
 
 /*
- * _pems_field_announce(): statement trigger on pems_field: the worker and all sessions read the catalogue again.
+ * _pems_field_announce(): statement trigger on pems_field: the worker and all sessions read the catalogue again; this session at once.
+ * Errors, because one row would stop all checks and all sending: 22023 when label and rules of a field are larger than
+ *   64 kB; 22000 when the catalogue cannot be read any more (a value is nested too deeply).
  */
 CREATE FUNCTION @extschema@._pems_field_announce() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $function$
+DECLARE
+    most  CONSTANT integer := 65536;
+    large CONSTANT text := (
+        SELECT f.name FROM @extschema@.pems_field f
+        WHERE greatest(octet_length(f.label), @extschema@._pems_size(f.required_when, most::bigint),
+                       @extschema@._pems_size(f.allowed_values, most::bigint)) > most LIMIT 1);
 BEGIN
+    IF large IS NOT NULL THEN
+        RAISE EXCEPTION 'field "%" is larger than 64 kB', large
+            USING ERRCODE = 'invalid_parameter_value', DETAIL = 'Its label, required_when or allowed_values is.',
+                  HINT = 'A rule for so many values is for the application to check.';
+    END IF;
     PERFORM @extschema@._pems_forget_catalogue();
+    PERFORM @extschema@._pems_check_delta('{}'::jsonb, NULL::jsonb);
     PERFORM @extschema@._pems_wake(configuration => true);
     RETURN NULL;
 END

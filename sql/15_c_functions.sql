@@ -45,10 +45,11 @@ AS 'MODULE_PATHNAME', 'pems_api_forget_catalogue' LANGUAGE C VOLATILE;
 COMMENT ON FUNCTION @extschema@._pems_forget_catalogue() IS
     'Internal: all processes read the field catalogue again after this transaction';
 
-CREATE FUNCTION @extschema@._pems_size(value jsonb) RETURNS integer
+CREATE FUNCTION @extschema@._pems_size(value jsonb, most bigint) RETURNS integer
 AS 'MODULE_PATHNAME', 'pems_api_size' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
-COMMENT ON FUNCTION @extschema@._pems_size(jsonb) IS
-    'Internal: bytes of a value, without fetching one that is stored compressed or elsewhere';
+COMMENT ON FUNCTION @extschema@._pems_size(jsonb, bigint) IS
+    'Internal: bytes of a value, its numbers written with all their digits. Of one that is larger than most, at least '
+    'so many: what is stored compressed or elsewhere is not fetched for that';
 
 CREATE FUNCTION @extschema@._pems_check_delta(delta jsonb, current jsonb) RETURNS jsonb
 AS 'MODULE_PATHNAME', 'pems_api_check_delta' LANGUAGE C STABLE;

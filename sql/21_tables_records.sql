@@ -72,6 +72,9 @@ CREATE TABLE @extschema@.pems_mirror_version (
     state_seq       bigint NOT NULL DEFAULT pg_catalog.nextval('@extschema@.pems_state_order'),
     PRIMARY KEY (organization_id, pfa_id, version, state_seq)
 );
+
+-- A version says nothing about the order: a PEMS that was restored counts from an older one again.
+CREATE INDEX pems_mirror_version_order ON @extschema@.pems_mirror_version (organization_id, pfa_id, state_seq);
 COMMENT ON TABLE @extschema@.pems_mirror_version IS
     'Version history: every state that the mirror ever had; a version whose data changed has several. The base of '
     'each modification is found here.';

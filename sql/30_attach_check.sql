@@ -104,6 +104,20 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $function$
                       '%s NO FORCE ROW LEVEL SECURITY', h.relname, h.command)
     FROM host h WHERE h.written AND h.forced
     UNION ALL
+    SELECT '', format('%s is a child of %s, through which its rows can be changed without its triggers: %s', h.relname,
+                      i.inhparent::regclass,
+                      CASE WHEN c.relispartition
+                           THEN format('ALTER TABLE %s DETACH PARTITION %s', i.inhparent::regclass, h.oid::regclass)
+                           ELSE format('%s NO INHERIT %s', h.command, i.inhparent::regclass) END)
+    FROM host h JOIN pg_class c ON c.oid = h.oid JOIN pg_inherits i ON i.inhrelid = h.oid WHERE h.written
+    UNION ALL
+    SELECT '', format('%s is a typed table, to which no column can be added: %s NOT OF', h.relname, h.command)
+    FROM host h JOIN pg_class c ON c.oid = h.oid
+    WHERE c.reloftype <> 0 AND EXISTS (
+        SELECT FROM @extschema@._pems_host_added() d
+        WHERE d.table_name = h.relname AND NOT EXISTS (
+            SELECT FROM pg_attribute a WHERE a.attrelid = h.oid AND a.attname = d.column_name AND NOT a.attisdropped))
+    UNION ALL
     SELECT '', format('%s is unlogged, so nothing can refer to it: %s SET LOGGED', h.relname, h.command)
     FROM host h WHERE h.relpersistence = 'u'
     UNION ALL

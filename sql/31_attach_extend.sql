@@ -73,9 +73,9 @@ LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $function$
            format('FOREIGN KEY (%I) REFERENCES @extschema@.%I (id)%s NOT VALID', k.column_name, k.host_table, k.action),
            k.host_table
     FROM (VALUES ('pfa_write_queue', 'modification_id', 'pfa_modification', ' ON DELETE CASCADE'),
-                 ('pfa_write_queue', 'organization_id', 'organization', ''),
+                 ('pfa_write_queue', 'organization_id', 'organization', ' ON DELETE CASCADE'),
                  ('pfa_sync_conflict', 'modification_id', 'pfa_modification', ' ON DELETE CASCADE'),
-                 ('pfa_sync_conflict', 'organization_id', 'organization', ''),
+                 ('pfa_sync_conflict', 'organization_id', 'organization', ' ON DELETE CASCADE'),
                  ('pems_credential', 'organization_id', 'organization', ' ON DELETE CASCADE'),
                  ('pems_pause', 'of_organization', 'organization', ' ON DELETE CASCADE')
          ) AS k (table_name, column_name, host_table, action)
@@ -218,6 +218,49 @@ END
 $function$;
 COMMENT ON FUNCTION @extschema@._pems_host_extend() IS
     'Internal: adds columns, index, triggers, foreign keys and grants to the application''s tables';
+
+/*
+ * _pems_host_lock(): locks the host tables against everybody until the transaction ends.
+ *
+ * An application may have written one of them and be about to use the next, for which it would wait while we have it,
+ * and we wait for the first: a deadlock, which may end its transaction instead of ours.  So nothing is locked while we
+ * wait for long: after a moment all that was locked is let go, and it is tried again.  The moment is shorter than the
+ * time after which the server looks for deadlocks.
+ * Errors: 55000 when other transactions have them for ten seconds.
+ */
+CREATE FUNCTION @extschema@._pems_host_lock() RETURNS void
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp SET lock_timeout = '200ms' AS $function$
+DECLARE
+    until_deadlock CONSTANT interval := current_setting('deadlock_timeout')::interval;
+    holders        text;
+BEGIN
+    PERFORM set_config('lock_timeout',
+                       least(200, greatest(1, extract(epoch FROM until_deadlock) * 500)::integer)::text, true);
+    FOR attempt IN 1 .. 35 LOOP
+        BEGIN
+            PERFORM @extschema@._pems_host_intact(exclusively => true);
+            RETURN;
+        EXCEPTION WHEN lock_not_available THEN
+            NULL;   -- the exception has let go of what was locked
+        END;
+        PERFORM pg_sleep(0.1);
+    END LOOP;
+    SELECT string_agg(DISTINCT l.pid::text, ', ') INTO holders
+    FROM pg_locks l JOIN pg_class c ON c.oid = l.relation
+    WHERE l.granted AND l.pid <> pg_backend_pid() AND c.relnamespace = '@extschema@'::regnamespace
+      AND l.database = (SELECT d.oid FROM pg_database d WHERE d.datname = current_database())
+      AND c.relname IN (SELECT h.table_name FROM @extschema@._pems_host_columns() h);
+    RAISE EXCEPTION 'other transactions have the tables of the application'
+        USING ERRCODE = 'object_not_in_prerequisite_state',
+              DETAIL = concat('Ten seconds were not enough for them to end.',
+                              ' They are of process ' || holders || '.'),
+              HINT = 'Try again when they have ended; pg_stat_activity shows what they do.';
+END
+$function$;
+
+COMMENT ON FUNCTION @extschema@._pems_host_lock() IS
+    'Internal: locks the host tables against everybody, without a deadlock; 55000 when others have them for ten '
+    'seconds';
 
 /*
  * _pems_host_check_rows(): do the rows of the extension's tables refer to rows of the host tables that exist?

@@ -80,7 +80,8 @@ COMMENT ON FUNCTION @extschema@._pems_attach_warnings() IS 'Internal: what pems_
  *   a column of a host table must not be NULL, and we have no value for it; COPY: this database is one, and sends nothing.
  * Errors: 55000 with every missing table, column and wrong type in DETAIL, and what would run with the rights of the
  *   extension; 55000 when items or conflicts refer to modifications or organizations that do not exist, or an organization
- *   has the id *; 55000 when something else has the name of our index of pfa_modification, or of a month's partition.
+ *   has the id *; 55000 when something else has the name of our index of pfa_modification, or of a month's partition;
+ *   55000 when other transactions have the tables for ten seconds.
  * Tables: host tables; pems_mirror_version, pems_control.
  */
 CREATE FUNCTION @extschema@.pems_attach(create_missing boolean DEFAULT false) RETURNS jsonb
@@ -100,7 +101,7 @@ BEGIN
     END IF;
 
     -- nobody is to change anything about them between this look and the end
-    PERFORM @extschema@._pems_host_intact(exclusively => true);
+    PERFORM @extschema@._pems_host_lock();
     problems := @extschema@._pems_host_problems(false);
     IF problems <> '{}' THEN
         RAISE EXCEPTION 'the tables of the application are not as pems_sync needs them'
@@ -154,6 +155,7 @@ COMMENT ON FUNCTION @extschema@.pems_attach(boolean) IS
  * until pems_attach() runs.
  *
  * Returns: {success}
+ * Errors: 55000 when other transactions have the tables for ten seconds.
  * Tables: the application's; pems_control.
  */
 CREATE FUNCTION @extschema@.pems_detach() RETURNS jsonb
@@ -162,6 +164,7 @@ DECLARE
     item record;
 BEGIN
     PERFORM @extschema@._pems_demand_guard();
+    PERFORM @extschema@._pems_host_lock();
     FOR item IN
         SELECT format('DROP TRIGGER %I ON %s', g.tgname, g.tgrelid::regclass) AS command
         FROM @extschema@._pems_host_triggers() t

@@ -88,6 +88,36 @@ COMMENT ON FUNCTION @extschema@._pems_id(text, text) IS
     'Internal: raises 22023 when an id is longer than 200 characters';
 
 /*
+ * _pems_id_list(ids, argument): returns the list; NULL: none was given.
+ * Errors: 22023 when there is no id in it, or more than 10,000 (100,000 for administrators).
+ */
+CREATE FUNCTION @extschema@._pems_id_list(ids text[], argument text) RETURNS text[]
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $function$
+DECLARE
+    most    integer := 10000;
+    problem text;
+BEGIN
+    -- asked only where it matters
+    IF cardinality(ids) > most AND @extschema@._pems_is_admin() THEN
+        most := 100000;
+    END IF;
+    problem := CASE WHEN cardinality(ids) > most THEN format('has more than %s ids', most)
+                    WHEN NOT EXISTS (SELECT FROM unnest(ids) u (id) WHERE u.id IS NOT NULL) THEN 'has no id in it' END;
+    IF ids IS NOT NULL AND problem IS NOT NULL THEN
+        RAISE EXCEPTION '% %', argument, problem
+            USING ERRCODE = 'invalid_parameter_value',
+                  DETAIL = format('It has %s.', @extschema@._pems_counted(cardinality(ids)::bigint, 'element'::text,
+                                                                          'elements'::text)),
+                  HINT = format('Pass a list of 1 to %s ids.', most);
+    END IF;
+    RETURN ids;
+END
+$function$;
+
+COMMENT ON FUNCTION @extschema@._pems_id_list(text[], text) IS
+    'Internal: raises 22023 when a list of ids is none, or too long';
+
+/*
  * _pems_short(value, argument): returns the value, a text of at most 1 kB.  It is measured without being fetched.
  * Parameters: argument: how the error calls it.
  * Errors: 22023 when it is longer.
@@ -174,11 +204,12 @@ CREATE FUNCTION @extschema@._pems_check_json(value jsonb, argument text, setting
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $function$
 DECLARE
     most CONSTANT integer := @extschema@._pems_setting(setting)::integer * 1024;
+    size CONSTANT integer := @extschema@._pems_size(value, most::bigint);
 BEGIN
-    IF @extschema@._pems_size(value) > most THEN
+    IF size > most THEN
         RAISE EXCEPTION '% is larger than %', argument, pg_size_pretty(most::bigint)
             USING ERRCODE = 'invalid_parameter_value',
-                  DETAIL = format('It has %s bytes, and pems_sync.%s is %s.', @extschema@._pems_size(value), setting,
+                  DETAIL = format('It has at least %s bytes, and pems_sync.%s is %s.', size, setting,
                                   pg_size_pretty(most::bigint)),
                   HINT = 'Pass less, or have a superuser raise the setting.';
     END IF;
@@ -205,6 +236,21 @@ BEGIN
 END
 $function$;
 COMMENT ON FUNCTION @extschema@._pems_warn_if_idle() IS 'Internal: WARNING when the worker is not running';
+
+/*
+ * _pems_estimated(organization): estimatedCompletionTime of a call: as _pems_estimate() says; NULL when nothing of the
+ * organization is being sent.
+ */
+CREATE FUNCTION @extschema@._pems_estimated(organization text) RETURNS text
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $function$
+BEGIN
+    RETURN CASE WHEN @extschema@._pems_why_not_sent(organization) IS NULL
+                THEN @extschema@._pems_iso(@extschema@._pems_estimate(organization)) END;
+END
+$function$;
+
+COMMENT ON FUNCTION @extschema@._pems_estimated(text) IS
+    'Internal: when what waits now will probably be done, as JSON has it; NULL when nothing is being sent';
 
 /*
  * _pems_iso(at): a time as the JSON of the API writes it, ISO 8601 in UTC with Z.

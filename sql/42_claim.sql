@@ -113,7 +113,7 @@ BEGIN
         SELECT e.tid, e.rank, e.turn, e.sent_version AS previous_version, m.version, m.deleted_at, m.data,
                m.version = e.base_version AND NOT coalesce(several.states, true)
                    -- a state that is missing in the history (triggers were off); a long one is not worth fetching
-                   AND CASE WHEN @extschema@._pems_size(m.data) <= 2000 THEN m.data = newest.data
+                   AND CASE WHEN @extschema@._pems_size(m.data, 2000) <= 2000 THEN m.data = newest.data
                             ELSE true END AS base_is_mirror,
                several.states AS several_bases
         FROM examined e
@@ -151,31 +151,32 @@ BEGIN
         INSERT INTO @extschema@.pems_claim (claim_token, item_ids)
         SELECT token, array_agg(c.id) FROM claimed c HAVING count(*) > 0
     ), measured AS NOT MATERIALIZED (
-        SELECT c.*, CASE WHEN @extschema@._pems_size(c.needed_data) <= largest THEN c.needed_data END AS mirror_data,
-               @extschema@._pems_size(c.needed_data) > largest AS too_large
-        FROM claimed c
+        -- OFFSET: measured once
+        SELECT m.*, CASE WHEN NOT m.too_large THEN m.needed_data END AS mirror_data
+        FROM (SELECT c.*, @extschema@._pems_size(c.needed_data, largest) > largest AS too_large
+              FROM claimed c OFFSET 0) m
     )
     SELECT t.id, token, t.organization_id, t.pfa_id, t.operation, t.next_request, t.attempt, t.retry_count,
            t.max_retries, t.rounds, t.outcome_unknown, t.previous_version, t.payload, t.base_version, t.mirror_version,
            t.mirror_deleted, t.created_by, t.change_reason, base.data,
            CASE WHEN base.data IS NOT NULL AND t.mirror_data IS NOT NULL THEN
-               @extschema@._pems_own_changes(t.organization_id, t.pfa_id, t.base_version, base.state_seq,
-                   t.modification_id, t.created_by,
-                   @extschema@._pems_disputed_keys(t.payload, base.data, t.mirror_data)) END,
+               @extschema@._pems_own_changes(t.organization_id, t.pfa_id, base.state_seq, t.modification_id,
+                   t.created_by, @extschema@._pems_disputed_paths(t.payload, base.data, t.mirror_data)) END,
            t.mirror_data, t.modification_id, t.job_id, t.priority, t.scheduled_at, t.commit_seq, t.known_version,
            t.base_is_mirror,
            coalesce(t.too_large, false) OR coalesce(base.too_large, false)
-               OR coalesce(@extschema@._pems_size(other.bases) > largest, false),
-           CASE WHEN @extschema@._pems_size(other.bases) <= largest THEN other.bases END
+               OR coalesce(@extschema@._pems_size(other.bases, largest) > largest, false),
+           CASE WHEN @extschema@._pems_size(other.bases, largest) <= largest THEN other.bases END
     FROM measured t
     LEFT JOIN LATERAL (
         -- the record as the user saw it, where the mirror is another
-        SELECT CASE WHEN @extschema@._pems_size(v.data) <= largest THEN v.data END AS data,
-               @extschema@._pems_size(v.data) > largest AS too_large, v.state_seq
-        FROM @extschema@.pems_mirror_version v
-        WHERE NOT t.base_is_mirror AND v.organization_id = t.organization_id AND v.pfa_id = t.pfa_id
-          AND v.version = t.base_version
-          AND v.state_seq = @extschema@._pems_base_seq(t.organization_id, t.pfa_id, t.base_version, t.base_at)
+        SELECT CASE WHEN NOT s.too_large THEN s.data END AS data, s.too_large, s.state_seq
+        FROM (SELECT v.data, @extschema@._pems_size(v.data, largest) > largest AS too_large, v.state_seq
+              FROM @extschema@.pems_mirror_version v
+              WHERE NOT t.base_is_mirror AND v.organization_id = t.organization_id AND v.pfa_id = t.pfa_id
+                AND v.version = t.base_version
+                AND v.state_seq = @extschema@._pems_base_seq(t.organization_id, t.pfa_id, t.base_version, t.base_at)
+              OFFSET 0) s
         ) base ON true
     CROSS JOIN LATERAL (
         SELECT CASE WHEN t.several_bases AND base.data IS NOT NULL THEN
@@ -187,6 +188,31 @@ $function$;
 COMMENT ON FUNCTION @extschema@._pems_claim(text[], integer[], timestamptz[], bigint[]) IS
     'Internal: claims ready items after these positions, at most one per record, and returns what is needed to send '
     'them';
+
+/*
+ * _pems_disputed_paths(payload, base_data, mirror_data): the values of an edit that would be in conflict if the author
+ * had written nothing since, objects value by value; for a DELETE ({}) all fields of the record.
+ * Returns: the keys that lead to each of them, as the text of an array: {custom,costCentre}; NULL: none.
+ */
+CREATE FUNCTION @extschema@._pems_disputed_paths(payload jsonb, base_data jsonb, mirror_data jsonb) RETURNS text[]
+LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $function$
+    WITH RECURSIVE part (path, ours, base, theirs) AS (
+        SELECT ARRAY[m.key], m.value, base_data -> m.key, mirror_data -> m.key
+        FROM jsonb_each(CASE WHEN payload = '{}' THEN base_data || mirror_data ELSE payload END) m
+        UNION ALL
+        SELECT p.path || m.key, m.value, p.base -> m.key, p.theirs -> m.key
+        FROM part p CROSS JOIN LATERAL jsonb_each(CASE WHEN jsonb_typeof(p.ours) = 'object' THEN p.ours ELSE '{}' END) m
+        WHERE payload <> '{}' AND jsonb_typeof(p.theirs) = 'object'
+    )
+    SELECT array_agg(p.path::text) FROM part p
+    WHERE payload = '{}'
+       OR (p.base IS DISTINCT FROM p.theirs AND p.ours IS DISTINCT FROM p.theirs
+           -- of two objects the values in them
+           AND (jsonb_typeof(p.theirs) = 'object' AND jsonb_typeof(p.ours) = 'object' AND p.ours <> '{}') IS NOT TRUE)
+$function$;
+
+COMMENT ON FUNCTION @extschema@._pems_disputed_paths(jsonb, jsonb, jsonb) IS
+    'Internal: the values of an edit that differ on all three sides; for a DELETE all fields';
 
 /*
  * _pems_other_bases(organization_id, pfa_id, version, base_seq, base_at, base_data, payload, modification_id): what the
@@ -234,73 +260,71 @@ COMMENT ON FUNCTION @extschema@._pems_other_bases(text, text, integer, bigint, t
     'Internal: other states of the base version that the user may have seen';
 
 /*
- * _pems_disputed_keys(payload, base_data, mirror_data): the fields of an edit that would be in conflict if its author
- * had written nothing since; for a DELETE ({}) all fields of the record.
- */
-CREATE FUNCTION @extschema@._pems_disputed_keys(payload jsonb, base_data jsonb, mirror_data jsonb) RETURNS text[]
-LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $function$
-    SELECT array_agg(k.key)
-    FROM jsonb_object_keys(CASE WHEN payload = '{}' THEN base_data || mirror_data ELSE payload END) AS k (key)
-    WHERE payload = '{}'
-       OR (base_data -> k.key IS DISTINCT FROM mirror_data -> k.key
-           AND payload -> k.key IS DISTINCT FROM mirror_data -> k.key)
-$function$;
-COMMENT ON FUNCTION @extschema@._pems_disputed_keys(jsonb, jsonb, jsonb) IS
-    'Internal: fields of an edit that differ on all three sides; for a DELETE all fields';
-
-/*
- * _pems_own_changes(organization_id, pfa_id, base_version, base_seq, modification_id, author, keys): those of these
- * fields whose last change since that state of that version is the author's own, made by an earlier modification, with
- * the value that it wrote.  In the three-way decision they count as base: a user's own earlier edit is no conflict
- * with the same user's later one.
+ * _pems_own_changes(organization_id, pfa_id, base_seq, modification_id, author, paths): those of these values that
+ * nobody but the author has changed last since that state, by an earlier modification: with the value that it wrote, or
+ * that PEMS made of it.  In a three-way decision they count as base: a user's own earlier edit is no conflict with the
+ * same user's later one.
  *
- * Goes back from the newest state until it has found who changed each of the fields: of ten thousand edits of one
- * record the last must not read all the others.
+ * Goes back from the newest state until it has found who changed each of the values: of ten thousand edits of
+ * one record the last must not read all the others.
  *
- * Parameters: base_seq: state_seq of that state; keys: the fields; NULL: none, and NULL is returned.
- * Returns: {field: value}
- * Tables: pems_mirror_version, pfa_write_queue.
+ * paths: as _pems_disputed_paths() returns them.
+ * Returns: an object, like a delta; {}: none.
  */
 CREATE FUNCTION @extschema@._pems_own_changes(
-    organization_id text, pfa_id text, base_version integer, base_seq bigint, modification_id text, author text,
-    keys text[])
+    organization_id text, pfa_id text, base_seq bigint, modification_id text, author text, paths text[])
 RETURNS jsonb
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $function$
 DECLARE
     own     jsonb := '{}';
-    open    text[] := keys;
+    open    text[] := paths;
     changed text[];
+    mine    record;
     step    record;
 BEGIN
-    IF keys IS NULL THEN
+    IF paths IS NULL THEN
         RETURN NULL;
     END IF;
     FOR step IN
-        SELECT v.data, b.data AS before, q.payload AS written
+        SELECT v.data, b.data AS before, q.payload AS written,
+               -- no version between the one that was sent and this one, which PEMS named in its answer: so all that
+               -- changed is what PEMS made of the write, rounded or completed as it may be
+               b.version = q.sent_version AND v.version = q.sent_version + 1
+                   AND v.version = q.known_version AS made_by_it
         FROM @extschema@.pems_mirror_version v
         LEFT JOIN LATERAL (
-            SELECT p.data FROM @extschema@.pems_mirror_version p
-            WHERE p.organization_id = $1 AND p.pfa_id = $2 AND (p.version, p.state_seq) < (v.version, v.state_seq)
-            ORDER BY p.version DESC, p.state_seq DESC LIMIT 1) b ON true
-        LEFT JOIN @extschema@.pfa_write_queue q ON q.modification_id = v.modification_id AND q.modification_id <> $5
-             AND q.created_by = $6 AND q.operation = 'UPDATE'
-        WHERE v.organization_id = $1 AND v.pfa_id = $2 AND (v.version, v.state_seq) > ($3, $4)
-        ORDER BY v.version DESC, v.state_seq DESC
+            SELECT p.data, p.version FROM @extschema@.pems_mirror_version p
+            WHERE p.organization_id = $1 AND p.pfa_id = $2 AND p.state_seq < v.state_seq
+            ORDER BY p.state_seq DESC LIMIT 1) b ON true
+        LEFT JOIN @extschema@.pfa_write_queue q ON q.modification_id = v.modification_id AND q.modification_id <> $4
+             AND q.created_by = $5 AND q.operation = 'UPDATE' AND q.status = 'completed'
+        WHERE v.organization_id = $1 AND v.pfa_id = $2 AND v.state_seq > $3
+        ORDER BY v.state_seq DESC
     LOOP
-        changed := ARRAY(SELECT k FROM unnest(open) k WHERE step.before -> k IS DISTINCT FROM step.data -> k);
-        own := own || (SELECT coalesce(jsonb_object_agg(k, step.written -> k), '{}') FROM unnest(changed) k
-                       -- PEMS may have done more than we wrote, where versions have a gap
-                       WHERE CASE jsonb_typeof(step.written -> k)
-                                  WHEN 'object' THEN (step.data -> k) @> (step.written -> k)
-                                  ELSE (step.data -> k) = (step.written -> k) END);
-        open := ARRAY(SELECT k FROM unnest(open) k WHERE k <> ALL (changed));
+        changed := ARRAY(SELECT p FROM unnest(open) p
+                         WHERE step.before #> p::text[] IS DISTINCT FROM step.data #> p::text[]);
+        FOR mine IN
+            SELECT c.path::text[] AS keys,
+                   CASE WHEN step.made_by_it THEN step.data ELSE step.written END #> c.path::text[] AS value
+            FROM unnest(changed) c (path)
+            WHERE step.made_by_it
+               OR CASE jsonb_typeof(step.written #> c.path::text[])
+                      WHEN 'object' THEN (step.data #> c.path::text[]) @> (step.written #> c.path::text[])
+                      ELSE (step.data #> c.path::text[]) = (step.written #> c.path::text[]) END
+        LOOP
+            FOR place IN REVERSE cardinality(mine.keys) .. 1 LOOP
+                mine.value := jsonb_build_object(mine.keys[place], mine.value);
+            END LOOP;
+            own := @extschema@._pems_apply_delta(own, mine.value);
+        END LOOP;
+        open := ARRAY(SELECT p FROM unnest(open) p WHERE p <> ALL (changed));
         EXIT WHEN open = '{}';
     END LOOP;
     RETURN own;
 END
 $function$;
-COMMENT ON FUNCTION @extschema@._pems_own_changes(text, text, integer, bigint, text, text, text[]) IS
-    'Internal: which of these fields the author''s own earlier modifications changed last, with their values';
+COMMENT ON FUNCTION @extschema@._pems_own_changes(text, text, bigint, text, text, text[]) IS
+    'Internal: which of these values the author''s own earlier modifications changed last, as PEMS has them';
 
 /*
  * _pems_mark_syncing(item_ids): shows the modifications as syncing whose requests take long.  This is only information

@@ -124,37 +124,52 @@ COMMENT ON FUNCTION @extschema@._pems_make_audit_partitions() IS
     'Internal: makes the audit partitions of this month and the next';
 
 /*
+ * _pems_old_audit_partitions(): the monthly partitions that ended longer ago than pems_sync.retention, oldest first.
+ */
+CREATE FUNCTION @extschema@._pems_old_audit_partitions() RETURNS SETOF regclass
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $function$
+    SELECT c.oid::regclass FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
+    WHERE i.inhparent = '@extschema@.pems_audit_log'::regclass AND c.relname ~ '^pems_audit_log_[0-9]{4}_[0-9]{2}$'
+      AND (to_date(right(c.relname, 7), 'YYYY_MM') + interval '1 month') AT TIME ZONE 'UTC'
+          < now() - make_interval(mins => nullif(@extschema@._pems_setting('retention'::text)::integer, 0))
+    ORDER BY c.relname
+$function$;
+
+COMMENT ON FUNCTION @extschema@._pems_old_audit_partitions() IS
+    'Internal: audit partitions that ended longer ago than pems_sync.retention';
+
+/*
  * _pems_drop_audit_partitions(): drops the monthly partitions that ended longer ago than pems_sync.retention.  This is
  * the only way in which anything leaves the audit log.  The setting, which is a superuser's, says how old they must
  * be, not the caller.  Runs with the rights of the log's owner, because nobody else may.
  *
+ * DROP TABLE locks the whole log against everybody.  While it waits for a transaction that has written there, all
+ * others wait behind it; so it gives up soon, and what is left is for a later call.
+ *
  * Returns: the names of what was dropped.
- * Tables: pems_audit_log.
+ * Tables: pems_audit_log, pems_audit_month.
  */
 CREATE FUNCTION @extschema@._pems_drop_audit_partitions() RETURNS text[]
-LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $function$
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '200ms'
+AS $function$
 DECLARE
-    keep_minutes CONSTANT integer := @extschema@._pems_setting('retention'::text)::integer;
-    dropped      text[] := '{}';
-    partition    record;
+    dropped   text[] := '{}';
+    partition record;
 BEGIN
     PERFORM @extschema@._pems_demand_guard();
-    IF keep_minutes = 0 THEN
-        RETURN dropped;
-    END IF;
     FOR partition IN
-        SELECT c.relname AS name, c.oid::regclass AS relation FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
-        WHERE i.inhparent = '@extschema@.pems_audit_log'::regclass AND c.relname ~ '^pems_audit_log_[0-9]{4}_[0-9]{2}$'
-          AND (to_date(right(c.relname, 7), 'YYYY_MM') + interval '1 month') AT TIME ZONE 'UTC'
-              < now() - make_interval(mins => keep_minutes)
-        ORDER BY c.relname
+        SELECT o.relation, c.relname AS name FROM @extschema@._pems_old_audit_partitions() o (relation)
+        JOIN pg_class c ON c.oid = o.relation ORDER BY c.relname
     LOOP
         EXECUTE format('DROP TABLE %s', partition.relation);
         DELETE FROM @extschema@.pems_audit_month m WHERE m.name = partition.name;
         dropped := dropped || partition.name::text;
     END LOOP;
     RETURN dropped;
+EXCEPTION WHEN lock_not_available THEN
+    RETURN '{}';
 END
 $function$;
 COMMENT ON FUNCTION @extschema@._pems_drop_audit_partitions() IS
-    'Internal: drops audit partitions that ended longer ago than pems_sync.retention; returns their names';
+    'Internal: drops audit partitions that ended longer ago than pems_sync.retention; returns their names; none '
+    'where somebody has the log locked';

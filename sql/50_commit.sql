@@ -161,8 +161,8 @@ BEGIN
                coalesce(@extschema@._pems_check_draft(d.sync_status, d.created_by, owner, d.pfa_id, d.operation,
                                                       d.base_version, d.record IS NOT NULL),
                         @extschema@._pems_check_size(d.id, d.created_by, d.change_reason,
-                                                     @extschema@._pems_size(d.delta), max_delta,
-                                                     @extschema@._pems_size(d.record), max_record),
+                                                     @extschema@._pems_size(d.delta, max_delta::bigint), max_delta,
+                                                     @extschema@._pems_size(d.record, max_record::bigint), max_record),
                         CASE WHEN d.operation = 'UPDATE'
                              THEN @extschema@._pems_check_delta(d.delta, nullif(d.record, 'null'::jsonb))
                              END) AS problem
@@ -257,8 +257,10 @@ COMMENT ON FUNCTION @extschema@._pems_queue_drafts(text, text[], text, text, tex
  *   priority          high, normal or low
  * Returns: {success, jobId, queuedCount, rejected: [{modificationId, code, errors}],
  *   estimatedCompletionTime}.  A rejected draft stays a draft.  success is false when nothing was
- *   queued because everything was rejected.  modificationId: 200 characters at the most.
- * Errors: P0002 unknown organization; 22023 unknown priority, committed_by longer than 1 kB; 55000 not attached.
+ *   queued because everything was rejected.  modificationId: 200 characters at the most.  estimatedCompletionTime: null
+ *   when nothing was queued, or nothing of the organization is being sent.
+ * Errors: P0002 unknown organization; 22023 unknown priority, modification_ids empty or too long, committed_by longer
+ *   than 1 kB; 55000 not attached.
  *   WARNING when the worker is not running; the edits are queued all the same.
  * Tables: pfa_modification, pfa_mirror, pfa_write_queue, pems_sync_job, pems_audit_log, pems_recheck.
  */
@@ -272,18 +274,18 @@ DECLARE
     rank         CONSTANT integer := @extschema@._pems_priority(priority);
     actor        CONSTANT text := @extschema@._pems_actor(committed_by);
     owner        CONSTANT text := CASE WHEN NOT @extschema@._pems_is_admin() THEN committed_by END;
+    wanted       CONSTANT text[] := @extschema@._pems_id_list(modification_ids, 'modification_ids'::text);
     done         record;
 BEGIN
     SELECT d.* INTO done
     FROM @extschema@._pems_queue_drafts(
-        organization, modification_ids, committed_by, owner, actor, rank, 'commit'::text) d;
+        organization, wanted, committed_by, owner, actor, rank, 'commit'::text) d;
     RETURN jsonb_build_object(
         'success', done.queued > 0 OR done.rejections = '[]',
         'jobId', done.job_id,
         'queuedCount', done.queued,
         'rejected', done.rejections,
-        'estimatedCompletionTime', CASE WHEN done.queued > 0
-            THEN @extschema@._pems_iso(@extschema@._pems_estimate(organization)) END);
+        'estimatedCompletionTime', CASE WHEN done.queued > 0 THEN @extschema@._pems_estimated(organization) END);
 END
 $function$;
 COMMENT ON FUNCTION @extschema@.pems_commit(text, text[], text, text) IS

@@ -92,8 +92,10 @@ COMMENT ON FUNCTION @extschema@._pems_hasten(text[], integer) IS
  * this at once queue up instead of deadlocking.
  *
  * Parameters: organization_id; modification_ids: NULL = all that wait; priority: high, normal, low.
- * Returns: {success, jobId, queuedCount, estimatedCompletionTime}; queuedCount: the items that were asked for and wait.
- * Errors: P0002 unknown organization; 22023 unknown priority; 55000 not attached.
+ * Returns: {success, jobId, queuedCount, estimatedCompletionTime}; queuedCount: the items that were asked for and wait;
+ *   estimatedCompletionTime: null when nothing of the organization is being sent.
+ * Errors: P0002 unknown organization; 22023 unknown priority, or modification_ids empty or too long; 55000 not
+ *   attached.
  * Tables: pfa_write_queue, pems_sync_job.
  */
 CREATE FUNCTION @extschema@.pems_write_sync(
@@ -103,12 +105,13 @@ LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 DECLARE
     organization CONSTANT text := @extschema@._pems_organization(organization_id);
     rank         CONSTANT integer := @extschema@._pems_priority(priority);
+    wanted       CONSTANT text[] := @extschema@._pems_id_list(modification_ids, 'modification_ids'::text);
     job          CONSTANT text := @extschema@._pems_uuid();
     waiting      record;
     changed      integer := 0;
     touched      integer;
 BEGIN
-    SELECT w.* INTO waiting FROM @extschema@._pems_waiting(organization, modification_ids, rank) w;
+    SELECT w.* INTO waiting FROM @extschema@._pems_waiting(organization, wanted, rank) w;
     IF waiting.to_change IS NOT NULL THEN
         changed := @extschema@._pems_hasten(waiting.to_change, rank);
     END IF;
@@ -122,7 +125,7 @@ BEGIN
     END IF;
     RETURN jsonb_build_object(
         'success', true, 'jobId', CASE WHEN touched > 0 THEN job END, 'queuedCount', touched,
-        'estimatedCompletionTime', @extschema@._pems_iso(@extschema@._pems_estimate(organization)));
+        'estimatedCompletionTime', @extschema@._pems_estimated(organization));
 END
 $function$;
 COMMENT ON FUNCTION @extschema@.pems_write_sync(text, text[], text) IS

@@ -88,8 +88,8 @@ BEGIN
     IF item_ids IS NULL THEN
         RETURN picked;
     END IF;
-    SELECT string_agg(DISTINCT left(u.id, 100), ', ') INTO missing
-    FROM unnest(item_ids) u (id) WHERE u.id IS NOT NULL AND u.id <> ALL (coalesce(picked, '{}'));
+    SELECT string_agg(left(n.id, 100), ', ' ORDER BY n.id) INTO missing
+    FROM (SELECT unnest(item_ids) EXCEPT SELECT unnest(picked)) n (id);
     IF missing IS NOT NULL THEN
         RAISE EXCEPTION 'no such item'
             USING ERRCODE = 'no_data_found', DETAIL = format('Not found: %s.', left(missing, 1000)),
@@ -119,7 +119,7 @@ COMMENT ON FUNCTION @extschema@._pems_pick_dead_letters(text[], text) IS
  * Returns: {success, requeuedCount, jobId}; jobId: the job that the items belong to from now on, null when
  *   there was nothing to retry.
  * Errors, which leave everything as it was: P0002 unknown organization or item; 55000 an item is no dead letter,
- *   or not attached; 22023 retried_by longer than 1 kB.
+ *   or not attached; 22023 item_ids empty or too long, retried_by longer than 1 kB.
  * Tables: pfa_write_queue, pfa_modification, pems_sync_job, pems_audit_log, pems_recheck.
  */
 CREATE FUNCTION @extschema@.pems_retry(
@@ -130,6 +130,7 @@ SET plan_cache_mode = force_generic_plan SET enable_seqscan = off
 SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off AS $function$
 DECLARE
     actor        CONSTANT text := @extschema@._pems_actor(retried_by);
+    wanted       CONSTANT text[] := @extschema@._pems_id_list(item_ids, 'item_ids'::text);
     job          CONSTANT text := @extschema@._pems_uuid();
     organization text;
     picked       text[];
@@ -138,7 +139,7 @@ BEGIN
     IF organization_id IS NOT NULL THEN
         organization := @extschema@._pems_organization(organization_id);
     END IF;
-    picked := @extschema@._pems_pick_dead_letters(item_ids, organization);
+    picked := @extschema@._pems_pick_dead_letters(wanted, organization);
 
     IF picked IS NOT NULL THEN
         INSERT INTO @extschema@.pems_sync_job (id, organization_id, kind, requested_by, queued)

@@ -39,7 +39,8 @@ BEGIN
         RAISE EXCEPTION 'PFA record "%" has no version %', $2, coalesce($3::text, 'NULL')
             USING ERRCODE = 'no_data_found', HINT = 'See table pems_mirror_version for those that are kept.';
     END IF;
-    IF greatest(@extschema@._pems_size(current_data), @extschema@._pems_size(old_data)) > most THEN
+    IF greatest(@extschema@._pems_size(current_data, most::bigint),
+                @extschema@._pems_size(old_data, most::bigint)) > most THEN
         RAISE EXCEPTION 'PFA record "%" is larger than %', $2, pg_size_pretty(most::bigint)
             USING ERRCODE = 'object_not_in_prerequisite_state',
                   DETAIL = format('pems_sync.max_record_size is %s.', pg_size_pretty(most::bigint)),
@@ -108,6 +109,34 @@ COMMENT ON FUNCTION @extschema@._pems_demand_fillable(text) IS
     'Internal: raises 55000 when a row that the extension inserts into a table of the application would lack a value';
 
 /*
+ * _pems_add_rollback(modification, organization, pfa_id, base_version, delta, actor, reason): makes the modification of
+ * a rollback.
+ * Errors: 55000 when pfa_modification does not take it: a column that we cannot fill, or a constraint of the
+ *   application, such as a foreign key on created_by.
+ */
+CREATE FUNCTION @extschema@._pems_add_rollback(
+    modification text, organization text, pfa_id text, base_version integer, delta jsonb, actor text, reason text)
+RETURNS void
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $function$
+DECLARE
+    problem text;
+BEGIN
+    PERFORM @extschema@._pems_demand_fillable('pfa_modification'::text);
+    PERFORM @extschema@._pems_host_add_modification(modification, organization, pfa_id, base_version, delta, actor,
+                                                    reason);
+EXCEPTION WHEN integrity_constraint_violation THEN
+    GET STACKED DIAGNOSTICS problem = MESSAGE_TEXT;
+    RAISE EXCEPTION 'pfa_modification does not take a modification of "%"', left(actor, 100)
+        USING ERRCODE = 'object_not_in_prerequisite_state', DETAIL = problem || '.',
+              HINT = 'It is a constraint of the application. If it is about created_by, pass a user that it knows as '
+                     'requested_by.';
+END
+$function$;
+
+COMMENT ON FUNCTION @extschema@._pems_add_rollback(text, text, text, integer, jsonb, text, text) IS
+    'Internal: makes the modification of a rollback; 55000 when pfa_modification does not take it';
+
+/*
  * pems_rollback(organization_id, pfa_id, version, reason, requested_by)
  *
  * Makes a modification on today's version that restores the old values of the writable fields, and queues it.
@@ -121,7 +150,7 @@ COMMENT ON FUNCTION @extschema@._pems_demand_fillable(text) IS
  *   there is nothing to change.
  * Errors: P0002 unknown organization, record or version; 22023 reason is missing, or it or requested_by longer than
  *   1 kB; 55000 the record is deleted in PEMS, or the old values break a rule today (DETAIL), or pfa_modification has a
- *   column that we cannot fill, or not attached.
+ *   column that we cannot fill or a constraint that refuses it, or not attached.
  * Tables: pfa_modification, pfa_write_queue, pems_sync_job, pems_audit_log.
  */
 CREATE FUNCTION @extschema@.pems_rollback(
@@ -147,9 +176,9 @@ BEGIN
         RETURN jsonb_build_object('success', true, 'jobId', NULL, 'modificationId', NULL, 'changes', '[]'::jsonb);
     END IF;
 
-    PERFORM @extschema@._pems_demand_fillable('pfa_modification'::text);
-    PERFORM @extschema@._pems_host_add_modification(
-        modification, organization, pfa_id, target.current_version, delta, actor, reason);
+    PERFORM @extschema@._pems_add_rollback(
+        modification, organization, pfa_id, target.current_version::integer, delta,
+                                           actor, reason);
     INSERT INTO @extschema@.pems_audit_log (event_type, organization_id, pfa_id, modification_id, actor, request, error)
     VALUES ('ROLLBACK_REQUESTED', organization, pfa_id, modification, actor,
             jsonb_build_object('version', version, 'changes', delta), reason);

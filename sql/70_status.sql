@@ -123,7 +123,7 @@ COMMENT ON FUNCTION @extschema@._pems_health_word(boolean, bigint, bigint, doubl
 
 /*
  * _pems_next_due(organization, pending): when the next item of one organization or (NULL) of all is due: now, where
- * one is ready; NULL where none waits, or where sending is paused.
+ * one is ready; NULL where none waits, or where nothing is being sent.
  *
  * Parameters: pending: how many items wait, according to the statistics.
  * Tables: pems_pause, pfa_write_queue (indexes only).
@@ -132,7 +132,7 @@ CREATE FUNCTION @extschema@._pems_next_due(organization text, pending bigint) RE
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
 SET plan_cache_mode = force_custom_plan SET enable_seqscan = off SET jit = off AS $function$
 BEGIN
-    IF pending <= 0 OR EXISTS (SELECT FROM @extschema@.pems_pause p WHERE p.organization_id IN (organization, '*')) THEN
+    IF pending <= 0 OR @extschema@._pems_why_not_sent(organization) IS NOT NULL THEN
         RETURN NULL;
     END IF;
     RETURN coalesce(
@@ -146,7 +146,7 @@ BEGIN
 END
 $function$;
 COMMENT ON FUNCTION @extschema@._pems_next_due(text, bigint) IS
-    'Internal: when the next item is due; NULL: none waits, or sending is paused';
+    'Internal: when the next item is due; NULL: none waits, or nothing is being sent';
 
 /*
  * pems_sync_status(organization_id, status, start_date, end_date)
@@ -158,7 +158,7 @@ COMMENT ON FUNCTION @extschema@._pems_next_due(text, bigint) IS
  * Returns: {totalQueued, processing, completed, failed, conflicts, held, avgSyncTime, lastSyncAt,
  *   nextSyncAt, health, paused, oldestQueuedSeconds} and, with status, items.  totalQueued: items in
  *   pending; avgSyncTime: seconds from commit to completion, null when none completed; nextSyncAt:
- *   when the next item is due, null when none waits or sending is paused.
+ *   when the next item is due, null when none waits or nothing is being sent.
  * Errors: P0002 unknown organization; 22023 unknown status, or a window that ends before it starts.
  * Tables: pems_sync_stats, pems_pause, pfa_write_queue (indexes only).
  */
@@ -172,8 +172,10 @@ DECLARE
     organization CONSTANT text := CASE WHEN organization_id IS NOT NULL
                                        THEN @extschema@._pems_organization(organization_id) END;
     wanted       CONSTANT text := status;
-    since        CONSTANT timestamptz :=
-        date_trunc('hour', coalesce(start_date, least(end_date, now()) - interval '24 hours'), 'UTC');
+    -- a day before the first time that there is, is before all times
+    since        CONSTANT timestamptz := date_trunc('hour', coalesce(start_date,
+        CASE WHEN end_date < '4712-01-01 00:00:00+00 BC' THEN '-infinity'
+             ELSE least(end_date, now()) - interval '24 hours' END), 'UTC');
     until        CONSTANT timestamptz := coalesce(end_date, 'infinity');
     sums         record;
     oldest       timestamptz;

@@ -3,13 +3,16 @@
  */
 
 /*
- * _pems_why_not_sent(organization): why nothing of the organization is being sent, a sentence for people; NULL when it
+ * _pems_why_not_sent(organization): why nothing of the organization, or (NULL) of none, is being sent, a sentence for
+ * people; NULL when it
  * is.
  * Tables: pems_control, pems_pause, pems_credential.
  */
 CREATE FUNCTION @extschema@._pems_why_not_sent(organization text) RETURNS text
-LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp AS $function$
-    SELECT coalesce(
+-- plpgsql keeps the plans, for those who ask with each commit
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $function$
+BEGIN
+    RETURN coalesce(
         (SELECT 'This database is a copy; it sends nothing until an administrator resumes it.'
          WHERE @extschema@._pems_standing() = 'copy'),
         (SELECT CASE p.cause WHEN 'credential' THEN 'PEMS refuses the credential of the organization'
@@ -17,7 +20,8 @@ LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp AS $function$
                 || coalesce(': ' || p.reason, '.') FROM @extschema@.pems_pause p
          WHERE p.organization_id IN (organization, '*') ORDER BY p.organization_id DESC, p.cause LIMIT 1),
         (SELECT 'The organization has no credential for PEMS.'
-         WHERE NOT EXISTS (SELECT FROM @extschema@.pems_credential c WHERE c.organization_id = organization)),
+         WHERE organization IS NOT NULL
+           AND NOT EXISTS (SELECT FROM @extschema@.pems_credential c WHERE c.organization_id = organization)),
         (SELECT coalesce(upper(left(w.last_error, 1)) || substr(w.last_error, 2) || '.', 'The key file cannot be used.')
          FROM @extschema@._pems_worker_state() w WHERE w.state = 'no_key' LIMIT 1),
         (SELECT CASE c.state WHEN 'no_key' THEN 'There is no key for the credential of the organization'
@@ -26,10 +30,30 @@ LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp AS $function$
          FROM @extschema@.pems_credential c
          WHERE c.organization_id = organization AND c.state IN ('no_key', 'cannot_open')),
         (SELECT 'The worker is not running.'
-         WHERE NOT EXISTS (SELECT FROM @extschema@._pems_worker_state() w WHERE w.state = 'running')))
+         WHERE NOT EXISTS (SELECT FROM @extschema@._pems_worker_state() w WHERE w.state = 'running')));
+END
 $function$;
 COMMENT ON FUNCTION @extschema@._pems_why_not_sent(text) IS
-    'Internal: why nothing of the organization is being sent; NULL when it is';
+    'Internal: why nothing of the organization, or (NULL) of none, is being sent; NULL when it is';
+
+/*
+ * _pems_newest_drafts(organization, pfa_ids): the newest draft of each of these records that has one.  The
+ * application's index knows the drafts of an organization and not their records, so all of them are read, once: the ids
+ * must be hashed.
+ */
+CREATE FUNCTION @extschema@._pems_newest_drafts(
+    organization text, pfa_ids text[], OUT pfa_id text, OUT id text, OUT created_at timestamptz)
+RETURNS SETOF record
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+SET enable_hashjoin = on SET enable_seqscan = off SET enable_nestloop = off SET enable_mergejoin = off SET jit = off
+AS $function$
+    SELECT DISTINCT ON (m.pfa_id) m.pfa_id, m.id, m.created_at FROM @extschema@.pfa_modification m
+    WHERE m.organization_id = organization AND m.sync_status = 'draft' AND m.pfa_id IN (SELECT unnest(pfa_ids))
+    ORDER BY m.pfa_id, m.created_at DESC, m.id DESC
+$function$;
+
+COMMENT ON FUNCTION @extschema@._pems_newest_drafts(text, text[]) IS
+    'Internal: the newest draft of each of these records';
 
 /*
  * _pems_record_states(organization, pfa_ids): for each record that is known the edit that its state comes from: the
@@ -57,9 +81,7 @@ SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off AS $function$
                 ORDER BY q.commit_seq LIMIT 1) f
             ORDER BY f.commit_seq LIMIT 1) h
     ), draft AS (
-        SELECT DISTINCT ON (m.pfa_id) m.pfa_id, m.id, m.created_at FROM @extschema@.pfa_modification m
-        WHERE m.organization_id = organization AND m.sync_status = 'draft' AND m.pfa_id = ANY (pfa_ids)
-        ORDER BY m.pfa_id, m.created_at DESC, m.id DESC
+        SELECT n.* FROM @extschema@._pems_newest_drafts(organization, pfa_ids) n
     ), mirror AS (
         SELECT r.pfa_id, coalesce(v.recorded_at, r.last_synced_at) AS at, v.modification_id
         -- each by itself: a join may be planned to read all of a table
@@ -107,17 +129,18 @@ COMMENT ON FUNCTION @extschema@._pems_record_states(text, text[]) IS
  *   status      draft, queued, syncing, conflict, failed, or synced: nothing is under way
  *   etaSeconds  when it will probably be in PEMS; null when nothing is under way, or nothing is being sent
  *   error       what went wrong, what it waits for, and how many later edits wait for it; null: all is well
- * Errors: P0002 unknown organization; 22023 pfa_ids is NULL; 55000 not attached.
+ * Errors: P0002 unknown organization; 22023 pfa_ids is NULL, empty or too long; 55000 not attached.
  * Tables: pfa_write_queue, pfa_modification, pfa_mirror, pfa_sync_conflict, pems_mirror_version, pems_pause.
  */
 CREATE FUNCTION @extschema@.pems_sync_state(organization_id text, pfa_ids text[]) RETURNS jsonb
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $function$
 DECLARE
     organization CONSTANT text := @extschema@._pems_organization(organization_id);
+    wanted       CONSTANT text[] := @extschema@._pems_id_list(pfa_ids, 'pfa_ids'::text);
     blocked      CONSTANT text := @extschema@._pems_why_not_sent(organization);
     at_earliest  CONSTANT timestamptz := @extschema@._pems_estimate(organization);
 BEGIN
-    IF pfa_ids IS NULL THEN
+    IF wanted IS NULL THEN
         RAISE EXCEPTION 'pfa_ids must not be null'
             USING ERRCODE = 'invalid_parameter_value', HINT = 'Pass the ids of the records in the list.';
     END IF;
@@ -133,7 +156,7 @@ BEGIN
                                                               ELSE 'At least 100' END,
                             CASE s.later WHEN 1 THEN 'edit waits' ELSE 'edits wait' END) END), ''),
         'conflictId', s.conflict_id, 'modificationId', s.modification_id)), '{}')
-        FROM @extschema@._pems_record_states(organization, pfa_ids) s);
+        FROM @extschema@._pems_record_states(organization, wanted) s);
 END
 $function$;
 COMMENT ON FUNCTION @extschema@.pems_sync_state(text, text[]) IS

@@ -3,66 +3,99 @@
  */
 
 /*
+ * _pems_oldest_drafts(): for each record that has drafts the oldest version that one of them was made on.  By the
+ * application's index, organization by organization.
+ */
+CREATE FUNCTION @extschema@._pems_oldest_drafts(OUT organization_id text, OUT pfa_id text, OUT base_version integer)
+RETURNS SETOF record
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+SET enable_nestloop = on SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off
+AS $function$
+    SELECT o.id, d.pfa_id, min(d.base_version)
+    FROM @extschema@.organization o CROSS JOIN LATERAL (
+        SELECT m.pfa_id, m.base_version FROM @extschema@.pfa_modification m
+        WHERE m.organization_id = o.id AND m.sync_status = 'draft' OFFSET 0) d
+    GROUP BY o.id, d.pfa_id
+$function$;
+
+COMMENT ON FUNCTION @extschema@._pems_oldest_drafts() IS
+    'Internal: the oldest version that a draft of each record was made on';
+
+/*
  * _pems_purge_items(before, most): deletes items that were completed or cancelled before that time, but none that a
- * draft or an unfinished edit of the record will be compared with.
+ * draft or an unfinished edit of the record will be compared with: it says whose change that version was.
+ *
+ * Right after a bulk load nothing is known of the tables, so nothing is left to the planner that could compare each row
+ * with each: drafts are hashed, unfinished items looked up one record at a time, in an order that only the index of the
+ * record has, and rows deleted by their place.
+ *
  * Returns: their ids; NULL: none.
  * Tables: pfa_write_queue; reads pfa_modification.
  */
 CREATE FUNCTION @extschema@._pems_purge_items(before timestamptz, most integer) RETURNS text[]
-LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
-SET plan_cache_mode = force_custom_plan SET jit = off AS $function$
-DECLARE
-    ids text[];
-BEGIN
-    WITH old AS (
-        SELECT q.id FROM @extschema@.pfa_write_queue q
-        WHERE q.status IN ('completed', 'cancelled') AND q.completed_at < before
-          -- an edit on an older version will be compared with what this item made: it says whose change that was
-          AND NOT EXISTS (SELECT FROM @extschema@.pfa_write_queue u
-                          WHERE u.organization_id = q.organization_id AND u.pfa_id = q.pfa_id AND u.unfinished
-                            AND least(u.base_version, u.sent_version) <= greatest(q.sent_version, q.known_version))
-          AND NOT EXISTS (SELECT FROM @extschema@.pfa_modification d
-                          WHERE d.organization_id = q.organization_id AND d.sync_status = 'draft'
-                            AND d.pfa_id = q.pfa_id
-                            AND d.base_version <= greatest(q.sent_version, q.known_version))
-        LIMIT most FOR UPDATE SKIP LOCKED
-    ), gone AS (
-        DELETE FROM @extschema@.pfa_write_queue q USING old o WHERE q.id = o.id RETURNING q.id
+LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp
+SET enable_hashjoin = on SET enable_nestloop = off SET enable_mergejoin = off SET jit = off AS $function$
+    WITH gone AS (
+        DELETE FROM @extschema@.pfa_write_queue g WHERE g.ctid = ANY (ARRAY(
+            SELECT q.ctid FROM @extschema@.pfa_write_queue q
+            LEFT JOIN @extschema@._pems_oldest_drafts() d
+              ON d.organization_id = q.organization_id AND d.pfa_id = q.pfa_id
+            WHERE q.status IN ('completed', 'cancelled') AND q.completed_at < before
+              AND (d.base_version <= greatest(q.sent_version, q.known_version)) IS NOT TRUE
+              AND (SELECT true FROM @extschema@.pfa_write_queue u
+                   WHERE u.organization_id = q.organization_id AND u.pfa_id = q.pfa_id AND u.unfinished
+                     AND least(u.base_version, u.sent_version) <= greatest(q.sent_version, q.known_version)
+                   ORDER BY u.held, u.commit_seq LIMIT 1) IS NULL
+            LIMIT most FOR UPDATE OF q SKIP LOCKED))
+        RETURNING g.id
     )
-    SELECT array_agg(g.id) INTO ids FROM gone g;
-    RETURN ids;
-END
+    SELECT array_agg(g.id) FROM gone g
 $function$;
 COMMENT ON FUNCTION @extschema@._pems_purge_items(timestamptz, integer) IS
     'Internal: deletes old items that nothing unfinished will be compared with; returns their ids';
 
 /*
- * _pems_purge_versions(before, most): deletes versions recorded before that time, but none that is still needed: the
- * mirror's own, and those from the oldest version on that a draft or an unfinished item of the record was made on.
- * Returns: how many.
- * Tables: pems_mirror_version; reads pfa_mirror, pfa_write_queue, pfa_modification.
+ * _pems_purge_jobs(before, most): deletes jobs that have no items any more.
+ */
+CREATE FUNCTION @extschema@._pems_purge_jobs(before timestamptz, most integer) RETURNS bigint
+LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp
+SET enable_hashjoin = on SET enable_nestloop = off SET enable_mergejoin = off SET jit = off AS $function$
+    WITH gone AS (
+        DELETE FROM @extschema@.pems_sync_job g WHERE g.ctid = ANY (ARRAY(
+            SELECT j.ctid FROM @extschema@.pems_sync_job j
+            WHERE j.created_at < before AND NOT EXISTS (SELECT FROM @extschema@.pfa_write_queue q WHERE q.job_id = j.id)
+            LIMIT most))
+        RETURNING 1
+    )
+    SELECT count(*) FROM gone
+$function$;
+
+COMMENT ON FUNCTION @extschema@._pems_purge_jobs(timestamptz, integer) IS
+    'Internal: deletes old jobs that have no items any more';
+
+/*
+ * _pems_purge_versions(before, most): versions recorded before that time, but none that is still needed: the mirror's own, and
+ * those from the oldest version on that a draft or an unfinished item of the record was made on.  Planned like
+ * _pems_purge_items().
  */
 CREATE FUNCTION @extschema@._pems_purge_versions(before timestamptz, most integer) RETURNS bigint
 LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp
-SET plan_cache_mode = force_custom_plan SET jit = off AS $function$
-    WITH old AS (
-        SELECT v.organization_id, v.pfa_id, v.version, v.state_seq FROM @extschema@.pems_mirror_version v
-        WHERE v.recorded_at < before
-          AND NOT EXISTS (SELECT FROM @extschema@.pfa_mirror m
-                          WHERE m.organization_id = v.organization_id AND m.pfa_id = v.pfa_id
-                            AND m.version <= v.version)
-          AND NOT EXISTS (SELECT FROM @extschema@.pfa_write_queue q
-                          WHERE q.organization_id = v.organization_id AND q.pfa_id = v.pfa_id AND q.unfinished
-                            AND least(q.base_version, q.sent_version) <= v.version)
-          AND NOT EXISTS (SELECT FROM @extschema@.pfa_modification d
-                          WHERE d.organization_id = v.organization_id AND d.sync_status = 'draft'
-                            AND d.pfa_id = v.pfa_id
-                            AND d.base_version <= v.version)
-        LIMIT most
-    ), gone AS (
-        DELETE FROM @extschema@.pems_mirror_version v USING old o
-        WHERE v.organization_id = o.organization_id AND v.pfa_id = o.pfa_id AND v.version = o.version
-          AND v.state_seq = o.state_seq RETURNING 1
+SET enable_hashjoin = on SET enable_nestloop = off SET enable_mergejoin = off SET jit = off AS $function$
+    WITH gone AS (
+        DELETE FROM @extschema@.pems_mirror_version g WHERE g.ctid = ANY (ARRAY(
+            SELECT v.ctid FROM @extschema@.pems_mirror_version v
+            LEFT JOIN @extschema@._pems_oldest_drafts() d
+              ON d.organization_id = v.organization_id AND d.pfa_id = v.pfa_id
+            WHERE v.recorded_at < before AND (d.base_version <= v.version) IS NOT TRUE
+              AND (SELECT true FROM @extschema@.pfa_mirror m
+                   WHERE m.organization_id = v.organization_id AND m.pfa_id = v.pfa_id AND m.version <= v.version
+                   LIMIT 1) IS NULL
+              AND (SELECT true FROM @extschema@.pfa_write_queue u
+                   WHERE u.organization_id = v.organization_id AND u.pfa_id = v.pfa_id AND u.unfinished
+                     AND least(u.base_version, u.sent_version) <= v.version
+                   ORDER BY u.held, u.commit_seq LIMIT 1) IS NULL
+            LIMIT most))
+        RETURNING 1
     )
     SELECT count(*) FROM gone
 $function$;
@@ -82,7 +115,8 @@ COMMENT ON FUNCTION @extschema@._pems_purge_versions(timestamptz, integer) IS
  *   older_than  NULL: pems_sync.retention; where that is 0, nothing is deleted
  *   max_rows    most rows of a kind in one call (1 to 10,000,000), so that a transaction stays short
  *   purged_by   for the audit log; NULL: the database role
- * Returns: {success, items, conflicts, jobs, versions, statistics, auditPartitions: [names], more}; more: call again.
+ * Returns: {success, items, conflicts, jobs, versions, statistics, auditPartitions: [names], more}; more: call again,
+ *   in another transaction.  Partitions cannot be dropped while a transaction that has written the audit log is open.
  * Errors: 22023 older_than negative or more than 1000 years, max_rows out of range, purged_by longer than 1 kB; 55000
  *   not attached.
  * Tables: pfa_write_queue, pfa_sync_conflict, pems_sync_job, pems_mirror_version, pems_sync_stats, pems_audit_log.
@@ -123,14 +157,7 @@ BEGIN
     ids := @extschema@._pems_purge_items(before, max_rows);
     DELETE FROM @extschema@.pfa_sync_conflict c WHERE c.item_id = ANY (ids) AND c.status <> 'unresolved';
     GET DIAGNOSTICS conflicts = ROW_COUNT;
-    WITH old AS (
-        SELECT j.id FROM @extschema@.pems_sync_job j
-        WHERE j.created_at < before
-          AND NOT EXISTS (SELECT FROM @extschema@.pfa_write_queue q WHERE q.job_id = j.id)
-        LIMIT max_rows
-    )
-    DELETE FROM @extschema@.pems_sync_job j USING old o WHERE j.id = o.id;
-    GET DIAGNOSTICS jobs = ROW_COUNT;
+    jobs := @extschema@._pems_purge_jobs(before, max_rows);
     versions := @extschema@._pems_purge_versions(before, max_rows);
     DELETE FROM @extschema@.pems_sync_stats s WHERE s.folded AND s.hour < before AND s.hour <> '-infinity';
     GET DIAGNOSTICS statistics = ROW_COUNT;
@@ -140,7 +167,8 @@ BEGIN
         'items', coalesce(cardinality(ids), 0), 'conflicts', conflicts, 'jobs', jobs, 'versions', versions,
         'statistics', statistics, 'auditPartitions', to_jsonb(partitions));
     INSERT INTO @extschema@.pems_audit_log (event_type, actor, request) VALUES ('PURGED', actor, result);
-    RETURN jsonb_build_object('success', true, 'more', greatest(cardinality(ids), jobs, versions) = max_rows) || result;
+    RETURN jsonb_build_object('success', true, 'more', greatest(cardinality(ids), jobs, versions) = max_rows
+               OR EXISTS (SELECT FROM @extschema@._pems_old_audit_partitions())) || result;
 END
 $function$;
 COMMENT ON FUNCTION @extschema@.pems_purge(interval, integer, text) IS

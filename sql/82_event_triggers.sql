@@ -42,7 +42,7 @@ DECLARE
     indexes CONSTANT text[] := '{pems_sync_job_organization, pfa_write_queue_ready, pfa_write_queue_timed,
         pfa_write_queue_record, pfa_write_queue_waiting, pfa_write_queue_stopped, pfa_write_queue_modification,
         pfa_write_queue_organization, pfa_write_queue_foreign, pfa_sync_conflict_open, pfa_sync_conflict_organization,
-        pfa_sync_conflict_modification, pems_mirror_version_newest, pems_sync_stats_folded,
+        pfa_sync_conflict_modification, pems_mirror_version_order, pems_sync_stats_folded,
         pems_sync_stats_standing, pems_sync_stats_new}';
     dropped record;
 BEGIN

@@ -180,6 +180,33 @@ records_equal(const PemsCatalogue *catalogue, const JsonNode *a, const JsonNode 
 	return true;
 }
 
+/* Has a each value that b has, in the fields that are not for PEMS alone to set? */
+static bool
+has_all_of(const PemsCatalogue *catalogue, const JsonNode *a, const JsonNode *b)
+{
+	for (const JsonNode *member = b->first; member; member = member->next)
+	{
+		const PemsField *field = pems_field_find(catalogue, member->key);
+
+		if (field && !field->writable)
+			continue;
+		if (!pems_field_equal(field, pems_json_get(a, member->key), member))
+			return false;
+	}
+	return true;
+}
+
+/*
+ * Are two records the same, but for fields that no edit may write?  PEMS changes those
+ * (lastModified, say) with each write, also with the author's own.
+ */
+static bool
+equal_for_edits(const PemsCatalogue *catalogue, const JsonNode *a, const JsonNode *b)
+{
+	return is_object(a) && is_object(b) && has_all_of(catalogue, a, b) &&
+		   has_all_of(catalogue, b, a);
+}
+
 /* The member's field when it stands at the top of the record; there is no type below. */
 static const PemsField *
 field_of(const Merge *merge, const JsonNode *member, bool top)
@@ -362,7 +389,7 @@ decide_delete(Merge *merge)
 {
 	const PemsMergeInput *input = merge->input;
 	bool is_base;
-	bool has_own_edits;
+	bool own_edits_only;
 
 	if (input->remote == NULL)
 	{
@@ -370,10 +397,12 @@ decide_delete(Merge *merge)
 		return;
 	}
 	/* The same version is not enough: the application may have put other data under its number. */
-	is_base = merge->base && records_equal(input->catalogue, merge->base, input->remote);
+	is_base = merge->base && input->remote_version == input->base_version &&
+			  records_equal(input->catalogue, merge->base, input->remote);
 	/* A user who edited the record and then deletes it is not in conflict with himself. */
-	has_own_edits = is_object(input->own) && input->own->count > 0;
-	if (is_base && (input->remote_version == input->base_version || has_own_edits))
+	own_edits_only = merge->base && is_object(input->own) && input->own->count > 0 &&
+					 equal_for_edits(input->catalogue, merge->base, input->remote);
+	if (is_base || own_edits_only)
 	{
 		merge->decision->action = PEMS_MERGE_SEND;
 		return;

@@ -78,7 +78,8 @@ typedef struct PemsDecision
  *			sent, but remote is not base	the delta is validated on remote: conflict validation
  *	delete	remote gone						nothing to do
  *			remote = base, same version		sent
- *			remote = base with own edits	sent (only where own names a field)
+ *			remote = base with own edits	sent (only where own names a field), whatever became of
+ *											fields that only PEMS sets
  *			otherwise						conflict changed_in_pems_before_delete, on what differs
  *
  * Ours may have been there meanwhile when the outcome of an earlier write is unknown and

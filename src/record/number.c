@@ -13,12 +13,7 @@
 /* Exponents are cut here, far from overflow even when digits are added to them. */
 #define EXPONENT_LIMIT 100000000000000000LL
 
-/*
- * What numeric can hold: digits before the decimal point and behind it.  An exponent is limited
- * by itself, also where the number is 0.
- */
-#define NUMERIC_DIGITS   131072
-#define NUMERIC_DECIMALS 16383
+/* An exponent that numeric takes; limited by itself, also where the number is 0. */
 #define NUMERIC_EXPONENT (INT_MAX / 2)
 
 /*
@@ -111,15 +106,20 @@ pems_number_unstorable(const char *literal)
 	const char *point = strchr(literal, '.');
 	const char *end = literal + strcspn(literal, "eE");
 	long long exponent = *end ? read_exponent(end + 1) : 0;
-	/* counted as numeric_in() counts: all that are written, also zeros */
 	long long decimals = (point ? end - point - 1 : 0) - exponent;
+	long long digits;
 	Decimal decimal;
 
+	/* numeric keeps a number with an exponent in a few bytes, but writes all of its digits: they are
+	 * counted as numeric_in() and numeric_out() do */
 	read_decimal(literal, &decimal);
-	if (decimal.magnitude > NUMERIC_DIGITS || exponent >= NUMERIC_EXPONENT)
+	digits = decimal.magnitude > 1 ? decimal.magnitude : 1;
+	if (decimals > 0)
+		digits += decimals;
+	if (digits > PEMS_NUMBER_MAX_DIGITS)
+		return "a number has more than 1000 digits";
+	if (exponent >= NUMERIC_EXPONENT)
 		return "a number is too large for the database";
-	if (decimals > NUMERIC_DECIMALS || exponent <= -NUMERIC_EXPONENT)
-		return "a number has too many decimals for the database";
 	return NULL;
 }
 

@@ -11,6 +11,13 @@
 
 #include <stdbool.h>
 
+/*
+ * Digits that a number may have in the database when all of them are written, as jsonb does: 1e1000
+ * has 1001.  (PostgreSQL's numeric takes 131072 before the point and 16383 behind it, which a few
+ * bytes can ask for.)
+ */
+#define PEMS_NUMBER_MAX_DIGITS 1000
+
 /* -1, 0 or 1: 5500.00, 5500 and 55e2 are equal. */
 extern int pems_number_compare(const char *a, const char *b);
 
@@ -20,7 +27,7 @@ extern bool pems_number_is_integral(const char *literal);
 /* True, and *value set, when the value is integral and fits into a long long. */
 extern bool pems_number_integer(const char *literal, long long *value);
 
-/* Why PostgreSQL's numeric and jsonb cannot hold the number, as a static sentence; or NULL. */
+/* Why the database is not to hold the number, as a static sentence; or NULL. */
 extern const char *pems_number_unstorable(const char *literal);
 
 #endif /* PEMS_NUMBER_H */

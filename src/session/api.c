@@ -23,6 +23,7 @@
 #include "utils/guc.h"
 #include "utils/jsonb.h"
 #include "utils/lsyscache.h"
+#include "utils/numeric.h"
 #include "utils/timestamp.h"
 #include "utils/acl.h"
 
@@ -33,6 +34,7 @@
 #include "database/app_tables.h"
 #include "record/json.h"
 #include "record/merge.h"
+#include "record/number.h"
 #include "shared/monotonic.h"
 #include "pems/api_url.h"
 #include "http/client.h"
@@ -269,13 +271,58 @@ size_of(Datum value)
 	return (int32) (toast_raw_datum_size(value) - VARHDRSZ);
 }
 
+/* What the numbers of a jsonb value take when they are written with all their digits. */
+typedef struct Numbers
+{
+	int64 grown; /* bytes more than are stored */
+	int digits;  /* of the longest */
+} Numbers;
+
+static void
+measure_number(Numeric number, Numbers *numbers)
+{
+	char *text = DatumGetCString(DirectFunctionCall1(numeric_out, NumericGetDatum(number)));
+	int length = (int) strlen(text);
+	int digits = length - (text[0] == '-') - (strchr(text, '.') != NULL);
+
+	numbers->grown += Max(0, length - (int) VARSIZE(number));
+	numbers->digits = Max(numbers->digits, digits);
+	pfree(text);
+}
+
+/* One number after the other, until they have grown by more than most: in all they may take 1 GB.
+ */
+static Numbers
+measure_numbers(Jsonb *value, int64 most)
+{
+	JsonbIterator *iterator = JsonbIteratorInit(&value->root);
+	JsonbIteratorToken token;
+	JsonbValue member;
+	Numbers numbers = {0};
+
+	while (numbers.grown <= most &&
+		   (token = JsonbIteratorNext(&iterator, &member, false)) != WJB_DONE)
+	{
+		if ((token == WJB_VALUE || token == WJB_ELEM) && member.type == jbvNumeric)
+			measure_number(member.val.numeric, &numbers);
+		CHECK_FOR_INTERRUPTS();
+	}
+	return numbers;
+}
+
 /*
- * pems_api_size(value)
+ * pems_api_size(value, most)
+ *		What is larger than most as it is stored is not fetched.
  */
 Datum
 pems_api_size(PG_FUNCTION_ARGS)
 {
-	PG_RETURN_INT32(size_of(PG_GETARG_DATUM(0)));
+	int64 size = size_of(PG_GETARG_DATUM(0));
+	int64 most = PG_GETARG_INT64(1);
+
+	if (size <= most)
+		size += measure_numbers(PG_GETARG_JSONB_P(0), most - size).grown;
+	PG_RETURN_INT32((int32) Min(size, PG_INT32_MAX));
 }
 
 /* A jsonb argument in both its forms. */
@@ -299,6 +346,20 @@ read_argument(FunctionCallInfo fcinfo, int number)
 	if (!pems_json_parse(argument.text, strlen(argument.text), &argument.document,
 						 &argument.problem))
 		argument.document.root = NULL;
+	return argument;
+}
+
+/* The same for what is to be sent, which may have no number that is too long. */
+static Argument
+read_delta(FunctionCallInfo fcinfo, int number)
+{
+	Argument argument = {0};
+
+	if (PG_ARGISNULL(number))
+		return argument;
+	if (measure_numbers(PG_GETARG_JSONB_P(number), PG_INT32_MAX).digits <= PEMS_NUMBER_MAX_DIGITS)
+		return read_argument(fcinfo, number);
+	argument.problem = "A number must not have more than 1000 digits";
 	return argument;
 }
 
@@ -372,7 +433,7 @@ Datum
 pems_api_check_delta(PG_FUNCTION_ARGS)
 {
 	const PemsCatalogue *catalogue = catalogue_for(fcinfo->flinfo);
-	Argument delta = read_argument(fcinfo, 0);
+	Argument delta = read_delta(fcinfo, 0);
 	Argument current = read_argument(fcinfo, 1);
 	JsonBuffer buffer = {0};
 

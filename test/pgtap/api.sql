@@ -70,6 +70,13 @@ INSERT INTO pfa_modification (id, organization_id, pfa_id, base_version, delta, 
 /* Keys of an object with the types of their values. */
 CREATE FUNCTION shape(value jsonb) RETURNS text LANGUAGE sql AS $$ SELECT string_agg(key || ':' || jsonb_typeof(v), ' ' ORDER BY key COLLATE "C") FROM jsonb_each(value) e (key, v) $$;
 
+-- nothing is sent without a worker, so nothing says when it will have been
+SELECT is(shape(pems_write_sync('org-rio')), 'estimatedCompletionTime:null jobId:null queuedCount:number success:boolean', 'pems_write_sync: no time where nothing is being sent');
+SELECT is(shape(pems_sync_status('org-rio') - 'health') ~ 'nextSyncAt:null', true, 'pems_sync_status: neither');
+-- until pems_sync_state as if one ran
+CREATE TEMPORARY TABLE original AS SELECT pg_get_functiondef('_pems_why_not_sent(text)'::regprocedure) AS definition;
+CREATE OR REPLACE FUNCTION _pems_why_not_sent(organization text) RETURNS text LANGUAGE sql AS 'SELECT NULL::text';
+
 -- pems_commit
 CREATE TEMPORARY TABLE answer AS SELECT pems_commit(organization_id => 'org-rio', modification_ids => ARRAY['m1', 'm2', 'm3'], committed_by => 'john.doe@example.com', priority => 'high') AS r;
 SELECT is((SELECT shape(r) FROM answer), 'estimatedCompletionTime:string jobId:string queuedCount:number rejected:array success:boolean', 'pems_commit: shape');
@@ -105,6 +112,7 @@ UPDATE pfa_write_queue SET status = 'processing' WHERE modification_id = 'm1';
 SELECT is(pems_discard('m1'), '{"success": false, "modificationId": "m1", "outcome": "in_flight"}', 'pems_discard: in flight');
 
 -- pems_sync_state
+SELECT definition FROM original \gexec
 UPDATE pfa_write_queue SET last_attempt_at = now() WHERE modification_id = 'm1';
 SELECT is(shape(pems_sync_state(organization_id => 'org-rio', pfa_ids => ARRAY['PFA-12345', 'nowhere'])), 'PFA-12345:object', 'pems_sync_state: one member for each record that is known');
 SELECT is(shape(pems_sync_state('org-rio', ARRAY['PFA-12345']) -> 'PFA-12345'), 'conflictId:null error:string etaSeconds:null modificationId:string since:string status:string', 'pems_sync_state: shape of a record');
@@ -180,7 +188,7 @@ SELECT throws_ok($$SELECT pems_conflicts('org-rio', 'open')$$, '22023', 'unknown
 SELECT throws_ok($$SELECT pems_conflicts('org-rio', page_size => 0)$$, '22023', NULL, 'pems_conflicts: page_size');
 SELECT throws_ok($$SELECT pems_conflict('nowhere')$$, 'P0002', 'conflict "nowhere" does not exist', 'pems_conflict: unknown conflict');
 SELECT throws_ok($$SELECT pems_conflict('c1', 'org-rio2')$$, 'P0002', 'conflict "c1" does not exist', 'pems_conflict: of another organization, in the same words');
-SELECT throws_ok($$SELECT pems_sync_state('nowhere', '{}')$$, 'P0002', NULL, 'pems_sync_state: unknown organization');
+SELECT throws_ok($$SELECT pems_sync_state('nowhere', '{x}')$$, 'P0002', NULL, 'pems_sync_state: unknown organization');
 SELECT throws_ok($$SELECT pems_sync_state('org-rio', NULL)$$, '22023', NULL, 'pems_sync_state: no records');
 SELECT throws_ok($$SELECT pems_retry(ARRAY['nowhere'])$$, 'P0002', 'no such item', 'pems_retry: unknown item');
 SELECT throws_ok($$SELECT pems_retry(organization_id => 'nowhere')$$, 'P0002', NULL, 'pems_retry: unknown organization');

@@ -91,8 +91,8 @@ SELECT col_is_pk('pems_field', 'name');
 SELECT fk_ok(t, 'modification_id', 'pfa_modification', 'id') FROM unnest(ARRAY['pfa_write_queue', 'pfa_sync_conflict']) t;
 SELECT fk_ok(t, 'organization_id', 'organization', 'id') FROM unnest(ARRAY['pfa_write_queue', 'pfa_sync_conflict']) t;
 SELECT results_eq($$SELECT conrelid::regclass::text COLLATE "C", conname::text COLLATE "C", confdeltype FROM pg_constraint WHERE contype = 'f' AND conrelid IN ('pfa_write_queue'::regclass, 'pfa_sync_conflict'::regclass) ORDER BY 1, 2$$,
-    $$VALUES ('pfa_sync_conflict' COLLATE "C", 'pfa_sync_conflict_modification_id_fkey' COLLATE "C", 'c'::"char"), ('pfa_sync_conflict', 'pfa_sync_conflict_organization_id_fkey', 'a'),
-             ('pfa_write_queue', 'pfa_write_queue_modification_id_fkey', 'c'), ('pfa_write_queue', 'pfa_write_queue_organization_id_fkey', 'a')$$, 'modifications cascade, organizations do not');
+    $$VALUES ('pfa_sync_conflict' COLLATE "C", 'pfa_sync_conflict_modification_id_fkey' COLLATE "C", 'c'::"char"), ('pfa_sync_conflict', 'pfa_sync_conflict_organization_id_fkey', 'c'),
+             ('pfa_write_queue', 'pfa_write_queue_modification_id_fkey', 'c'), ('pfa_write_queue', 'pfa_write_queue_organization_id_fkey', 'c')$$, 'both go with what they belong to');
 
 -- Indexes: every foreign key has one that begins with its column, none of the queue's is a duplicate of the beginning of another, and the claim's is what it needs.
 SELECT is_empty($$SELECT c.conrelid::regclass, c.conname FROM pg_constraint c WHERE c.contype = 'f' AND c.conrelid IN ('pfa_write_queue'::regclass, 'pfa_sync_conflict'::regclass)

@@ -244,6 +244,23 @@ SELECT pems_attach() -> 'success';
 SELECT pems_detach() -> 'success';
 DROP TABLE organization, pfa_mirror, pfa_modification;
 
+-- Tables to which no column can be added, or whose rows come without their triggers.
+DELETE FROM pfa_write_queue;
+CREATE TABLE organization (id text PRIMARY KEY, code text UNIQUE, name text);
+CREATE TYPE regress.modification AS (id text, organization_id text, pfa_id text, base_version integer, delta jsonb, created_by text, created_at timestamptz);
+CREATE TABLE pfa_modification OF regress.modification (PRIMARY KEY (id));
+CREATE TABLE regress.mirrors (id text, organization_id text, pfa_id text, version integer, data jsonb) PARTITION BY LIST (organization_id);
+CREATE TABLE pfa_mirror PARTITION OF regress.mirrors (PRIMARY KEY (id), UNIQUE (organization_id, pfa_id)) DEFAULT;
+SELECT regress.attempt('SELECT pems_attach()');
+ALTER TABLE public.pfa_modification NOT OF;
+ALTER TABLE regress.mirrors DETACH PARTITION pfa_mirror;
+CREATE TABLE regress.parent (id text NOT NULL);
+ALTER TABLE pfa_modification INHERIT regress.parent;
+SELECT regress.attempt('SELECT pems_attach()');
+ALTER TABLE public.pfa_modification NO INHERIT regress.parent;
+SELECT pems_attach() -> 'success', pems_detach() -> 'success';
+DROP TABLE organization, pfa_mirror, pfa_modification;
+
 -- What would keep us from writing the tables once they are attached, or from referring to them: with the statement that mends it.
 DELETE FROM pfa_write_queue;
 CREATE COLLATION regress.no_case (provider = icu, locale = 'und-u-ks-level2', deterministic = false);

@@ -212,6 +212,18 @@ SELECT pg_sleep(0.01) \g /dev/null
 SELECT p -> 'items' AS items, p -> 'versions' AS versions, p -> 'more' AS more FROM pems_purge('0') p;
 SELECT pfa_id, array_agg(version ORDER BY version) AS versions FROM pems_mirror_version WHERE organization_id = 'org-rio' GROUP BY pfa_id ORDER BY pfa_id COLLATE "C";
 
+-- Right after a bulk load, when nothing is known of the tables: each row is looked up, not compared with each.
+INSERT INTO pfa_mirror (organization_id, pfa_id, version, data) SELECT 'org-port', 'BULK-' || n, 1, '{}' FROM generate_series(1, 10000) n;
+UPDATE pfa_mirror SET version = 2 WHERE pfa_id LIKE 'BULK-%';
+INSERT INTO pfa_modification (id, organization_id, pfa_id, base_version, delta, created_by, sync_status)
+SELECT 'bulk' || n, 'org-port', 'BULK-' || n, 1, '{}'::jsonb, 'alice', 'synced' FROM generate_series(1, 10000) n
+UNION ALL SELECT 'draft' || n, 'org-port', 'BULK-' || n, 1, '{}', 'alice', 'draft' FROM generate_series(2, 10000, 2) n;
+INSERT INTO pfa_write_queue (id, modification_id, pfa_id, organization_id, operation, payload, base_version, status, completed_at, sent_version)
+SELECT 'bulk' || n, 'bulk' || n, 'BULK-' || n, 'org-port', 'UPDATE', '{}', 1, 'completed', now() - interval '1 hour', 1 FROM generate_series(1, 10000) n;
+SET statement_timeout = '4s';
+SELECT p -> 'items' AS items, p -> 'versions' AS versions FROM pems_purge('0') p;
+RESET statement_timeout;
+
 DROP SCHEMA regress CASCADE;
 DROP EXTENSION pems_sync;
 DROP TABLE pfa_modification, pfa_mirror, organization;

@@ -59,6 +59,21 @@ category	Category	text	t	\N	["Cranes"]	\N	\N	\N	t
 \.
 SELECT pems_validate('{"category": "Cars"}') -> 'errors';
 
+-- What the worker could not read is refused: it would stop all sending.  In 510 levels there is just room for two more.
+CREATE FUNCTION regress.nested(levels integer) RETURNS jsonb LANGUAGE sql AS $$ SELECT (repeat('[', levels) || repeat(']', levels))::jsonb $$;
+SELECT regress.attempt($$INSERT INTO pems_field (name, label, type, allowed_values) VALUES ('deep', 'Deep', 'json', regress.nested(2000))$$);
+SELECT regress.state($$UPDATE pems_field SET required_when = jsonb_build_object('field', 'source', 'label', 'x', 'equals', regress.nested(510)) WHERE name = 'manufacturer'$$);
+SELECT regress.state($$INSERT INTO pems_field (name, label, type, allowed_values) VALUES ('deep', 'Deep', 'json', regress.nested(510))$$);
+DELETE FROM pems_field WHERE name = 'deep';
+SELECT regress.attempt($$INSERT INTO pems_field (name, label, type, allowed_values) VALUES ('large', 'Large', 'json', (SELECT jsonb_agg('1e131071'::numeric) FROM generate_series(1, 2000)))$$);
+SELECT pems_validate('{"manufacturer": "x"}'), count(*) FROM pems_field WHERE name = 'deep';
+-- a change that is rolled back is none
+BEGIN;
+UPDATE pems_field SET max_length = 1 WHERE name = 'manufacturer';
+SELECT pems_validate('{"manufacturer": "xx"}') -> 'valid';
+ROLLBACK;
+SELECT pems_validate('{"manufacturer": "xx"}') -> 'valid';
+
 -- Only administrators may change it, readers and users may not.
 CREATE ROLE regress_pems_user;
 GRANT pems_sync_user TO regress_pems_user;

@@ -122,13 +122,23 @@ SELECT regress.empty_queue('o3') \g /dev/null
 -- of own changes the fields that are asked for and no others; which are those that differ on all three sides, or, for a DELETE, all
 UPDATE pfa_write_queue SET payload = payload || '{"contract": "C-1"}' WHERE modification_id = 'o1';
 UPDATE pems_mirror_version SET data = data || '{"contract": "C-1"}' WHERE pfa_id = 'PFA-5' AND version IN (2, 3);
-SELECT keys, _pems_own_changes('org-rio', 'PFA-5', 1, _pems_base_seq('org-rio', 'PFA-5', 1, 'infinity'), 'o3', 'alice', keys) AS own
-FROM (VALUES (ARRAY['model']), (ARRAY['model', 'contract', 'dor']), (ARRAY['dor']), (NULL)) AS v (keys);
+SELECT keys, _pems_own_changes('org-rio', 'PFA-5', _pems_base_seq('org-rio', 'PFA-5', 1, 'infinity'), 'o3', 'alice', keys) AS own
+FROM (VALUES (ARRAY['{model}']), (ARRAY['{model}', '{contract}', '{dor}']), (ARRAY['{dor}']), (NULL)) AS v (keys);
+-- what PEMS made of an own write counts as it is, where no version is missing before it
+UPDATE pfa_write_queue SET sent_version = 1, known_version = 2 WHERE modification_id = 'o1';
+UPDATE pems_mirror_version SET data = data || '{"model": "MINE", "dor": "made"}' WHERE pfa_id = 'PFA-5' AND version IN (2, 3);
+SELECT _pems_own_changes('org-rio', 'PFA-5', _pems_base_seq('org-rio', 'PFA-5', 1, 'infinity'), 'o3', 'alice', ARRAY['{model}', '{dor}', '{category}']);
+UPDATE pfa_write_queue SET known_version = 3 WHERE modification_id = 'o1';
+SELECT _pems_own_changes('org-rio', 'PFA-5', _pems_base_seq('org-rio', 'PFA-5', 1, 'infinity'), 'o3', 'alice', ARRAY['{model}', '{dor}', '{category}']);
+UPDATE pfa_write_queue SET known_version = 2 WHERE modification_id = 'o1';
+UPDATE pems_mirror_version SET data = data || '{"model": "mine"}' WHERE pfa_id = 'PFA-5' AND version IN (2, 3);
 -- what PEMS had already when the edit came was somebody else's
 UPDATE pems_mirror_version SET data = data || '{"model": "mine"}' WHERE pfa_id = 'PFA-5' AND version = 1;
-SELECT _pems_own_changes('org-rio', 'PFA-5', 1, _pems_base_seq('org-rio', 'PFA-5', 1, 'infinity'), 'o3', 'alice', ARRAY['model', 'contract']);
-SELECT _pems_disputed_keys('{"a": 1, "b": 1, "c": 1, "d": null}', '{"a": 2, "b": 2, "c": 3, "d": 1}', '{"a": 2, "b": 3, "c": 1, "e": 1}');
-SELECT _pems_disputed_keys('{}', '{"a": 2, "b": 2}', '{"a": 2, "e": 1}');
+SELECT _pems_own_changes('org-rio', 'PFA-5', _pems_base_seq('org-rio', 'PFA-5', 1, 'infinity'), 'o3', 'alice', ARRAY['{model}', '{contract}']);
+SELECT _pems_disputed_paths('{"a": 1, "b": 1, "c": 1, "d": null}', '{"a": 2, "b": 2, "c": 3, "d": 1}', '{"a": 2, "b": 3, "c": 1, "e": 1}');
+SELECT _pems_disputed_paths(v.payload, '{"o": {"a": 1, "b": 1, "x y": {"c,d": [1]}}, "n": 1, "m": {"a": 1}}', '{"o": {"a": 2, "b": 1, "x y": {"c,d": [2]}}, "n": {"a": 1}, "m": 2}')
+FROM (VALUES (1, '{"o": {"a": 3}}'::jsonb), (2, '{"o": {"b": 3}}'), (3, '{"o": {"a": 2, "x y": {"c,d": [1], "e": 1}}}'), (4, '{"o": {}}'), (5, '{"o": 3}'), (6, '{"n": {"a": 2}, "m": {"a": 2}}')) v (n, payload) ORDER BY v.n;
+SELECT _pems_disputed_paths('{}', '{"a": 2, "b": 2}', '{"a": 2, "e": 1}');
 -- the base is missing from the history; the mirror is deleted; there is no mirror any more
 SELECT regress.queue('o4', 'PFA-6', base_version => 99);
 UPDATE pfa_mirror SET deleted_at = now() WHERE organization_id = 'org-rio' AND pfa_id = 'PFA-6';
@@ -274,12 +284,16 @@ SELECT modification_id, status FROM regress.items;
 SELECT v.delta, _pems_has_object(v.delta) FROM unnest(ARRAY['{}', '{"a": 1, "b": null}', '{"a": [{"b": 1}]}', '{"a": "{}"}', '{"a": {}}', '{"a": 1, "b": {"c": {}}}',
     '[{"a": {}}]', '"a"', '1', 'null']::jsonb[]) WITH ORDINALITY AS v (delta, place) ORDER BY v.place;
 -- Records that are too large are not read: the item says so, and has neither the mirror nor its own changes.
-SELECT _pems_size('{}'), _pems_size(NULL), _pems_size(to_jsonb(repeat('x', 1000))) BETWEEN 1000 AND 1100 AS plain, _pems_size(jsonb_build_object('x', repeat('x', 1000000))) > 1000000 AS compressed;
+SELECT _pems_size('{}', 0), _pems_size(NULL, 0), _pems_size(to_jsonb(repeat('x', 1000)), 0) BETWEEN 1000 AND 1100 AS plain, _pems_size(jsonb_build_object('x', repeat('x', 1000000)), 0) > 1000000 AS compressed;
 SELECT regress.empty_queue() \g /dev/null
 DELETE FROM pfa_modification;
-SELECT regress.queue('big', 'PFA-1', '{"model": "x"}'), regress.queue('small', 'PFA-2', '{"model": "x"}'), regress.queue('base', 'PFA-4', '{"model": "x"}');
+SELECT regress.queue('big', 'PFA-1', '{"model": "x"}'), regress.queue('small', 'PFA-2', '{"model": "x"}'), regress.queue('base', 'PFA-4', '{"model": "x"}'),
+       regress.queue('numbers', 'PFA-5', '{"model": "x"}');
 UPDATE pfa_mirror SET version = version + 1, data = data || CASE pfa_id WHEN 'PFA-1' THEN jsonb_build_object('description', repeat('x', 5000000)) ELSE '{}' END
 WHERE organization_id = 'org-rio' AND pfa_id IN ('PFA-1', 'PFA-2', 'PFA-4');
+-- stored in a few hundred bytes, written in five million
+UPDATE pfa_mirror SET version = version + 1, data = data || jsonb_build_object('custom', (SELECT jsonb_agg('1e131071'::numeric) FROM generate_series(1, 40)))
+WHERE organization_id = 'org-rio' AND pfa_id = 'PFA-5';
 UPDATE pems_mirror_version v SET data = data || jsonb_build_object('description', repeat('x', 5000000)) FROM pfa_write_queue q WHERE q.modification_id = 'base' AND v.pfa_id = q.pfa_id AND v.organization_id = q.organization_id AND v.version = q.base_version;
 SET ROLE pems_sync_worker;
 SELECT q.modification_id, c.too_large, c.base_data IS NOT NULL AS base, c.own_data IS NOT NULL AS own, c.mirror_data IS NOT NULL AS mirror FROM _pems_claim(ARRAY['org-rio'], ARRAY[10]) c JOIN pfa_write_queue q ON q.id = c.item_id ORDER BY q.commit_seq;

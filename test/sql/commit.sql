@@ -21,7 +21,7 @@ SELECT regress.scrub(pems_commit('org-rio', ARRAY['m1'], 'alice'));
 \set VERBOSITY terse
 SET client_min_messages = error;
 RESET ROLE;
-SELECT string_agg(key, ' ' ORDER BY key COLLATE "C") AS keys FROM jsonb_object_keys(pems_commit('org-rio', '{}')) key;
+SELECT string_agg(key, ' ' ORDER BY key COLLATE "C") AS keys FROM jsonb_object_keys(pems_commit('org-rio', ARRAY['nowhere'])) key;
 SELECT modification_id, pfa_id, organization_id, operation, payload, base_version, status, waits_for, priority, scheduled_at <= now() AS due, next_request,
        outcome_unknown, sent_version, retry_count, max_retries = current_setting('pems_sync.max_retries')::integer AS retries_as_set, attempt, claim_token,
        last_attempt_at, last_error, error_code, completed_at FROM pfa_write_queue;
@@ -65,9 +65,7 @@ SELECT DISTINCT string_agg(k, ' ' ORDER BY k COLLATE "C") FROM jsonb_array_eleme
 -- Nothing but rejections: no job, success false.
 SELECT pems_commit('org-rio', ARRAY['nowhere']);
 SELECT count(*) FROM pems_sync_job;
--- Nothing to do is a success.
-SELECT pems_commit('org-rio', '{}');
-SELECT pems_commit('org-rio', ARRAY[NULL]::text[]);
+-- Nothing to do is a success; a list without ids is a mistake.
 SELECT pems_commit('org-port', committed_by => 'nobody');
 SELECT count(*) FROM pems_sync_job;
 -- The rejected draft, repaired.
@@ -141,6 +139,8 @@ SELECT regress.attempt($$SELECT pems_commit('org-ri')$$);
 SELECT regress.attempt($$SELECT pems_commit('org-rio%')$$);
 SELECT regress.attempt($$SELECT pems_commit('')$$);
 SELECT regress.attempt($$SELECT pems_commit(NULL)$$);
+SELECT regress.attempt($$SELECT pems_commit('org-rio', '{}')$$);
+SELECT regress.attempt($$SELECT pems_commit('org-rio', ARRAY[NULL, NULL]::text[])$$);
 SELECT regress.attempt($$SELECT pems_commit('org-rio', priority => 'urgent')$$);
 SELECT regress.attempt($$SELECT pems_commit('org-rio', priority => NULL)$$);
 SELECT regress.attempt(format($$SELECT pems_commit(%L)$$, repeat('x', 200)));

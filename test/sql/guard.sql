@@ -66,8 +66,26 @@ SELECT _pems_prepare();
 RESET ROLE;
 SELECT modification_id, status, waits_for FROM regress.items WHERE modification_id = 'w2';
 
--- An organization with items, or with conflicts, cannot be deleted.
+-- An organization goes when the application's own foreign keys let it, with what is finished or waits, but not while an edit is being sent.
 SELECT regress.state($$DELETE FROM organization WHERE id = 'org-rio'$$);
+ALTER TABLE pfa_mirror DROP CONSTRAINT pfa_mirror_organization_id_fkey, ADD FOREIGN KEY (organization_id) REFERENCES organization (id) ON DELETE CASCADE;
+ALTER TABLE pfa_modification DROP CONSTRAINT pfa_modification_organization_id_fkey, ADD FOREIGN KEY (organization_id) REFERENCES organization (id) ON DELETE CASCADE;
+SELECT regress.queue('p-done', 'PFA-9', organization_id => 'org-port'), regress.queue('p-flying', 'PFA-9', organization_id => 'org-port'), regress.queue('p-waits', 'PFA-9', organization_id => 'org-port');
+INSERT INTO pfa_sync_conflict (pfa_id, organization_id, modification_id, item_id, local_version, pems_version, local_data, kind, status, resolution)
+SELECT pfa_id, organization_id, modification_id, id, 1, 2, payload, 'update_update', 'resolved_manual', 'use_local' FROM pfa_write_queue WHERE modification_id = 'p-done';
+UPDATE pfa_write_queue SET status = 'completed', completed_at = now() WHERE modification_id = 'p-done';
+UPDATE pfa_write_queue SET status = 'processing' WHERE modification_id = 'p-flying';
+SET ROLE regress_pems_app;
+SELECT regress.attempt($$DELETE FROM organization WHERE id = 'org-port'$$);
+RESET ROLE;
+SELECT modification_id, status FROM regress.items WHERE modification_id LIKE 'p-%';
+UPDATE pfa_write_queue SET status = 'completed', completed_at = now() WHERE modification_id = 'p-flying';
+SET ROLE regress_pems_app;
+SELECT regress.attempt($$DELETE FROM organization WHERE id = 'org-port'$$);
+RESET ROLE;
+SELECT (SELECT count(*) FROM pfa_write_queue WHERE organization_id = 'org-port') AS items, (SELECT count(*) FROM pfa_sync_conflict WHERE organization_id = 'org-port') AS conflicts,
+       (SELECT count(*) FROM pfa_modification WHERE organization_id = 'org-port') AS modifications;
+SELECT event_type, modification_id, actor FROM pems_audit_log WHERE event_type = 'DISCARDED' AND organization_id = 'org-port';
 
 -- TRUNCATE of each table, alone, together, and with CASCADE, while an item is unfinished.
 SELECT regress.attempt('TRUNCATE pfa_mirror');

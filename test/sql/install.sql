@@ -42,6 +42,11 @@ JOIN pg_roles r ON r.oid = a.roleid JOIN pg_roles m ON m.oid = a.member
 WHERE r.rolname ~ '^pems_sync_' AND m.rolname ~ '^pems_sync_' ORDER BY r.rolname COLLATE "C", m.rolname COLLATE "C";
 SELECT count(*) AS members_of_worker FROM pg_auth_members WHERE roleid = 'pems_sync_worker'::regrole;
 
+-- In a schema with a percent sign: the functions could not name it.
+CREATE SCHEMA "50%";
+SELECT regress.attempt('CREATE EXTENSION pems_sync SCHEMA "50%"');
+DROP SCHEMA "50%";
+
 -- With host tables: CREATE EXTENSION attaches by itself, without a word, and takes the first snapshot.
 CREATE TABLE organization (id text PRIMARY KEY, code text UNIQUE, name text);
 CREATE TABLE pfa_mirror (id text PRIMARY KEY, organization_id text, pfa_id text, version integer, data jsonb, UNIQUE (organization_id, pfa_id));

@@ -139,6 +139,7 @@ INSERT INTO regress.call (roles, statement, allowed) VALUES
     ('user admin none', $$INSERT INTO pfa_mirror (organization_id, pfa_id, version, data) VALUES ('org-rio', 'NEW-' || current_user, 1, '{}')$$, 'ok'),
     ('user admin none', $$UPDATE pfa_mirror SET version = 7, data = '{"x": 1}' WHERE pfa_id = 'NEW-' || current_user$$, 'ok'),
     ('user', $$DELETE FROM pfa_modification WHERE id = 'd10'$$, 'ok'), ('admin', $$DELETE FROM pfa_modification WHERE id = 'd11'$$, 'ok'), ('none', $$DELETE FROM pfa_modification WHERE id = 'd12'$$, 'ok'),
+    ('none', $$UPDATE pfa_mirror SET version = 50$$, 'ok'), ('admin none', $$SELECT pems_purge('0'::interval, 100, NULL::text)$$, 'ok'),
     ('user admin none', $$TRUNCATE pfa_mirror CASCADE$$, '55000'), ('none', $$TRUNCATE pems_claim$$, '55000'),
     ('none', $$ALTER SCHEMA public RENAME TO elsewhere$$, '0A000'),
     -- detached, attached, and a copy

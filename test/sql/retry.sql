@@ -87,8 +87,12 @@ SELECT * FROM regress.job;
 SELECT regress.clear();
 
 -- Nothing to retry is no error, and no job.
-SELECT pems_retry('{}'), pems_retry(ARRAY[NULL]::text[]), pems_retry(NULL, 'org-rio');
+SELECT pems_retry(NULL, 'org-rio');
 SELECT count(*) FROM pems_sync_job;
+
+-- A list without ids is a mistake.
+SELECT regress.attempt($$SELECT pems_retry('{}')$$);
+SELECT regress.attempt($$SELECT pems_retry(ARRAY[NULL]::text[])$$);
 
 -- An id twice is one item.
 SELECT regress.queue('d1', 'PFA-1');
@@ -164,6 +168,13 @@ SELECT regress.refused(ARRAY[regress.item('dead')], 'org-nowhere');
 -- a thousand wrong ids make no endless message
 SELECT length(regress.refused((SELECT array_agg('wrong' || n) FROM generate_series(1, 1000) n))) < 1300 AS short;
 SELECT length(regress.refused(ARRAY[repeat('x', 100000)])) < 300 AS short;
+-- Thirty thousand ids are looked up one by one: comparing each with each would take ten seconds.
+INSERT INTO pfa_modification (id, organization_id, pfa_id, base_version, delta, created_by) SELECT 'many' || n, 'org-rio', 'PFA-1', 1, '{}', 'alice' FROM generate_series(1, 30000) n;
+INSERT INTO pfa_write_queue (id, modification_id, pfa_id, organization_id, operation, payload, base_version, status)
+SELECT 'many' || n, 'many' || n, 'PFA-1', 'org-rio', 'UPDATE', '{}', 1, 'failed' FROM generate_series(1, 30000) n;
+SET statement_timeout = '8s';
+SELECT cardinality(_pems_pick_dead_letters(ARRAY(SELECT 'many' || n FROM generate_series(1, 30000) n), NULL));
+RESET statement_timeout;
 -- not attached
 SELECT pems_detach() -> 'success';
 SELECT left(regress.refused(ARRAY['nowhere']), 66);

@@ -55,6 +55,14 @@ SELECT regress.attempt($$SELECT pems_rollback('org-rio', 'PFA-3', 1, 'why')$$);
 UPDATE pfa_mirror SET version = 2, data = data || '{"dor": "BEO", "monthlyRate": -1}' WHERE organization_id = 'org-rio' AND pfa_id = 'PFA-4';
 UPDATE pfa_mirror SET version = 3, data = data || '{"monthlyRate": 1}' WHERE organization_id = 'org-rio' AND pfa_id = 'PFA-4';
 SELECT regress.attempt($$SELECT pems_rollback('org-rio', 'PFA-4', 2, 'why')$$);
+-- the application has a constraint on the author, and another on the reason
+CREATE TABLE regress.users (name text PRIMARY KEY);
+INSERT INTO regress.users SELECT DISTINCT created_by FROM pfa_modification;
+ALTER TABLE pfa_modification ADD CONSTRAINT known_author FOREIGN KEY (created_by) REFERENCES regress.users (name), ADD CONSTRAINT good_reason CHECK (change_reason <> 'bad');
+SELECT regress.attempt($$SELECT pems_rollback('org-rio', 'PFA-1', 2, 'why', 'nobody')$$);
+SELECT regress.attempt($$SELECT pems_rollback('org-rio', 'PFA-1', 2, 'bad', 'alice')$$);
+ALTER TABLE pfa_modification DROP CONSTRAINT known_author, DROP CONSTRAINT good_reason;
+DROP TABLE regress.users;
 SELECT rows = (SELECT count(*) FROM pfa_modification) + (SELECT count(*) FROM pfa_write_queue) + (SELECT count(*) FROM pems_audit_log) + (SELECT count(*) FROM pems_sync_job) FROM regress.before;
 
 DROP SCHEMA regress CASCADE;

@@ -34,6 +34,10 @@ SELECT regress.numbers('org-rio'), regress.numbers('org-rio2'), regress.numbers(
 SELECT regress.numbers();
 -- types of the values, and when the next one is due: now
 SELECT key, jsonb_typeof(value) FROM jsonb_each(pems_sync_status('org-rio') - 'health') ORDER BY key COLLATE "C";
+-- but nothing is due where nothing is sent, without a worker or without a credential; from here on as if there were both
+SELECT pems_sync_status() -> 'nextSyncAt', pems_sync_status('org-rio') -> 'nextSyncAt', _pems_why_not_sent(NULL), _pems_why_not_sent('org-rio');
+CREATE OR REPLACE FUNCTION _pems_why_not_sent(organization text) RETURNS text LANGUAGE sql AS
+$$ SELECT p.cause FROM public.pems_pause p WHERE p.organization_id IN (organization, '*') LIMIT 1 $$;
 SELECT abs(extract(epoch FROM (pems_sync_status('org-rio') ->> 'nextSyncAt')::timestamptz - now())) < 60 AS now;
 UPDATE pfa_write_queue SET created_at = clock_timestamp() - interval '90 seconds' WHERE modification_id = 'a1';
 SELECT (pems_sync_status('org-rio') -> 'oldestQueuedSeconds')::numeric BETWEEN 90 AND 120 AS ninety, (pems_sync_status('org-rio2') -> 'oldestQueuedSeconds')::numeric < 90 AS less,
@@ -90,9 +94,9 @@ SELECT pems_pause('org-rio', 'maintenance', 'carol');
 SELECT pems_sync_status('org-rio') -> 'paused', pems_sync_status('org-rio2') -> 'paused', pems_sync_status() -> 'paused';
 -- nothing is due while it is paused
 UPDATE pfa_write_queue SET status = 'pending', waits_for = NULL WHERE modification_id = 'a5';
-SELECT pems_sync_status('org-rio') -> 'nextSyncAt';
+SELECT pems_sync_status('org-rio') -> 'nextSyncAt', pems_write_sync('org-rio') -> 'estimatedCompletionTime';
 SELECT pems_resume('org-rio', 'carol');
-SELECT jsonb_typeof(pems_sync_status('org-rio') -> 'nextSyncAt');
+SELECT jsonb_typeof(pems_sync_status('org-rio') -> 'nextSyncAt'), jsonb_typeof(pems_write_sync('org-rio') -> 'estimatedCompletionTime');
 SELECT pems_pause();
 SELECT pems_sync_status('org-rio') -> 'paused', pems_sync_status('org-rio2') -> 'paused', pems_sync_status() -> 'paused';
 SELECT pems_resume('org-rio');
@@ -135,6 +139,9 @@ SELECT regress.attempt($$SELECT pems_sync_status('')$$);
 SELECT regress.attempt($$SELECT pems_sync_status('org-rio', 'queued')$$);
 SELECT regress.attempt($$SELECT pems_sync_status(status => 'Pending')$$);
 SELECT regress.attempt($$SELECT pems_sync_status(start_date => '2025-02-01', end_date => '2025-01-01')$$);
+-- the first and the last times that there are
+SELECT s, pems_sync_status(end_date => s) -> 'completed' AS until, pems_sync_status(start_date => s) -> 'completed' AS since
+FROM unnest(ARRAY['-infinity', '4714-11-24 00:00:00+00 BC', '4714-11-25 00:00:00+00 BC', '4713-01-01 00:00:00+00 BC', '294276-12-31 23:59:59+00', 'infinity']::timestamptz[]) s;
 
 DROP SCHEMA regress CASCADE;
 DROP EXTENSION pems_sync;

@@ -76,6 +76,8 @@ cmp_ok($refused, '>', 0, 'PEMS said 401');
 cmp_ok($refused, '<=', 8, 'and no more often than requests were under way');
 is($t->sql("SELECT DISTINCT error_code FROM pems_audit_log WHERE organization_id = 'org-locked' AND http_status = 401"), 'UNAUTHORIZED', 'the audit log says so');
 is(status_of('LOCKED')->{paused}, JSON::PP::true, 'the status says that it is paused');
+is(status_of('LOCKED')->{nextSyncAt}, undef, 'and that nothing is due');
+is($t->sql("SELECT pems_write_sync('org-locked', priority => 'normal') -> 'estimatedCompletionTime'"), 'null', 'nor that it will be done');
 is(status_of('RIO')->{paused}, JSON::PP::false, 'and that another is not');
 
 # Others go on; what is committed meanwhile waits.

@@ -175,6 +175,34 @@ $t->sql('DROP TRIGGER refuse ON pfa_modification');
 $t->sql("SELECT pems_discard('$one')");
 ok($t->wait_for("SELECT sync_status IN ('synced', 'conflict') FROM pfa_modification WHERE id = '$held'"), 'until it is discarded');
 
+# ---- pems_attach(), which locks the tables of the application, and a transaction of the application ----
+
+my ($first, $second) = $t->edits('RIO', map { [ $_, { monthlyRate => 77 } ] } @pfa_ids[ 2, 3 ]);
+my $application = $t->node->background_psql('postgres');
+$application->query_safe('BEGIN');
+$application->query_safe("UPDATE pfa_modification SET delta = delta WHERE id = '$first'");
+my $administrator = $t->node->background_psql('postgres', on_error_stop => 0);
+$administrator->query_until(qr/begun/, "\\echo begun\nSELECT pems_attach() -> 'success';\n");
+$t->wait_for("SELECT EXISTS (SELECT FROM pg_locks WHERE mode = 'AccessExclusiveLock' AND NOT granted)", what => 'pems_attach() waits');
+# it has the table organization, and waits for this one
+is($application->query_safe("SELECT pems_commit('org-rio', ARRAY['$first']) -> 'queuedCount'"), '1', 'a commit does not become the victim of a deadlock with pems_attach()');
+$t->commit('RIO', [$second]);
+pass('nor do others wait for long');
+$application->query_safe('COMMIT');
+is($administrator->query('SELECT 7'), "true\n7", 'which goes on when that transaction has ended');
+ok($t->wait_until(sub { count_of('synced', $first, $second) == 2 }, what => 'both', timeout => PROMPT), 'both edits arrive');
+
+$application->query_safe('BEGIN');
+my $pid = $application->query_safe("SELECT pg_backend_pid() FROM pfa_mirror LIMIT 1");
+for my $call ('pems_attach()', 'pems_detach()')
+{
+    my (undef, undef, $error) = $t->node->psql('postgres', "\\set VERBOSITY verbose\nSELECT $call");
+    like($error, qr/55000: other transactions have the tables of the application\n.*process $pid\./s, "$call gives up after ten seconds, and says who has them");
+}
+$application->query_safe('ROLLBACK');
+$_->quit for $application, $administrator;
+is($t->sql("SELECT pems_attach() -> 'success'"), 'true', 'later it has them');
+
 unlike($t->log_since($position), qr/PANIC|was terminated|exited with exit code/, 'the worker lived through it all');
 # ---- more locked rows than requests may be under way ----
 

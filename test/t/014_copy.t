@@ -71,7 +71,7 @@ for my $database (sort keys %databases)
     $t->is_calm($name, db => $database);
     # a commit wakes the worker, and still it sends nothing
     my $before = $t->worker(db => $database)->{last_heartbeat};
-    $t->sql(PemsSync::Test::commit_statement('RIO', [$draft]), db => $database);
+    is(decode_json($t->sql(PemsSync::Test::commit_statement('RIO', [$draft]), db => $database))->{estimatedCompletionTime}, undef, "$name: a commit does not say when it will be done");
     ok($t->wait_for("SELECT last_heartbeat > '$before'::timestamptz + interval '1 s' FROM pems_worker", db => $database), "$name: the worker looks again");
     is($t->worker(db => $database)->{state}, 'copy', "$name: and is still a copy");
     # nor does an attach, or a resume of one organization, make a sender of it

@@ -78,11 +78,23 @@ $t->sql("INSERT INTO pems_audit_log (at, event_type, error) VALUES (now() - inte
 is($t->sql("SELECT count(*) FROM pems_audit_log_default"), '1', 'a month without a partition goes to the default one');
 my $rows = $t->sql('SELECT count(*) FROM pems_audit_log');
 
-my $answer = purge("purged_by => 'carol'", as => 'keeper');
+# Dropping locks the whole log: it does not wait for a transaction that has written there, with all others behind it.
+my $open = $t->node->background_psql('postgres');
+$open->query_safe("BEGIN; INSERT INTO pems_audit_log (event_type) VALUES ('OPEN')");
+my $start = time;
+my $answer = purge('');
+is_deeply([ @$answer{qw(auditPartitions more)} ], [ [], JSON::PP::true ], 'while somebody writes the log nothing is dropped, and the answer says that there is more to do');
+cmp_ok(time - $start, '<', 5, 'at once');
+is(partitions(), names(@current, @recent, @old), 'all months are there');
+$open->query_safe('ROLLBACK');
+$open->quit;
+
+$answer = purge("purged_by => 'carol'", as => 'keeper');
+is($answer->{more}, JSON::PP::false, 'now all is done');
 is(names(@{ $answer->{auditPartitions} }), names(@old), 'months that ended before the retention are dropped');
 is(partitions(), names(@current, @recent), 'the others stay');
-is($t->sql('SELECT count(*) FROM pems_audit_log'), $rows - 3 + 1, 'with all their rows, and one line more');
-my $line = $t->row("SELECT actor, request FROM pems_audit_log WHERE event_type = 'PURGED'");
+is($t->sql('SELECT count(*) FROM pems_audit_log'), $rows - 3 + 2, 'with all their rows, and a line more for each call');
+my $line = $t->row("SELECT actor, request FROM pems_audit_log WHERE event_type = 'PURGED' AND actor = 'carol'");
 is($line->{actor}, 'carol', 'which says who');
 is(names(@{ $line->{request}{auditPartitions} }), names(@old), 'and what');
 is_deeply(purge('')->{auditPartitions}, [], 'there is nothing more to drop');

@@ -33,7 +33,7 @@ $draft->('reason', $records[21], change_reason => q((SELECT created_by FROM pfa_
 $draft->('record', $records[22]);
 $t->sql("UPDATE pfa_mirror SET data = jsonb_build_object('description', repeat('x', 190000000)) WHERE pfa_id = '$records[22]'");
 my $fine = $t->edit('RIO', $records[23], { monthlyRate => 2 });
-is($t->sql("SELECT _pems_size(delta) FROM pfa_modification WHERE id = 'large-1'"), '100000023', 'a draft of a hundred megabytes');
+is($t->sql("SELECT _pems_size(delta, 0) FROM pfa_modification WHERE id = 'large-1'"), '100000023', 'a draft of a hundred megabytes');
 
 # the most memory that a session has had, in kB
 my $session = $t->node->background_psql('postgres');

@@ -16,7 +16,7 @@
 
 /* Why a value cannot be held by jsonb: the sentences of the reader. */
 #define TOO_LARGE "a number is too large for the database"
-#define DECIMALS  "a number has too many decimals for the database"
+#define DIGITS    "a number has more than 1000 digits"
 #define BAD_UTF8  "a text is not valid UTF-8"
 #define NUL       "a text has \\u0000 in it, which the database cannot hold"
 #define SURROGATE "a text has half a character in it (a lone surrogate)"
