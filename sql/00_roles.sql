@@ -39,6 +39,7 @@ DO $roles$
 DECLARE
     role_name text;
     suspect   text;
+    owned     text;
 BEGIN
     FOREACH role_name IN ARRAY ARRAY['pems_sync_reader', 'pems_sync_user', 'pems_sync_admin', 'pems_sync_worker']
     LOOP
@@ -63,10 +64,28 @@ BEGIN
                   HINT = 'REVOKE the membership, then run CREATE EXTENSION again.';
     END IF;
 
+    -- Whoever made a function that runs as pems_sync_worker before could do what the extension may.  (In other
+    -- databases it owns functions of the extension.)
+    SELECT pg_catalog.string_agg(
+               CASE WHEN o.dbid IN (0, d.oid) THEN pg_catalog.pg_describe_object(o.classid, o.objid, o.objsubid)
+                    ELSE pg_catalog.format('an object of database %s', o.dbid) END, ', ' ORDER BY o.classid, o.objid)
+    INTO owned
+    FROM pg_catalog.pg_shdepend o
+    JOIN pg_catalog.pg_database d ON d.datname = pg_catalog.current_database()
+    WHERE o.refclassid = 'pg_catalog.pg_authid'::pg_catalog.regclass AND o.deptype = 'o'
+      AND o.refobjid = 'pems_sync_worker'::pg_catalog.regrole::pg_catalog.oid
+      AND (o.dbid IN (0, d.oid) OR o.classid <> 'pg_catalog.pg_proc'::pg_catalog.regclass);
+    IF owned IS NOT NULL THEN
+        RAISE EXCEPTION 'role "pems_sync_worker" owns something already'
+            USING ERRCODE = 'duplicate_object', DETAIL = pg_catalog.left(pg_catalog.format('It owns %s.', owned), 1000),
+                  HINT = 'Drop that, or give it to another role, then run CREATE EXTENSION again.';
+    END IF;
+
     SELECT r.rolname INTO suspect
     FROM pg_catalog.pg_roles r
     WHERE r.rolname IN ('pems_sync_reader', 'pems_sync_user', 'pems_sync_admin', 'pems_sync_worker')
-      AND (r.rolcanlogin OR r.rolsuper OR r.rolcreaterole OR r.rolcreatedb OR r.rolreplication);
+      AND (r.rolcanlogin OR r.rolsuper OR r.rolcreaterole OR r.rolcreatedb OR r.rolreplication
+           OR (r.rolbypassrls AND r.rolname <> 'pems_sync_worker'));
     IF suspect IS NOT NULL THEN
         RAISE EXCEPTION 'role "%" exists and is not the one that pems_sync makes', suspect
             USING ERRCODE = 'duplicate_object',

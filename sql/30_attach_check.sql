@@ -81,6 +81,79 @@ COMMENT ON FUNCTION @extschema@._pems_host_foreign_code(oid) IS
     'Internal: what expressions of indexes and statistics of a table use that does not come with PostgreSQL';
 
 /*
+ * _pems_host_publication_obstacles(relation): publications that make PostgreSQL refuse every UPDATE of that table: a
+ * line each, with the statement that mends it.  What is published of a row must have its replica identity, and a row
+ * filter may look at nothing else.
+ */
+CREATE FUNCTION @extschema@._pems_host_publication_obstacles(relation oid) RETURNS TABLE (name text, line text)
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $function$
+    WITH host AS (
+        SELECT c.oid, n.nspname, c.relname, c.relreplident, (i.indkey::smallint[])[0:i.indnkeyatts - 1] AS identity
+        FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+        LEFT JOIN pg_index i ON i.indrelid = c.oid AND i.indisvalid AND i.indimmediate
+             AND CASE c.relreplident WHEN 'd' THEN i.indisprimary WHEN 'i' THEN i.indisreplident END
+        WHERE c.oid = relation
+    ), publication AS (
+        SELECT p.oid, p.pubname, to_jsonb(t) ->> 'rowfilter' AS filter
+        FROM host h JOIN pg_publication_tables t ON t.schemaname = h.nspname AND t.tablename = h.relname
+        JOIN pg_publication p ON p.pubname = t.pubname WHERE p.pubupdate
+    ), member AS (
+        -- prqual and prattrs came with PostgreSQL 15
+        SELECT p.pubname, p.filter, m.prattrs AS list,
+               ARRAY(SELECT (v.number)[1]::smallint
+                     FROM regexp_matches(m.prqual, ':varattno ([0-9]+)', 'g') AS v (number)) AS looked_at
+        FROM publication p JOIN pg_publication_rel r ON r.prpubid = p.oid AND r.prrelid = relation
+        CROSS JOIN LATERAL jsonb_to_record(to_jsonb(r)) AS m (prattrs smallint[], prqual text)
+    )
+    SELECT '', format('%s is published without a replica identity, so its rows cannot be updated: '
+                      'ALTER TABLE %s REPLICA IDENTITY FULL', h.relname, h.oid::regclass)
+    FROM host h WHERE h.relreplident <> 'f' AND h.identity IS NULL AND EXISTS (SELECT FROM publication)
+    UNION ALL
+    SELECT m.pubname, format('publication %s publishes columns of %s without its replica identity, so its rows cannot '
+                             'be updated: ALTER PUBLICATION %I DROP TABLE %s; ALTER PUBLICATION %I ADD TABLE %s%s',
+                             m.pubname, h.relname, m.pubname, h.oid::regclass, m.pubname, h.oid::regclass,
+                             ' WHERE ' || m.filter)
+    FROM host h CROSS JOIN member m
+    WHERE m.list IS NOT NULL AND (h.relreplident = 'f' OR NOT h.identity <@ m.list)
+    UNION ALL
+    SELECT m.pubname, format('publication %s has a row filter over columns of %s that are not of its replica '
+                             'identity, so its rows cannot be updated: ALTER TABLE %s REPLICA IDENTITY FULL',
+                             m.pubname, h.relname, h.oid::regclass)
+    FROM host h CROSS JOIN member m
+    WHERE h.relreplident <> 'f' AND h.identity IS NOT NULL AND NOT m.looked_at <@ h.identity
+$function$;
+
+COMMENT ON FUNCTION @extschema@._pems_host_publication_obstacles(oid) IS
+    'Internal: publications that keep the rows of a host table from being updated, with the statement that mends it';
+
+/*
+ * _pems_host_checks(): CHECK constraints on sync_status alone that forbid a word which we write.  Those that use
+ * what does not come with PostgreSQL are not tried: only a write shows what they do.
+ */
+CREATE FUNCTION @extschema@._pems_host_checks() RETURNS TABLE (name text, words text[])
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $function$
+    -- MATERIALIZED: nothing else is tried
+    WITH candidate AS MATERIALIZED (
+        SELECT c.oid, c.conname
+        FROM pg_attribute a
+        JOIN pg_constraint c ON c.conrelid = a.attrelid AND c.contype = 'c' AND c.conkey = ARRAY[a.attnum]
+        WHERE a.attrelid = to_regclass('@extschema@.pfa_modification') AND a.attname = 'sync_status'
+          AND a.atttypid = 'text'::regtype AND NOT a.attisdropped
+          AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_constraint'::regclass AND d.objid = c.oid
+                          AND d.refobjid <> c.conrelid)
+    )
+    SELECT c.conname, r.words
+    FROM candidate c
+    CROSS JOIN LATERAL (
+        SELECT @extschema@._pems_host_refused_words(
+            c.oid, '{draft,queued,syncing,synced,conflict,failed,superseded,discarded}'::text[]) AS words) r
+    WHERE r.words <> '{}'
+$function$;
+
+COMMENT ON FUNCTION @extschema@._pems_host_checks() IS
+    'Internal: CHECK constraints that forbid a word which the extension writes to sync_status';
+
+/*
  * _pems_host_obstacles(relation): why we could not write one of the application's tables, not refer to it, or not
  * compare its keys.
  *
@@ -89,12 +162,14 @@ COMMENT ON FUNCTION @extschema@._pems_host_foreign_code(oid) IS
 CREATE FUNCTION @extschema@._pems_host_obstacles(relation oid) RETURNS TABLE (name text, line text)
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $function$
     WITH host AS (
-        SELECT c.oid, n.nspname, c.relname, c.relname <> 'organization' AS written, c.relpersistence, c.relreplident,
+        SELECT c.oid, c.relnamespace, c.relname, c.relowner, c.relname <> 'organization' AS written, c.relpersistence,
                c.relrowsecurity AND c.relforcerowsecurity AS forced,
                format('ALTER TABLE %s', c.oid::regclass) AS command
-        FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = relation
+        FROM pg_class c WHERE c.oid = relation
     ), used AS (
-        SELECT h.relname, h.command, a.attname, a.attnotnull, a.attcollation
+        -- we write all that we use of the tables that we write
+        SELECT h.relname, h.written, h.command, a.attname, a.attnum, a.attnotnull, a.attcollation, a.attgenerated,
+               a.attidentity, format_type(a.atttypid, a.atttypmod) AS type
         FROM host h JOIN pg_attribute a ON a.attrelid = h.oid AND NOT a.attisdropped
         JOIN (SELECT e.table_name, e.column_name FROM @extschema@._pems_host_columns() e
               UNION ALL SELECT d.table_name, d.column_name FROM @extschema@._pems_host_added() d) u
@@ -121,15 +196,33 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $function$
     SELECT '', format('%s is unlogged, so nothing can refer to it: %s SET LOGGED', h.relname, h.command)
     FROM host h WHERE h.relpersistence = 'u'
     UNION ALL
-    SELECT '', format('%s is published without a replica identity, so its rows cannot be updated: '
-                      '%s REPLICA IDENTITY FULL', h.relname, h.command)
-    FROM host h
-    WHERE h.written AND h.relreplident <> 'f'
-      AND NOT EXISTS (SELECT FROM pg_index i
-                      WHERE i.indrelid = h.oid AND i.indisvalid AND i.indimmediate
-                        AND CASE h.relreplident WHEN 'd' THEN i.indisprimary WHEN 'i' THEN i.indisreplident END)
-      AND EXISTS (SELECT FROM pg_publication p JOIN pg_publication_tables t ON t.pubname = p.pubname
-                  WHERE p.pubupdate AND t.schemaname = h.nspname AND t.tablename = h.relname)
+    SELECT p.name, p.line
+    FROM host h CROSS JOIN LATERAL @extschema@._pems_host_publication_obstacles(h.oid) p WHERE h.written
+    UNION ALL
+    SELECT r.rulename, format('rule %s of %s does something else in place of what we write: DROP RULE %I ON %s',
+                              r.rulename, h.relname, r.rulename, h.oid::regclass)
+    FROM host h JOIN pg_rewrite r ON r.ev_class = h.oid
+    WHERE h.written AND r.is_instead AND r.ev_type IN ('2', '3') AND r.ev_enabled IN ('O', 'A') -- UPDATE, INSERT
+    UNION ALL
+    SELECT p.privilege, format('%s, who owns %s and writes it, lacks a right that this takes: GRANT %s ON %s TO %s',
+                               h.relowner::regrole, h.relname, p.privilege, h.oid::regclass, h.relowner::regrole)
+    FROM host h CROSS JOIN unnest('{SELECT,INSERT,UPDATE}'::text[]) AS p (privilege)
+    WHERE h.written
+      AND EXISTS (SELECT FROM used u WHERE NOT has_column_privilege(h.relowner, h.oid, u.attnum, p.privilege))
+    UNION ALL
+    SELECT '', format('%s, who owns %s and writes it, lacks a right that this takes: GRANT USAGE ON SCHEMA %s TO %s',
+                      h.relowner::regrole, h.relname, h.relnamespace::regnamespace, h.relowner::regrole)
+    FROM host h WHERE h.written AND NOT has_schema_privilege(h.relowner, h.relnamespace, 'USAGE')
+    UNION ALL
+    SELECT k.name, format('constraint %s of %s forbids values of sync_status that we write (%s): %s DROP CONSTRAINT %I',
+                          k.name, h.relname, array_to_string(k.words, ', '), h.command, k.name)
+    FROM host h CROSS JOIN LATERAL @extschema@._pems_host_checks() k WHERE h.relname = 'pfa_modification'
+    UNION ALL
+    SELECT u.attname, format('column %s.%s is generated, so we cannot write it: %s %s', u.relname, u.attname, u.command,
+                             CASE WHEN u.attidentity = 'a' THEN format('ALTER COLUMN %I DROP IDENTITY', u.attname)
+                                  WHEN u.attgenerated = 's' THEN format('ALTER COLUMN %I DROP EXPRESSION', u.attname)
+                                  ELSE format('DROP COLUMN %1$I, ADD COLUMN %1$I %2$s', u.attname, u.type) END)
+    FROM used u WHERE u.written AND (u.attgenerated <> '' OR u.attidentity = 'a')
     UNION ALL
     SELECT u.attname, format('column %s.%s has the nondeterministic collation %s: '
                              '%s ALTER COLUMN %I TYPE text COLLATE pg_catalog."default"',

@@ -134,13 +134,17 @@ BEGIN
     WITH new_mirror AS MATERIALIZED (
         -- a record that a read finds deleted keeps the version whose data the mirror has: nobody has seen a later one
         SELECT o.organization_id, o.pfa_id,
-               CASE WHEN o.mirror_deleted AND o.step <> 'write' THEN m.version ELSE o.pems_version END AS version,
+               CASE WHEN o.mirror_deleted AND o.step NOT IN ('write', 'refresh') THEN m.version
+                    ELSE o.pems_version END AS version,
                coalesce(o.mirror_deleted, false) AS deleted,
                CASE WHEN o.mirror_patch IS NOT NULL THEN @extschema@._pems_apply_delta(m.data, o.mirror_patch)
                     ELSE coalesce(o.mirror_data, m.data) END AS data,
-               o.verdict = 'completed' AND (o.event_type = 'WRITE_ATTEMPT' OR o.step = 'refresh') AS ours,
+               -- a record that is there after a delete was made again, by somebody else
+               o.verdict = 'completed' AND (o.event_type = 'WRITE_ATTEMPT' OR o.step = 'refresh')
+               AND (o.mirror_data IS NULL OR q.operation <> 'DELETE') AS ours,
                o.modification_id, o.created_by, o.change_reason
         FROM unnest(outcomes) o
+        JOIN @extschema@.pfa_write_queue q ON q.id = o.item_id
         LEFT JOIN @extschema@.pfa_mirror m ON m.organization_id = o.organization_id AND m.pfa_id = o.pfa_id
         WHERE o.pems_version IS NOT NULL
           AND (o.mirror_patch IS NOT NULL OR o.mirror_data IS NOT NULL OR o.mirror_deleted)

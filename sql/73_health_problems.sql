@@ -179,6 +179,7 @@ BEGIN
                         || ' for a user; see the view pems_open_conflicts.' WHERE conflicts > 0;
     RETURN QUERY SELECT 'degraded', format('The oldest edit has been waiting for %s seconds.', floor(oldest_seconds)::bigint) WHERE oldest_seconds > 300;
     RETURN QUERY SELECT 'degraded', l FROM @extschema@._pems_table_problems() l WHERE attached;
+    RETURN QUERY SELECT 'degraded', r FROM @extschema@._pems_role_problems() r;
     RETURN QUERY SELECT 'degraded', s.line || ': rename or drop it, then run SELECT pems_attach().'
                  FROM @extschema@._pems_squatters() s;
     RETURN QUERY SELECT 'degraded', 'F' || substr(f, 2) || '.' FROM @extschema@._pems_foreign_functions() f;

@@ -44,6 +44,7 @@ PG_FUNCTION_INFO_V1(pems_host_intact);
 PG_FUNCTION_INFO_V1(pems_host_mark);
 PG_FUNCTION_INFO_V1(pems_host_write_mirror);
 PG_FUNCTION_INFO_V1(pems_host_add_modification);
+PG_FUNCTION_INFO_V1(pems_host_refused_words);
 
 #define HOST_MAX_ARGUMENTS 7
 
@@ -154,6 +155,13 @@ forget_tables(Datum argument, Oid relation)
 		}
 }
 
+/* The owner's right to use the schema may be gone. */
+static void
+forget_schema(Datum argument, int cache, uint32 hash)
+{
+	forget_tables(argument, InvalidOid);
+}
+
 /* Locked until the transaction ends: what is found out about them now stays true. */
 static bool
 lock_tables(Oid schema, LOCKMODE mode, Oid *tables)
@@ -196,7 +204,10 @@ look_at_tables(Oid schema, LOCKMODE mode)
 	bool intact;
 
 	if (!registered)
+	{
 		CacheRegisterRelcacheCallback(forget_tables, (Datum) 0);
+		CacheRegisterSyscacheCallback(NAMESPACEOID, forget_schema, (Datum) 0);
+	}
 	registered = true;
 	if (!lock_tables(schema, mode, tables))
 		return false;
@@ -279,7 +290,13 @@ execute(HostStatement *statement, Oid schema, FunctionCallInfo fcinfo)
 		values[i] = PG_GETARG_DATUM(i);
 	code = SPI_execute_plan(plan_of(statement, schema), values, NULL, false, 0);
 	if (code != SPI_OK_UPDATE && code != SPI_OK_INSERT)
+	{
+		/* a rule did something else; what it has left of the plan would not notice that it is gone
+		 */
+		SPI_freeplan(statement->plan);
+		statement->plan = NULL;
 		elog(ERROR, "could not write \"%s\": %s", statement->table, SPI_result_code_string(code));
+	}
 	return SPI_processed;
 }
 
@@ -516,4 +533,56 @@ pems_host_add_modification(PG_FUNCTION_ARGS)
 
 	demand_all_rows(&add_modification_statement, rows, 1);
 	PG_RETURN_VOID();
+}
+
+/* The values that the CHECK constraint forbids, as an array; NULL: none. */
+static Datum
+refused_by(Datum constraint, Datum values, bool *isnull)
+{
+	static const char *const expression_of =
+		"SELECT pg_catalog.pg_get_expr(c.conbin, c.conrelid) FROM pg_catalog.pg_constraint c "
+		"WHERE c.oid OPERATOR(pg_catalog.=) $1";
+	char *query;
+
+	if (SPI_execute_with_args(expression_of, 1, (Oid[]){OIDOID}, &constraint, NULL, true, 1) !=
+			SPI_OK_SELECT ||
+		SPI_processed != 1)
+		elog(ERROR, "could not read a constraint of \"pfa_modification\"");
+	query = psprintf("SELECT pg_catalog.array_agg(t.sync_status) "
+					 "FROM pg_catalog.unnest($1) AS t (sync_status) WHERE NOT (%s)",
+					 SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1));
+	if (SPI_execute_with_args(query, 1, (Oid[]){TEXTARRAYOID}, &values, NULL, true, 1) !=
+			SPI_OK_SELECT ||
+		SPI_processed != 1)
+		elog(ERROR, "could not try a constraint of \"pfa_modification\"");
+	return SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, isnull);
+}
+
+/*
+ * pems_host_refused_words(constraint_id, words)
+ *		Which of these values does the CHECK constraint on sync_status forbid?  Evaluated as who
+ *		writes the table, as a write would.
+ */
+Datum
+pems_host_refused_words(PG_FUNCTION_ARGS)
+{
+	Oid owner = table_owner("pfa_modification", get_func_namespace(fcinfo->flinfo->fn_oid));
+	Datum refused;
+	Oid saved_user;
+	int saved_context;
+	bool isnull;
+
+	GetUserIdAndSecContext(&saved_user, &saved_context);
+	SetUserIdAndSecContext(superuser_arg(owner) ? saved_user : owner,
+						   saved_context | SECURITY_LOCAL_USERID_CHANGE |
+							   SECURITY_RESTRICTED_OPERATION);
+	SPI_connect();
+	refused = refused_by(PG_GETARG_DATUM(0), PG_GETARG_DATUM(1), &isnull);
+	if (!isnull)
+		refused = SPI_datumTransfer(refused, false, -1);
+	SPI_finish();
+	SetUserIdAndSecContext(saved_user, saved_context);
+	if (isnull)
+		PG_RETURN_ARRAYTYPE_P(construct_empty_array(TEXTOID));
+	PG_RETURN_DATUM(refused);
 }

@@ -73,6 +73,7 @@ give_up(const PemsTransitionInput *input, PemsTransition *t)
 {
 	t->status = input->step == PEMS_STEP_REFRESH ? PEMS_ITEM_COMPLETED : PEMS_ITEM_FAILED;
 	t->delay_ms = 0;
+	t->mirror_is_deleted = input->step == PEMS_STEP_REFRESH && input->is_delete;
 }
 
 /* A read's 2xx without a record: a page of HTML, say.  PEMS works, and may never answer more. */
@@ -150,12 +151,13 @@ after_done(const PemsTransitionInput *input, const PemsOutcome *outcome, PemsTra
 {
 	t->outcome_unknown = false;
 	t->rounds = 0;
-	if (input->is_delete)
+	if (input->is_delete && !input->refresh_always)
 	{
 		t->status = PEMS_ITEM_COMPLETED;
 		t->mirror_is_deleted = true;
 	}
-	else if (!input->refresh_always && outcome->new_version == input->sent_version + 1)
+	else if (!input->is_delete && !input->refresh_always &&
+			 outcome->new_version == input->sent_version + 1)
 	{
 		/* nobody can have written in between, so we know the record without asking */
 		t->status = PEMS_ITEM_COMPLETED;
@@ -222,6 +224,23 @@ after_unusable(const PemsTransitionInput *input, const PemsOutcome *outcome, Pem
 	t->mirror_is_record = outcome->data != NULL && outcome->version > input->mirror_version;
 }
 
+/*
+ * PEMS still shows the record that it says it has deleted, at a version from before.  A replica may
+ * lag; if that lasts, the record was not deleted.
+ */
+static void
+after_delete_found_old_record(const PemsTransitionInput *input, PemsTransition *t)
+{
+	t->rounds = input->rounds + 1;
+	t->delay_ms = PEMS_TRANSITION_CONFIRM_MS;
+	if (t->rounds < PEMS_TRANSITION_MAX_ROUNDS)
+		return;
+	t->status = PEMS_ITEM_FAILED;
+	t->next = PEMS_STEP_READ;
+	t->rounds = 0;
+	t->delay_ms = 0;
+}
+
 /* The record is gone: two reads say so, or one and the mirror. */
 static void
 confirm_gone(const PemsTransitionInput *input, PemsTransition *t)
@@ -232,6 +251,14 @@ confirm_gone(const PemsTransitionInput *input, PemsTransition *t)
 		t->status = PEMS_ITEM_COMPLETED;
 	else
 		t->status = input->record_known ? PEMS_ITEM_CONFLICT : PEMS_ITEM_FAILED;
+}
+
+/* After our own delete one read is enough. */
+static void
+confirm_delete(PemsTransition *t)
+{
+	t->status = PEMS_ITEM_COMPLETED;
+	t->mirror_is_deleted = true;
 }
 
 /*
@@ -255,6 +282,8 @@ after_gone(const PemsTransitionInput *input, const PemsOutcome *outcome, PemsTra
 {
 	if (input->step == PEMS_STEP_WRITE)
 		next_round(input, outcome, PEMS_STEP_READ, 0, t); /* a 404 is confirmed by reads */
+	else if (input->step == PEMS_STEP_REFRESH && input->is_delete)
+		confirm_delete(t);
 	else if (input->step == PEMS_STEP_REFRESH)
 		after_refresh_found_nothing(input, t);
 	else if (input->step == PEMS_STEP_CONFIRM || input->record_deleted)
@@ -286,7 +315,10 @@ pems_transition_after(const PemsTransitionInput *input, const PemsOutcome *outco
 			after_record(input, outcome, t);
 			break;
 		case PEMS_OUTCOME_UNUSABLE:
-			after_unusable(input, outcome, t);
+			if (input->step == PEMS_STEP_REFRESH && input->is_delete)
+				after_delete_found_old_record(input, t);
+			else
+				after_unusable(input, outcome, t);
 			break;
 		case PEMS_OUTCOME_GONE:
 			after_gone(input, outcome, t);

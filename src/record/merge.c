@@ -489,18 +489,27 @@ pems_merge_free(PemsDecision *decision)
 
 /* ---------- what became of a write ---------- */
 
+/* Is our value, or a member of it that we name, as it was before, and not as we wrote it? */
+static bool
+value_was_ignored(const PemsField *field, const JsonNode *ours, const JsonNode *before,
+				  const JsonNode *after)
+{
+	if (!is_object(ours) || !is_object(after))
+		return !holds(field, ours, after) && pems_field_equal(field, before, after);
+	for (const JsonNode *member = ours->first; member; member = member->next)
+		if (value_was_ignored(NULL, member, pems_json_get(before, member->key),
+							  pems_json_get(after, member->key)))
+			return true;
+	return false;
+}
+
 bool
 pems_merge_was_ignored(const PemsCatalogue *catalogue, const JsonNode *delta,
 					   const JsonNode *before, const JsonNode *after)
 {
 	for (const JsonNode *ours = is_object(delta) ? delta->first : NULL; ours; ours = ours->next)
-	{
-		const PemsField *field = pems_field_find(catalogue, ours->key);
-		const JsonNode *now = pems_json_get(after, ours->key);
-
-		if (!holds(field, ours, now) &&
-			pems_field_equal(field, pems_json_get(before, ours->key), now))
+		if (value_was_ignored(pems_field_find(catalogue, ours->key), ours,
+							  pems_json_get(before, ours->key), pems_json_get(after, ours->key)))
 			return true;
-	}
 	return false;
 }

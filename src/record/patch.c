@@ -52,6 +52,55 @@ pems_merge_apply(const JsonNode *record, const JsonNode *changes, JsonBuffer *re
 	pems_json_append_text(result, "}");
 }
 
+/* Is it as it was?  No member, and an empty one, are the same. */
+static bool
+is_as_it_was(const PemsField *field, const JsonNode *now, const JsonNode *then)
+{
+	if (is_empty(now) || is_empty(then))
+		return is_empty(now) && is_empty(then);
+	if (!is_object(now) || !is_object(then))
+		return pems_field_equal(field, now, then);
+	for (const JsonNode *member = then->first; member; member = member->next)
+	{
+		if (!is_as_it_was(NULL, pems_json_get(now, member->key), member))
+			return false;
+	}
+	for (const JsonNode *member = now->first; member; member = member->next)
+	{
+		if (!is_empty(member) && pems_json_get(then, member->key) == NULL)
+			return false;
+	}
+	return true;
+}
+
+/*
+ * Append the old value, null where there was none.  An edit of an object leaves what it does not
+ * name, so members that came since are named as null.
+ */
+static void
+append_old_value(const JsonNode *now, const JsonNode *then, JsonBuffer *delta)
+{
+	if (!is_object(now) || !is_object(then))
+	{
+		pems_json_append_node(delta, then);
+		return;
+	}
+	pems_json_append_text(delta, "{");
+	for (const JsonNode *member = then->first; member; member = member->next)
+	{
+		pems_json_append_key(delta, member->key, member->key_length);
+		append_old_value(pems_json_get(now, member->key), member, delta);
+	}
+	for (const JsonNode *member = now->first; member; member = member->next)
+	{
+		if (is_empty(member) || pems_json_get(then, member->key))
+			continue;
+		pems_json_append_key(delta, member->key, member->key_length);
+		pems_json_append_text(delta, "null");
+	}
+	pems_json_append_text(delta, "}");
+}
+
 void
 pems_merge_restore(const PemsCatalogue *catalogue, const JsonNode *record,
 				   const JsonNode *old_record, JsonBuffer *delta)
@@ -63,12 +112,10 @@ pems_merge_restore(const PemsCatalogue *catalogue, const JsonNode *record,
 		const JsonNode *now = pems_json_get(record, field->name);
 		const JsonNode *then = pems_json_get(old_record, field->name);
 
-		if (!field->writable || (is_empty(now) && is_empty(then)) ||
-			pems_field_equal(field, now, then))
+		if (!field->writable || is_as_it_was(field, now, then))
 			continue;
 		pems_json_append_key(delta, field->name, strlen(field->name));
-		/* A value that was not there is written as null. */
-		pems_json_append_node(delta, then);
+		append_old_value(now, then, delta);
 	}
 	pems_json_append_text(delta, "}");
 }

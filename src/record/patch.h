@@ -19,8 +19,8 @@ extern void pems_merge_apply(const JsonNode *record, const JsonNode *changes, Js
 
 /*
  * Append the delta that gives the writable fields of record the values that they have in
- * old_record, {} when they have them.  A field that is missing is taken for null:
- * a delta cannot take a field away.  Both must be objects.
+ * old_record, {} when they have them.  A field, or a member of an object, that is missing is taken
+ * for null: a delta cannot take a field away.  Both must be objects.
  */
 extern void pems_merge_restore(const PemsCatalogue *catalogue, const JsonNode *record,
 							   const JsonNode *old_record, JsonBuffer *delta);

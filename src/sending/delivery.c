@@ -27,6 +27,12 @@
 	"PEMS answers 404 to this write, although it shows the record when it is read: a route or a "  \
 	"right for writing may be missing."
 
+#define PEMS_WRITE_IGNORED                                                                         \
+	"PEMS accepted the write and did not make it: the record that it shows afterwards has a "      \
+	"field as it was before."
+#define PEMS_DELETE_IGNORED                                                                        \
+	"PEMS accepted the delete and did not make it: it still shows the record."
+
 /* What the audit log keeps of an answer that is no JSON. */
 #define RESPONSE_TEXT_LIMIT 2000
 
@@ -502,7 +508,8 @@ asked_of(const PemsDelivery *delivery)
 /*
  * The record at the version that our write is said to have made: is a field of ours what it was
  * before?  Then PEMS has accepted the write and not made it.  (Later versions tell nothing:
- * somebody else may have put it back.)
+ * somebody else may have put it back.)  After a delete there should be no record; one of a later
+ * version was made again.
  */
 static bool
 write_was_ignored(const PemsDelivery *delivery, const PemsCatalogue *catalogue,
@@ -513,8 +520,11 @@ write_was_ignored(const PemsDelivery *delivery, const PemsCatalogue *catalogue,
 	bool ignored = false;
 	bool parsed;
 
-	if (delivery->step != PEMS_STEP_REFRESH || outcome->class != PEMS_OUTCOME_RECORD ||
-		item->is_delete || item->mirror_data == NULL || outcome->version != item->known_version ||
+	if (delivery->step != PEMS_STEP_REFRESH || outcome->class != PEMS_OUTCOME_RECORD)
+		return false;
+	if (item->is_delete)
+		return outcome->version <= item->known_version;
+	if (item->mirror_data == NULL || outcome->version != item->known_version ||
 		item->mirror_version >= item->known_version)
 		return false;
 	parsed = parse(item->payload, &delta);
@@ -548,8 +558,8 @@ move_on(PemsDelivery *delivery, const PemsCatalogue *catalogue, const PemsOutcom
 		.sent_version = delivery->version,
 		.mirror_version = item->mirror_version,
 		.breaker_open = breaker_open,
-		.refresh_always =
-			pems_refresh_after_write == PEMS_REFRESH_ALWAYS || delivery->writes_object,
+		.refresh_always = pems_refresh_after_write == PEMS_REFRESH_ALWAYS ||
+						  (delivery->writes_object && !item->is_delete),
 		.retry_delay_ms = pems_retry_delay,
 		.jitter = pems_random_fraction(),
 	};
@@ -612,19 +622,18 @@ describe_error(PemsDelivery *delivery, const PemsOutcome *outcome)
 	if (outcome->class == PEMS_OUTCOME_GONE && delivery->step == PEMS_STEP_WRITE &&
 		t->rounds != delivery->item.rounds + 1)
 		result->error = PEMS_WRITE_NOT_FOUND;
-	if (outcome->class != PEMS_OUTCOME_RECORD || t->status != PEMS_ITEM_FAILED)
+	if (t->status != PEMS_ITEM_FAILED)
 		return;
-	if (delivery->step != PEMS_STEP_REFRESH)
+	if (delivery->step == PEMS_STEP_REFRESH)
+	{
+		result->error_code = "NOT_APPLIED";
+		result->error = delivery->item.is_delete ? PEMS_DELETE_IGNORED : PEMS_WRITE_IGNORED;
+	}
+	else if (outcome->class == PEMS_OUTCOME_RECORD)
 	{
 		result->error_code = "NO_MIRROR";
 		result->error = "The record was read again and again, and each time its mirror was "
 						"deleted, or marked as deleted.";
-	}
-	else
-	{
-		result->error_code = "NOT_APPLIED";
-		result->error = "PEMS accepted the write and did not make it: the record that it shows "
-						"afterwards has a field as it was before.";
 	}
 }
 

@@ -147,6 +147,7 @@ update(const PemsQueueOrganization *row, const PemsKeyring *keyring, int64 now)
 	organization->endpoint = pems_endpoint_for(row->endpoint, now);
 	organization->listed = true;
 	organization->refused = false;
+	organization->claims_from_us = 0; /* somebody may have mended it */
 	open_credential(organization, row, keyring);
 }
 

@@ -12,6 +12,7 @@
 #include "postgres.h"
 
 #include "sending/roster.h"
+#include "shared/monotonic.h"
 #include "shared/settings.h"
 #include "worker/state.h"
 
@@ -19,7 +20,8 @@ bool
 can_claim_for(const PemsOrganization *organization, const PemsEndpoint *endpoint)
 {
 	return organization->endpoint == endpoint && organization->listed &&
-		   organization->token != NULL && !organization->refused && organization->maybe_ready;
+		   organization->token != NULL && !organization->refused && organization->maybe_ready &&
+		   monotonic_us() >= organization->claims_from_us;
 }
 
 StaticAssertDecl(PEMS_PRIORITIES == PEMS_CURSOR_PRIORITIES,
@@ -69,8 +71,11 @@ grant_for_endpoint(PemsEndpoint *endpoint, int capacity, PemsGrant *grants)
 		return 0;
 	wanted = palloc(sizeof(int) * count);
 	shares = palloc0(sizeof(int) * count);
+	/* or one, to see whether outcomes can be recorded again */
 	for (int i = 0; i < count; i++)
-		wanted[i] = pems_batch_size;
+		wanted[i] = nothing_can_be_recorded(pems_roster_find(grants[i].organization_id))
+						? 1
+						: pems_batch_size;
 	pems_limiter_share(capacity, count, wanted, &endpoint->last_turn, shares);
 	for (int i = 0; i < count; i++)
 		if (shares[i] > 0)
@@ -136,5 +141,8 @@ note_claimed(const PemsGrant *grants, int grant_count, const PemsItem *items, in
 		PemsOrganization *organization = pems_roster_find(grants[i].organization_id);
 
 		organization->maybe_ready = organization->used >= grants[i].slots;
+		/* the next one when it is known what became of this one */
+		if (organization->used > 0 && nothing_can_be_recorded(organization))
+			organization->claims_from_us = monotonic_us() + UNRECORDABLE_US;
 	}
 }

@@ -16,6 +16,11 @@
 /* So many items in a row may fail to be claimed; then one that can be claimed must be found. */
 #define MOST_UNCLAIMABLE 3
 #define MOST_SKIPPED     20
+/*
+ * So many outcomes of an organization in a row that the database refuses: it is hardly the items'
+ * fault.  Whatever is sent meanwhile would become a dead letter, so for a while nothing is.
+ */
+#define MOST_UNRECORDABLE 5
 /* Rows that are locked for so long are worth a word; microseconds. */
 #define LONG_LOCK_US 5000000
 
@@ -35,6 +40,39 @@ quarantine(Turn *turn, const PemsResult *result, const char *reason)
 	return true;
 }
 
+bool
+nothing_can_be_recorded(const PemsOrganization *organization)
+{
+	return organization->unrecordable >= MOST_UNRECORDABLE;
+}
+
+/* Only what was written to the application's tables tells that they can be written. */
+void
+note_recorded(Turn *turn, PemsDelivery *delivery)
+{
+	const PemsTransition *t = &delivery->result.transition;
+
+	if (t->status == PEMS_ITEM_PENDING && !t->mirror_is_record)
+		return;
+	if (nothing_can_be_recorded(delivery->organization))
+		problem_is_over(turn, NOTHING_RECORDED);
+	delivery->organization->unrecordable = 0;
+	delivery->organization->claims_from_us = 0;
+}
+
+static void
+note_unrecordable(Turn *turn, PemsDelivery *delivery, const char *reason)
+{
+	PemsOrganization *organization = delivery->organization;
+
+	organization->unrecordable++;
+	if (!nothing_can_be_recorded(organization))
+		return;
+	organization->claims_from_us = monotonic_us() + UNRECORDABLE_US;
+	report_problem(turn, NOTHING_RECORDED,
+				   psprintf("organization %s: %s", organization->code, reason));
+}
+
 /*
  * One result by itself: recorded, set aside, or (false) to be tried again later.  *go_on: whether
  * there is a point in trying the next one now.
@@ -46,14 +84,21 @@ record_alone(Turn *turn, PemsDelivery *delivery, bool *go_on)
 	PemsExchange exchange = {
 		.results = &result, .result_count = 1, .only_record = true, .careful = true};
 	PemsQueueStatus done = run_exchange(turn, &exchange);
+	char *reason;
 
+	if (done == PEMS_QUEUE_OK && exchange.recorded[0])
+		note_recorded(turn, delivery);
 	if (done == PEMS_QUEUE_OK)
 		return exchange.recorded[0];
 	*go_on = done == PEMS_QUEUE_ERROR;
 	if (done == PEMS_QUEUE_GONE || done == PEMS_QUEUE_CHANGED)
 		return false;
-	report_problem(turn, CANNOT_RECORD_ONE, pems_queue_problem());
-	return done != PEMS_QUEUE_BUSY && quarantine(turn, result, pstrdup(pems_queue_problem()));
+	reason = pstrdup(pems_queue_problem());
+	report_problem(turn, CANNOT_RECORD_ONE, reason);
+	if (done == PEMS_QUEUE_BUSY || !quarantine(turn, result, reason))
+		return false;
+	note_unrecordable(turn, delivery, reason);
+	return true;
 }
 
 static void

@@ -107,7 +107,10 @@ sort_by_recorded(Turn *turn, DeliveryList *list, const bool *recorded)
 	{
 		next = delivery->next;
 		if (recorded[i++])
+		{
+			note_recorded(turn, delivery);
 			release_recorded(turn, delivery);
+		}
 		else
 			wait_for_lock(turn, delivery);
 	}

@@ -60,6 +60,7 @@ must_withdraw(Turn *turn, const PemsDelivery *delivery, int64 now)
 	const PemsOrganization *organization = delivery->organization;
 
 	return organization->token == NULL || organization->refused ||
+		   delivery->claim->claimed_us + UNRECORDABLE_US < organization->claims_from_us ||
 		   turn->status != PEMS_WORKER_RUNNING || delivery->endpoint != organization->endpoint ||
 		   now > delivery->claim->claimed_us + STOCK_US ||
 		   pems_limiter_capacity(delivery->endpoint->limiter, now) == 0;

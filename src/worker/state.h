@@ -15,6 +15,7 @@
 #include "http/client.h"
 #include "record/field.h"
 #include "sending/delivery.h"
+#include "sending/roster.h"
 #include "shared/shmem.h"
 
 /* After a transaction failed: wait before the next try; milliseconds. */
@@ -27,6 +28,8 @@
  * discard it.  Microseconds.
  */
 #define STOCK_US 2000000
+/* How long nothing is claimed for an organization whose outcomes cannot be recorded; µs. */
+#define UNRECORDABLE_US (INT64_C(60) * 1000000)
 
 /* The items of one claim. */
 typedef struct Claim
@@ -100,6 +103,7 @@ typedef struct Turn
 #define CANNOT_RECORD     "outcomes could not be recorded"
 #define CANNOT_RECORD_ONE "an outcome could not be recorded"
 #define WAITING_FOR_LOCKS "outcomes wait for rows that another session has locked"
+#define NOTHING_RECORDED  "outcomes in a row could not be recorded, so for a minute nothing is sent"
 #define CANNOT_SHOW       "could not show modifications as syncing"
 #define CANNOT_MARK       "a modification could not be marked as failed"
 #define CANNOT_NOTIFY     "listeners could not be told"
@@ -193,6 +197,10 @@ extern void end_if_told_to(void);
 
 /* --- one_by_one.c: a transaction failed as a whole; find out whose fault it is --- */
 
+/* The organization's last outcomes could not be recorded, one after the other. */
+extern bool nothing_can_be_recorded(const PemsOrganization *organization);
+/* One was recorded: was that it? */
+extern void note_recorded(Turn *turn, PemsDelivery *delivery);
 extern void record_one_by_one(Turn *turn, DeliveryList *list);
 extern void claim_one_by_one(Turn *turn);
 /* Those that others had locked. */

@@ -260,6 +260,8 @@ next_start_us(const Turn *turn, int64 now)
 	{
 		PemsEndpoint *endpoint = o->endpoint;
 
+		if (now < o->claims_from_us)
+			next = earliest(next, o->claims_from_us);
 		if ((endpoint->waiting > 0 && pems_endpoint_has_slot(endpoint) &&
 			 has_room_for_request(turn)) ||
 			(can_claim_for(o, endpoint) && pems_endpoint_free_places(endpoint) > 0 &&

@@ -332,6 +332,93 @@ ALTER TABLE pfa_modification DROP COLUMN sync_error;
 SELECT regress.attempt($$SELECT pems_commit('org-rio')$$);
 DROP TABLE organization, pfa_mirror, pfa_modification;
 
+-- What lets us write, as it seems, and does not: each with the statement that mends it.
+CREATE ROLE regress_pems_owner;
+GRANT USAGE ON SCHEMA public TO regress_pems_owner;
+SELECT pems_attach(create_missing => true) -> 'created';
+INSERT INTO organization VALUES ('org-rio', 'RIO', 'Rio');
+INSERT INTO pfa_mirror VALUES ('a', 'org-rio', 'PFA-1', 1, '{}');
+INSERT INTO pfa_modification (id, organization_id, pfa_id, base_version, created_by) VALUES ('m', 'org-rio', 'PFA-1', 1, 'me');
+ALTER TABLE organization OWNER TO regress_pems_owner;
+ALTER TABLE pfa_mirror OWNER TO regress_pems_owner;
+ALTER TABLE pfa_modification OWNER TO regress_pems_owner;
+/* What is wrong after that statement; then does what the lines say, and says what is still wrong, and whether the tables can be written. */
+CREATE FUNCTION regress.mend(statement text) RETURNS SETOF text LANGUAGE plpgsql AS $$
+DECLARE
+    command text;
+    problems text[];
+BEGIN
+    EXECUTE statement;
+    problems := _pems_host_problems(true);
+    RETURN QUERY SELECT unnest(problems);
+    FOR command IN SELECT regexp_replace(p, '^.*?: (?=[A-Z]+ )', '') FROM unnest(problems) p LOOP
+        EXECUTE command;
+    END LOOP;
+    RETURN QUERY SELECT 'still: ' || p FROM unnest(_pems_host_problems(true)) p;
+    PERFORM _pems_host_mark('{m}', '{queued}', '{1}', '{sentence}'), _pems_host_write_mirror('{org-rio}', '{PFA-1}', '{2}', '{"{}"}', '{f}'),
+            _pems_host_write_mirror('{org-rio}', ARRAY['PFA-' || random()], '{2}', '{"{}"}', '{t}'), _pems_host_mark('{m}', '{draft}', '{1}', '{}');
+END $$;
+SELECT regress.mend('SELECT');
+SELECT regress.mend('CREATE RULE nothing AS ON UPDATE TO pfa_mirror WHERE old.version = 7 DO INSTEAD NOTHING; CREATE RULE "Nor this" AS ON INSERT TO pfa_modification DO INSTEAD NOTHING');
+CREATE TABLE regress.noted (id text);
+SELECT regress.mend('CREATE RULE fine AS ON UPDATE TO pfa_mirror DO ALSO INSERT INTO regress.noted VALUES (new.id); GRANT INSERT ON regress.noted TO regress_pems_owner');
+DROP RULE fine ON pfa_mirror;
+SELECT regress.mend('CREATE RULE off AS ON UPDATE TO pfa_mirror DO INSTEAD NOTHING; ALTER TABLE pfa_mirror DISABLE RULE off; CREATE RULE deleted AS ON DELETE TO pfa_mirror DO INSTEAD NOTHING');
+DROP RULE off ON pfa_mirror; DROP RULE deleted ON pfa_mirror;
+SELECT regress.mend($$ALTER TABLE pfa_mirror DROP COLUMN deleted_at, ADD COLUMN deleted_at timestamptz GENERATED ALWAYS AS (NULL::timestamptz) STORED;
+    ALTER TABLE pfa_modification DROP COLUMN sync_status, ADD COLUMN sync_status text GENERATED ALWAYS AS ('draft') STORED, DROP COLUMN pems_version,
+        ADD COLUMN pems_version integer GENERATED ALWAYS AS IDENTITY, ADD COLUMN of_the_application text GENERATED ALWAYS AS (pfa_id) STORED$$);
+SELECT regress.mend($$ALTER TABLE pfa_modification ADD CONSTRAINT few CHECK (sync_status IN ('draft', 'queued', 'syncing')) NOT VALID, ADD CONSTRAINT or_unknown CHECK (sync_status IN ('draft', NULL)), ADD CONSTRAINT "Short" CHECK (length(sync_status) < 9),
+    ADD CONSTRAINT all_of_them CHECK (sync_status ~ '^[a-z]+$'), ADD CONSTRAINT two_columns CHECK (sync_status <> 'synced' OR synced_at IS NOT NULL), ADD CONSTRAINT other CHECK (operation IN ('UPDATE', 'DELETE'))$$);
+-- what would run code of the application is not tried
+CREATE FUNCTION regress.never(text) RETURNS boolean LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'was run'; END $$;
+ALTER TABLE pfa_modification ADD CONSTRAINT foreign_code CHECK (regress.never(sync_status)) NOT VALID;
+SELECT _pems_host_problems(true);
+ALTER TABLE pfa_modification DROP CONSTRAINT foreign_code;
+SELECT regress.mend('REVOKE UPDATE, SELECT ON pfa_mirror FROM regress_pems_owner; REVOKE INSERT ON pfa_modification FROM regress_pems_owner');
+SELECT regress.mend('REVOKE UPDATE ON pfa_mirror FROM regress_pems_owner; GRANT UPDATE (id, organization_id, pfa_id, version, data, deleted_at, last_synced_at) ON pfa_mirror TO regress_pems_owner');
+GRANT UPDATE ON pfa_mirror TO regress_pems_owner;
+-- publications: of some columns, and of some rows
+SET client_min_messages = error;
+SELECT regress.mend($$CREATE PUBLICATION regress_pems_rows FOR TABLE pfa_mirror WHERE (version > 0), pfa_modification WHERE (id <> 'x')$$);
+ALTER TABLE pfa_mirror REPLICA IDENTITY DEFAULT;
+DROP PUBLICATION regress_pems_rows;
+SELECT regress.mend($$CREATE PUBLICATION regress_pems_columns FOR TABLE pfa_mirror (data, version) WHERE (id <> 'x'), pfa_modification (id, delta), organization (name)$$);
+DROP PUBLICATION regress_pems_columns;
+ALTER TABLE pfa_mirror REPLICA IDENTITY FULL;
+SELECT regress.mend($$CREATE PUBLICATION regress_pems_columns FOR TABLE pfa_mirror (id, organization_id, pfa_id, version, data, deleted_at, last_synced_at)$$);
+DROP PUBLICATION regress_pems_columns;
+ALTER TABLE pfa_mirror REPLICA IDENTITY DEFAULT;
+SELECT regress.mend($$CREATE PUBLICATION regress_pems_inserts FOR TABLE pfa_mirror (version) WHERE (version > 0) WITH (publish = 'insert')$$);
+DROP PUBLICATION regress_pems_inserts;
+RESET client_min_messages;
+-- the rights of the worker, who writes the tables of a superuser
+REVOKE UPDATE, INSERT ON pfa_mirror, pfa_modification FROM pems_sync_worker;
+SELECT _pems_host_problems(true);
+ALTER TABLE pfa_mirror OWNER TO CURRENT_USER;
+REVOKE SELECT ON organization FROM pems_sync_worker;
+SELECT _pems_host_problems(false), _pems_host_problems(true);
+SELECT pems_health() -> 'problems' ->> 1;
+SELECT pems_attach() -> 'success', _pems_host_problems(true);
+-- whatever comes later stops everything, also in a session that has written the tables before
+UPDATE pfa_modification SET delta = '{"model": "x"}';
+SELECT pems_commit('org-rio', ARRAY['m']) -> 'queuedCount';
+CREATE RULE nothing AS ON UPDATE TO pfa_modification DO INSTEAD NOTHING;
+SELECT regress.attempt($$SELECT pems_discard('m')$$);
+DROP RULE nothing ON pfa_modification;
+SELECT pems_discard('m') -> 'success';
+REVOKE USAGE ON SCHEMA public FROM PUBLIC, regress_pems_owner;
+SELECT regress.attempt($$SELECT pems_commit('org-rio')$$);
+SELECT pems_health() -> 'problems' ->> 1;
+GRANT USAGE ON SCHEMA public TO PUBLIC;
+SELECT pems_commit('org-rio') -> 'queuedCount';
+SELECT pems_detach() -> 'success';
+UPDATE pfa_write_queue SET status = 'cancelled', waits_for = NULL;
+DELETE FROM pfa_write_queue;
+DROP TABLE organization, pfa_mirror, pfa_modification, regress.noted;
+DROP OWNED BY regress_pems_owner;
+DROP ROLE regress_pems_owner;
+
 -- What attach warns of: functions that are called like ours, and columns that our own rows could not fill.
 CREATE ROLE regress_pems_planter;
 CREATE DOMAIN regress.filled AS text DEFAULT 'x' NOT NULL;

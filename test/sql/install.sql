@@ -215,7 +215,36 @@ SELECT regress.attempt('CREATE EXTENSION pems_sync');
 REVOKE pems_sync_worker FROM regress_pems_member;
 GRANT regress_pems_member TO pems_sync_worker;
 SELECT regress.attempt('CREATE EXTENSION pems_sync');
-DROP ROLE regress_pems_member;
+REVOKE regress_pems_member FROM pems_sync_worker;
+
+-- Nor where it owns something: a function of its would do what the extension may.
+CREATE FUNCTION regress.as_worker() RETURNS name LANGUAGE sql SECURITY DEFINER AS 'SELECT current_user';
+ALTER FUNCTION regress.as_worker() OWNER TO pems_sync_worker;
+SELECT regress.attempt('CREATE EXTENSION pems_sync');
+ALTER FUNCTION regress.as_worker() OWNER TO regress_pems_member;
+ALTER DEFAULT PRIVILEGES FOR ROLE pems_sync_worker GRANT EXECUTE ON FUNCTIONS TO regress_pems_member;
+SELECT regress.attempt('CREATE EXTENSION pems_sync');
+ALTER DEFAULT PRIVILEGES FOR ROLE pems_sync_worker REVOKE EXECUTE ON FUNCTIONS FROM regress_pems_member;
+ALTER ROLE pems_sync_admin BYPASSRLS;
+SELECT regress.attempt('CREATE EXTENSION pems_sync');
+ALTER ROLE pems_sync_admin NOBYPASSRLS;
+
+-- What comes later is named by pems_health(): not superusers, who can do all that anyway.
+CREATE EXTENSION pems_sync;
+CREATE ROLE regress_pems_root SUPERUSER;
+SELECT _pems_role_problems();
+GRANT pems_sync_worker TO regress_pems_root;
+SELECT _pems_role_problems();
+GRANT pems_sync_worker TO regress_pems_member;
+ALTER FUNCTION regress.as_worker() OWNER TO pems_sync_worker;
+ALTER ROLE pems_sync_worker CREATEDB;
+SELECT p FROM jsonb_array_elements_text(pems_health() -> 'problems') p WHERE p LIKE 'Role%';
+REVOKE pems_sync_worker FROM regress_pems_member, regress_pems_root;
+ALTER ROLE pems_sync_worker NOCREATEDB;
+DROP FUNCTION regress.as_worker();
+SELECT _pems_role_problems();
+DROP EXTENSION pems_sync;
+DROP ROLE regress_pems_member, regress_pems_root;
 
 -- A table that cannot be attached is none of CREATE EXTENSION's errors.
 ALTER TABLE pfa_modification DROP CONSTRAINT pfa_modification_pkey, ADD PRIMARY KEY (id) DEFERRABLE;

@@ -35,6 +35,16 @@ SELECT created_by = current_user FROM pfa_modification ORDER BY created_at DESC 
 SELECT pems_rollback('org-rio', 'PFA-2', 1, 'for fun');
 SELECT count(*) FROM pfa_modification;
 
+-- members of an object that came later are emptied, at every depth
+INSERT INTO pems_field (name, label, type) VALUES ('custom', 'Custom', 'json');
+UPDATE pfa_mirror SET version = 2, data = data || '{"custom": {"a": 1, "deep": {"x": 1}}}' WHERE organization_id = 'org-rio' AND pfa_id = 'PFA-2';
+UPDATE pfa_mirror SET version = 3, data = data || '{"custom": {"a": 2, "b": 2, "deep": {"x": 1, "y": 2}, "none": null}}' WHERE organization_id = 'org-rio' AND pfa_id = 'PFA-2';
+SELECT pems_rollback_preview('org-rio', 'PFA-2', 2);
+SELECT pems_rollback('org-rio', 'PFA-2', 2, 'as it was') -> 'changes' = pems_rollback_preview('org-rio', 'PFA-2', 2) -> 'changes';
+UPDATE pfa_mirror m SET version = 4, data = _pems_apply_delta(m.data, q.payload) FROM pfa_write_queue q WHERE m.organization_id = 'org-rio' AND m.pfa_id = 'PFA-2' AND q.pfa_id = 'PFA-2';
+SELECT data -> 'custom' FROM pfa_mirror WHERE organization_id = 'org-rio' AND pfa_id = 'PFA-2';
+SELECT pems_rollback_preview('org-rio', 'PFA-2', 2);
+
 -- bad input changes nothing
 CREATE TABLE regress.before AS SELECT (SELECT count(*) FROM pfa_modification) + (SELECT count(*) FROM pfa_write_queue) + (SELECT count(*) FROM pems_audit_log) + (SELECT count(*) FROM pems_sync_job) AS rows;
 SELECT regress.attempt($$SELECT pems_rollback('org-rio', 'PFA-1', 2, NULL)$$);

@@ -230,4 +230,31 @@ unlike($t->log_since($position), qr/PANIC|was terminated|exited with exit code/,
     ok($t->wait_for("SELECT coalesce(last_error, '') = '' FROM pems_worker"), 'and the worker says nothing any more');
 }
 
+# ---- a trigger of the application that fails for all edits of an organization ----
+
+{
+    my @all = $t->load_many('RIO', 'ALL-', 60);
+    $t->sql('CREATE TRIGGER refuse BEFORE UPDATE ON pfa_mirror FOR EACH ROW WHEN (new.pfa_id LIKE \'ALL-%\') EXECUTE FUNCTION refuse()');
+    my $requests = sub { scalar(grep { $_->{pfaId} =~ /^ALL-/ } $fake->requests) };
+    $t->set(max_in_flight => 4);
+    my @ids = $t->edits('RIO', map { [ $_, { monthlyRate => 4 } ] } @all);
+    $t->commit('RIO', \@ids);
+    ok($t->wait_until(sub { $t->sql('SELECT last_error FROM pems_worker') =~ /for a minute nothing is sent: organization RIO: the trigger says no/ }, what => 'what the worker says'),
+        'outcomes of an organization that cannot be recorded, one after the other: the worker says so');
+    like($t->sql("SELECT pems_health() ->> 'problems'"), qr/for a minute nothing is sent: organization RIO: the trigger says no/, 'and so does pems_health()');
+    my $elsewhere = $t->commit_edit('OTHER', 'PFA-1', { monthlyRate => 8 });
+    ok($t->wait_status($elsewhere, 'synced', timeout => PROMPT), 'another organization goes on');
+    sleep 3;
+    my $sent = $requests->();
+    cmp_ok($sent, '<', 20, "only a few were sent: $sent");
+    is($t->sql("SELECT count(*) FROM pfa_write_queue WHERE pfa_id LIKE 'ALL-%' AND status = 'pending'"), 60 - $sent, 'the others wait');
+    $t->sql('SELECT pems_resume()');
+    ok($t->wait_until(sub { $requests->() > $sent }, what => 'a request'), 'after pems_resume() it is tried again');
+    sleep 2;
+    is($requests->(), $sent + 1, 'with one edit');
+    $t->sql('DROP TRIGGER refuse ON pfa_mirror; SELECT pems_resume(); SELECT pems_retry()');
+    ok($t->wait_until(sub { count_of('synced', @ids) == @ids }, what => 'all'), 'when the trigger is gone all go on');
+    is($t->sql('SELECT coalesce(last_error, $$$$) FROM pems_worker'), '', 'and the problem is over');
+}
+
 $t->finish;

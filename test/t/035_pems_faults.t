@@ -136,6 +136,69 @@ subtest 'a write that is accepted and not made' => sub {
     is($t->mirror('RIO', 'LIE-2')->{data}{monthlyRate}, $fake->record('RIO', 'LIE-2')->{data}{monthlyRate}, 'with the value that PEMS made of it');
 };
 
+subtest 'a member of an object that is accepted and not made' => sub {
+    $t->sql(q{INSERT INTO pems_field (name, label, type) VALUES ('custom', 'Custom', 'json')});
+    $t->load('RIO', 'MEMBER-1');
+    in_pems('MEMBER-1', custom => { a => 1, b => 1 });
+    set_mirror('MEMBER-1', 2, custom => { a => 1, b => 1 });
+    fault('MEMBER-1', call => 'update', status => 200, body => { success => JSON::PP::true, pfaId => 'MEMBER-1', newVersion => 3 });
+    $t->set(enabled => 'off');
+    ok($t->wait_worker(state => 'disabled'), 'not sent yet');
+    my ($id) = $t->edits('RIO', [ 'MEMBER-1', { custom => { a => 2, b => 2 } }, base => 2 ]);
+    $t->commit('RIO', [$id]);
+    in_pems('MEMBER-1', custom => { b => 2 });
+    $t->set(enabled => 'on');
+    ok($t->wait_status($id, 'failed'), 'one of two members is what it was: a dead letter');
+    is($t->attempts($id), 'PUT 200, GET 200 NOT_APPLIED', 'NOT_APPLIED, found by the read');
+    $t->retry([$id]);
+    ok($t->wait_status($id, 'synced'), 'a retry sends what is missing');
+    is($json->encode($fake->record('RIO', 'MEMBER-1')->{data}{custom}), '{"a":2,"b":2}', 'and PEMS has both');
+};
+
+subtest 'a delete that is accepted and not made' => sub {
+    $t->set(refresh_after_write => 'always');
+    $t->load('RIO', map { "DEL-$_" } 1 .. 5);
+    my %id = map { $_ => $t->edits('RIO', [ $_, {}, operation => 'DELETE' ]) } map { "DEL-$_" } 1 .. 5;
+    # not made; not made, at the version that it says; made, and made again by somebody; made, but it may not be read
+    fault('DEL-2', call => 'delete', apply => JSON::PP::false);
+    fault('DEL-3', call => 'delete', status => 200, body => { success => JSON::PP::true, pfaId => 'DEL-3', newVersion => 2 });
+    fault('DEL-4', call => 'read', status => 500, count => 3);
+    fault('DEL-5', call => 'read', status => 403);
+    $t->set(enabled => 'off');
+    ok($t->wait_worker(state => 'disabled'), 'not sent yet');
+    $t->commit('RIO', [ @id{ sort keys %id } ]);
+    put_in_pems('DEL-3', version => 2, data => PemsSync::Test::record_data('DEL-3'));
+    $t->set(enabled => 'on');
+    ok($t->wait_until(sub { $fake->record('RIO', 'DEL-4')->{deleted} }, what => 'the delete'), 'one is deleted');
+    put_in_pems('DEL-4', data => PemsSync::Test::record_data('DEL-4', description => 'again'));
+
+    ok($t->wait_status($id{'DEL-1'}, 'synced'), 'one that is made is synced');
+    $t->story_is($id{'DEL-1'}, 'after a look', attempts => 'DELETE 200, GET 404', versions => '2 2 2');
+    ok(defined $t->mirror('RIO', 'DEL-1')->{deleted_at}, 'and the mirror says so');
+    for (2, 3)
+    {
+        ok($t->wait_status($id{"DEL-$_"}, 'failed'), "DEL-$_: one that is not made is a dead letter");
+        is($t->item($id{"DEL-$_"})->{error_code}, 'NOT_APPLIED', 'NOT_APPLIED');
+        like($t->item($id{"DEL-$_"})->{last_error}, qr/accepted the delete and did not make it/, 'which says what happened');
+        ok(!defined $t->mirror('RIO', "DEL-$_")->{deleted_at}, 'and the mirror does not claim it');
+    }
+    like($t->attempts($id{'DEL-2'}), qr/^DELETE 200(?:, GET 200 STALE_READ){4}, GET 200 NOT_APPLIED$/, 'what a replica that lags would show is looked at again');
+    is($t->attempts($id{'DEL-3'}), 'DELETE 200, GET 200 NOT_APPLIED', 'the version that the delete has made is enough');
+    ok($t->wait_status($id{'DEL-4'}, 'synced'), 'one that somebody made again is synced');
+    ok(!defined $t->mirror('RIO', 'DEL-4')->{deleted_at}, 'and the mirror has the new record');
+    is($t->mirror('RIO', 'DEL-4')->{data}{description}, 'again', 'as it is');
+    is($t->sql(q{SELECT source FROM pems_mirror_version WHERE pfa_id = 'DEL-4' ORDER BY state_seq DESC LIMIT 1}), 'pems', 'which is not ours');
+    ok($t->wait_status($id{'DEL-5'}, 'synced'), 'where PEMS refuses to show the record, its answer counts');
+    ok(defined $t->mirror('RIO', 'DEL-5')->{deleted_at}, 'and the mirror says that it is deleted');
+
+    $t->retry([ $id{'DEL-2'} ]);
+    ok($t->wait_status($id{'DEL-2'}, 'synced'), 'a retry deletes it');
+    ok($fake->record('RIO', 'DEL-2')->{deleted}, 'in PEMS, too');
+    $t->sql(qq{SELECT pems_discard('$id{"DEL-3"}')});
+    $t->mirror_is_pems('RIO', 'DEL-3');
+    $t->set(refresh_after_write => 'auto');
+};
+
 subtest '404 of every write: pems_health() has a sentence' => sub {
     $t->load('RIO', 'ROUTE-1');
     fault('ROUTE-1', call => 'update', status => 404, count => 1000);
@@ -164,7 +227,6 @@ subtest '503 with Retry-After is waited for' => sub {
 };
 
 subtest 'objects are sent whole, and read afterwards' => sub {
-    $t->sql(q{INSERT INTO pems_field (name, label, type) VALUES ('custom', 'Custom', 'json')});
     $t->load('RIO', 'OBJECT-1', 'OBJECT-2');
     my $custom = { costCentre => '4711', approved => JSON::PP::true, tags => [ 'a', 'b' ] };
     for my $pfa_id (qw(OBJECT-1 OBJECT-2))

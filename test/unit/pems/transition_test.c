@@ -97,6 +97,68 @@ UNIT_TEST(delete_applied_marks_the_mirror)
 	CHECK(t.mirror_is_deleted);
 }
 
+/* The read after a delete, where the record is always read after a write. */
+static PemsTransitionInput
+a_look_after_a_delete(void)
+{
+	PemsTransitionInput input = a_read(PEMS_STEP_REFRESH);
+
+	input.is_delete = true;
+	input.refresh_always = true;
+	return input;
+}
+
+UNIT_TEST(delete_is_looked_at_where_that_is_wanted)
+{
+	PemsTransitionInput input = a_look_after_a_delete();
+	PemsTransition t;
+
+	input.step = PEMS_STEP_WRITE;
+	t = after(&input, (PemsOutcome){.class = PEMS_OUTCOME_DONE, .new_version = 4});
+	CHECK_INT(t.status, PEMS_ITEM_PENDING);
+	CHECK_INT(t.next, PEMS_STEP_REFRESH);
+	CHECK(!t.mirror_is_deleted);
+	/* gone: done.  Where PEMS refuses to show it, its answer to the delete counts. */
+	input = a_look_after_a_delete();
+	t = after(&input, outcome(PEMS_OUTCOME_GONE));
+	CHECK_INT(t.status, PEMS_ITEM_COMPLETED);
+	CHECK(t.mirror_is_deleted);
+	t = after(&input, outcome(PEMS_OUTCOME_REJECTED));
+	CHECK_INT(t.status, PEMS_ITEM_COMPLETED);
+	CHECK(t.mirror_is_deleted);
+	CHECK_INT(after(&input, outcome(PEMS_OUTCOME_TRANSIENT)).status, PEMS_ITEM_PENDING);
+}
+
+UNIT_TEST(delete_that_pems_did_not_make_fails)
+{
+	PemsTransitionInput input = a_look_after_a_delete();
+	PemsTransition t;
+
+	/* made again by somebody */
+	t = after(&input, outcome(PEMS_OUTCOME_RECORD));
+	CHECK_INT(t.status, PEMS_ITEM_COMPLETED);
+	CHECK(t.mirror_is_record && !t.mirror_is_deleted);
+	input.write_ignored = true;
+	t = after(&input, outcome(PEMS_OUTCOME_RECORD));
+	CHECK_INT(t.status, PEMS_ITEM_FAILED);
+	CHECK_INT(t.next, PEMS_STEP_READ);
+	CHECK(t.mirror_is_record && !t.mirror_is_deleted);
+	/* what a replica that lags would show, too */
+	input.write_ignored = false;
+	for (int round = 1; round < PEMS_TRANSITION_MAX_ROUNDS; round++)
+	{
+		t = after(&input, outcome(PEMS_OUTCOME_UNUSABLE));
+		CHECK_INT(t.status, PEMS_ITEM_PENDING);
+		CHECK_INT(t.next, PEMS_STEP_REFRESH);
+		CHECK_INT(t.retry_count, 0);
+		input.rounds = t.rounds;
+	}
+	t = after(&input, outcome(PEMS_OUTCOME_UNUSABLE));
+	CHECK_INT(t.status, PEMS_ITEM_FAILED);
+	CHECK_INT(t.next, PEMS_STEP_READ);
+	CHECK(!t.mirror_is_record && !t.mirror_is_deleted);
+}
+
 UNIT_TEST(record_read_leads_to_a_new_decision)
 {
 	PemsTransitionInput input = a_read(PEMS_STEP_READ);

@@ -440,6 +440,29 @@ UNIT_TEST(a_write_was_ignored_where_a_field_is_what_it_was)
 	CHECK(ignored("{'custom':{'a':1}}", "{'custom':{'a':0}}", "{'custom':{'a':0}}"));
 }
 
+UNIT_TEST(a_write_was_ignored_where_a_member_is_what_it_was)
+{
+	const char *delta = "{'custom':{'a':2,'b':2}}";
+	const char *before = "{'custom':{'a':1,'b':1,'c':1}}";
+
+	CHECK(!ignored(delta, before, "{'custom':{'a':2,'b':2,'c':1}}"));
+	CHECK(ignored(delta, before, "{'custom':{'a':1,'b':2,'c':1}}"));
+	CHECK(ignored(delta, before, "{'custom':{'a':2,'b':1}}"));
+	/* what we did not name is not ours; and what moved to another value was made */
+	CHECK(!ignored(delta, before, "{'custom':{'a':2,'b':3,'c':9}}"));
+	/* a member that was added; one that was emptied */
+	CHECK(ignored("{'custom':{'b':2,'new':1}}", before, "{'custom':{'a':1,'b':2,'c':1}}"));
+	CHECK(ignored("{'custom':{'a':null}}", before, before));
+	CHECK(!ignored("{'custom':{'a':null}}", before, "{'custom':{'a':null,'b':1}}"));
+	/* deeper, and where there was no object before */
+	CHECK(ignored("{'custom':{'d':{'e':2,'f':2}}}", "{'custom':{'d':{'e':1,'f':1}}}",
+				  "{'custom':{'d':{'e':2,'f':1}}}"));
+	CHECK(ignored("{'custom':{'a':1,'b':2}}", "{'custom':7}", "{'custom':{'a':1}}"));
+	CHECK(ignored("{'custom':{'a':1}}", "{}", "{}"));
+	CHECK(!ignored("{'custom':{'a':1}}", "{}", "{'custom':{'a':1}}"));
+}
+
+
 /* Decide on {'dor':'BEO'} over 'PROJECT' after a write on version 3 whose answer was lost. */
 static PemsMergeAction
 after_lost_answer(const char *remote_dor, int64_t remote_version, bool outcome_unknown)

@@ -55,6 +55,18 @@ UNIT_TEST(a_restore_names_what_is_writable_and_differs)
 	CHECK_TEXT(restored("{'dor':'BEO'}", "{}"), "{'dor':null}");
 	CHECK_TEXT(restored("{'dor':null}", "{}"), "{}");
 	CHECK_TEXT(restored("{}", "{'dor':null}"), "{}");
+	/* members of objects, too */
+	CHECK_TEXT(restored("{'custom':{'a':2,'new':1}}", "{'custom':{'a':1}}"),
+			   "{'custom':{'a':1,'new':null}}");
+	CHECK_TEXT(restored("{'custom':{'a':1,'new':{'x':1}}}", "{'custom':{'a':1}}"),
+			   "{'custom':{'a':1,'new':null}}");
+	CHECK_TEXT(restored("{'custom':{'d':{'x':1,'y':[1]},'e':1}}", "{'custom':{'d':{'x':1}}}"),
+			   "{'custom':{'d':{'x':1,'y':null},'e':null}}");
+	CHECK_TEXT(restored("{'custom':{'a':1,'b':null}}", "{'custom':{'a':1.0,'c':null}}"), "{}");
+	CHECK_TEXT(restored("{'custom':{'a':1,'b':null}}", "{'custom':{}}"), "{'custom':{'a':null}}");
+	CHECK_TEXT(restored("{'custom':7}", "{'custom':{'a':1}}"), "{'custom':{'a':1}}");
+	CHECK_TEXT(restored("{'custom':{'a':1}}", "{'custom':7}"), "{'custom':7}");
+	CHECK_TEXT(restored("{'custom':{'a':1}}", "{}"), "{'custom':null}");
 	/* what only PEMS sets, or nobody knows */
 	CHECK_TEXT(restored("{'pfaId':'a','unknown':1}", "{'pfaId':'b','unknown':2}"), "{}");
 }
