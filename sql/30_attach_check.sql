@@ -204,13 +204,15 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $function$
     FROM host h JOIN pg_rewrite r ON r.ev_class = h.oid
     WHERE h.written AND r.is_instead AND r.ev_type IN ('2', '3') AND r.ev_enabled IN ('O', 'A') -- UPDATE, INSERT
     UNION ALL
-    SELECT p.privilege, format('%s, who owns %s and writes it, lacks a right that this takes: GRANT %s ON %s TO %s',
-                               h.relowner::regrole, h.relname, p.privilege, h.oid::regclass, h.relowner::regrole)
+    -- the owner writes, unless it is a superuser
+    SELECT p.privilege, format('role %s, which owns and writes %s, has no %s on it: GRANT %s ON %s TO %s',
+                               h.relowner::regrole, h.relname, p.privilege, p.privilege, h.oid::regclass,
+                               h.relowner::regrole)
     FROM host h CROSS JOIN unnest('{SELECT,INSERT,UPDATE}'::text[]) AS p (privilege)
     WHERE h.written
       AND EXISTS (SELECT FROM used u WHERE NOT has_column_privilege(h.relowner, h.oid, u.attnum, p.privilege))
     UNION ALL
-    SELECT '', format('%s, who owns %s and writes it, lacks a right that this takes: GRANT USAGE ON SCHEMA %s TO %s',
+    SELECT '', format('role %s, which owns and writes %s, has no USAGE on its schema: GRANT USAGE ON SCHEMA %s TO %s',
                       h.relowner::regrole, h.relname, h.relnamespace::regnamespace, h.relowner::regrole)
     FROM host h WHERE h.written AND NOT has_schema_privilege(h.relowner, h.relnamespace, 'USAGE')
     UNION ALL
@@ -233,18 +235,6 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $function$
                              u.relname, u.attname, u.command, u.attname)
     FROM used u
     WHERE u.attnotnull AND (u.relname, u.attname) IN (('pfa_mirror', 'deleted_at'), ('pfa_modification', 'sync_error'))
-    UNION ALL
-    -- the owner writes, unless it is a superuser
-    SELECT p.privilege, format('role %s, which owns and writes %s, has no %s on it: GRANT %s ON %s TO %s',
-                               r.rolname, h.relname, p.privilege, p.privilege, h.oid::regclass, r.oid::regrole)
-    FROM host h JOIN pg_class c ON c.oid = h.oid JOIN pg_roles r ON r.oid = c.relowner
-    CROSS JOIN (VALUES ('SELECT'), ('UPDATE'), ('INSERT')) AS p (privilege)
-    WHERE h.written AND NOT has_table_privilege(r.oid, h.oid, p.privilege)
-    UNION ALL
-    SELECT 'USAGE', format('role %s, which owns and writes %s, has no USAGE on its schema: GRANT USAGE ON SCHEMA %s TO %s',
-                           r.rolname, h.relname, c.relnamespace::regnamespace, r.oid::regrole)
-    FROM host h JOIN pg_class c ON c.oid = h.oid JOIN pg_roles r ON r.oid = c.relowner
-    WHERE h.written AND NOT has_schema_privilege(r.oid, c.relnamespace, 'USAGE')
 $function$;
 COMMENT ON FUNCTION @extschema@._pems_host_obstacles(oid) IS
     'Internal: why the extension could not write a table of the application, with the statement that corrects it';
