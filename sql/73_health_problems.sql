@@ -19,8 +19,8 @@ LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp AS $function$
         WHEN w.last_heartbeat
              < clock_timestamp() - interval '1 minute'
                - 2 * @extschema@._pems_setting('poll_interval'::text)::integer * interval '1 millisecond'
-            THEN format('The worker (process %s) has not gone round its loop since %s.', w.pid,
-                        @extschema@._pems_iso(w.last_heartbeat))
+            THEN format('The worker (process %s) has not gone round its loop since %s; pg_stat_activity shows what it '
+                        'waits for.', w.pid, @extschema@._pems_iso(w.last_heartbeat))
         ELSE CASE w.state
             WHEN 'running' THEN NULL
             WHEN 'copy' THEN 'This database is a copy (restored, or made from another cluster) and sends nothing; '

@@ -79,6 +79,10 @@ static const char *const session_settings[][2] = {
 	{"bytea_output", "hex"},
 	{"extra_float_digits", "1"},
 	{"standard_conforming_strings", "on"},
+	{"array_nulls", "on"},
+	{"transform_null_equals", "off"},
+	/* An error of a statement is recorded, and the worker goes on. */
+	{"exit_on_error", "off"},
 	/* What a batch needs must not depend on what a database allows its sessions. */
 	{"work_mem", "16MB"},
 	{"temp_file_limit", "-1"},
@@ -99,7 +103,12 @@ static const char *const session_settings[][2] = {
 	{"enable_sort", "on"},
 	{"enable_hashagg", "on"},
 	{"enable_material", "on"},
+	{"join_collapse_limit", "8"},
+	{"from_collapse_limit", "8"},
+	{"geqo_threshold", "12"},
 	{"plan_cache_mode", "force_generic_plan"},
+	/* The planner is not to evaluate CHECK constraints of tables that are not ours. */
+	{"constraint_exclusion", "partition"},
 	{"client_min_messages", "error"},
 };
 

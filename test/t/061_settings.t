@@ -20,8 +20,8 @@ my $version = $t->sql("SELECT current_setting('server_version_num')::integer / 1
 my @texts_and_plans = (
     search_path => 'pg_temp', DateStyle => 'Postgres, DMY', IntervalStyle => 'sql_standard', TimeZone => 'Asia/Kolkata', lc_monetary => 'C.UTF-8',
     bytea_output => 'escape', extra_float_digits => '-15', xmloption => 'document', standard_conforming_strings => 'off', backslash_quote => 'off',
-    escape_string_warning => 'off', quote_all_identifiers => 'on', row_security => 'off', synchronous_commit => 'off',
-    plan_cache_mode => 'force_custom_plan', jit => 'off', work_mem => '64kB',
+    escape_string_warning => 'off', quote_all_identifiers => 'on', array_nulls => 'off', transform_null_equals => 'on', row_security => 'off', synchronous_commit => 'off',
+    plan_cache_mode => 'force_custom_plan', join_collapse_limit => 1, from_collapse_limit => 1, geqo_threshold => 2, constraint_exclusion => 'on', jit => 'off', work_mem => '64kB',
     temp_file_limit => '1MB', parallel_setup_cost => 0, parallel_tuple_cost => 0, min_parallel_table_scan_size => 0,
     default_table_access_method => 'another_heap', default_transaction_deferrable => 'on', session_replication_role => 'replica',
     statement_timeout => '1min', lock_timeout => '1min', idle_in_transaction_session_timeout => '1min', idle_session_timeout => '1min',
@@ -32,7 +32,7 @@ my @slow = (($version >= 16 ? 'debug_parallel_query' : 'force_parallel_mode') =>
 # ... and what would keep a worker from its work.
 my @for_the_worker = (
     default_transaction_read_only => 'on', default_transaction_isolation => 'serializable', statement_timeout => '1ms', lock_timeout => '1ms',
-    idle_in_transaction_session_timeout => '1ms', idle_session_timeout => '1ms', temp_file_limit => 0,
+    idle_in_transaction_session_timeout => '1ms', idle_session_timeout => '1ms', temp_file_limit => 0, exit_on_error => 'on',
     ($version >= 17 ? (transaction_timeout => '1ms') : ()));
 
 sub settings
