@@ -1,7 +1,7 @@
 /*
  * 56_conflicts: conflicts as users see them.
  *
- * The worker finds a conflict (src/record/merge.c decides, src/sending/delivery.c asks it), and
+ * The worker finds a conflict (src/record/merge.c decides, src/sending/deciding.c asks it), and
  * _pems_record_conflicts() in 43_record writes it down.  57_resolve decides it.
  */
 

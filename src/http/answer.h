@@ -12,7 +12,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-#include "pems/protocol.h"
+#include "pems/judge.h"
 
 /* Bytes of all header lines of an answer, informational ones included. */
 #define HTTP_ANSWER_HEADERS_MAXIMUM ((size_t) 64 * 1024)

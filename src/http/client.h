@@ -25,7 +25,7 @@
 #ifndef PEMS_CLIENT_H
 #define PEMS_CLIENT_H
 
-#include "pems/protocol.h"
+#include "pems/judge.h"
 
 typedef struct PemsClient PemsClient;
 
@@ -43,7 +43,7 @@ typedef struct PemsClientOptions
 typedef struct PemsClientRequest
 {
 	PemsCall call;
-	const char *url;             /* as pems_protocol_url() made it */
+	const char *url;             /* as pems_request_compose() made it */
 	const char *api_url;         /* the URL must stay inside it: scheme, host, port, path prefix */
 	const char *token;           /* bearer token; copied, and zeroed after the transfer */
 	const char *idempotency_key; /* NULL: none */
@@ -78,7 +78,7 @@ extern bool pems_client_start(PemsClient *client, const PemsClientRequest *reque
 extern void pems_client_drive(PemsClient *client);
 /*
  * The next finished request: its owner, and its answer, to be freed by
- * pems_protocol_free_answer().  False: none.
+ * pems_answer_free().  False: none.
  */
 extern bool pems_client_next(PemsClient *client, void **owner, PemsAnswer *answer);
 extern int pems_client_in_flight(const PemsClient *client); /* started and not yet handed out */

@@ -19,7 +19,7 @@
 #include <string.h>
 
 #include "http/set_option.h"
-#include "pems/protocol.h"
+#include "pems/judge.h"
 
 #define AUTHORIZATION_PREFIX "Authorization: Bearer "
 
@@ -32,11 +32,11 @@ is_write(PemsCall call)
 const char *
 http_request_problem(const PemsClientRequest *asked)
 {
-	if (asked->token == NULL || *asked->token == '\0' || !pems_protocol_valid_header(asked->token))
+	if (asked->token == NULL || *asked->token == '\0' || !pems_request_valid_header(asked->token))
 		return "the token is missing or holds a control character";
-	if (asked->idempotency_key != NULL && !pems_protocol_valid_header(asked->idempotency_key))
+	if (asked->idempotency_key != NULL && !pems_request_valid_header(asked->idempotency_key))
 		return "the idempotency key holds a control character";
-	if (asked->request_id != NULL && !pems_protocol_valid_header(asked->request_id))
+	if (asked->request_id != NULL && !pems_request_valid_header(asked->request_id))
 		return "the request id holds a control character";
 	/* An empty body needs no rewinding, so libcurl could send the write again. */
 	if (is_write(asked->call) && (asked->body == NULL || *asked->body == '\0'))
@@ -168,7 +168,7 @@ http_request_set_options(CURL *easy, HttpRequest *request, const PemsClientReque
 		SET_OPTION(easy, CURLOPT_INFILESIZE_LARGE, (curl_off_t) request->body_length);
 	}
 	if (asked->call == PEMS_CALL_DELETE)
-		SET_OPTION(easy, CURLOPT_CUSTOMREQUEST, pems_protocol_method(asked->call));
+		SET_OPTION(easy, CURLOPT_CUSTOMREQUEST, pems_request_method(asked->call));
 	return code;
 }
 

@@ -168,7 +168,7 @@ void
 http_transfer_free(HttpTransfer *transfer)
 {
 	release_request(transfer);
-	pems_protocol_free_answer(&transfer->answer.received);
+	pems_answer_free(&transfer->answer.received);
 	curl_easy_cleanup(transfer->easy);
 	free(transfer);
 }

@@ -438,7 +438,7 @@ parse_body(Judge *judge, JsonDocument *document)
 }
 
 void
-pems_protocol_judge(const PemsAsked *asked, const PemsAnswer *answer, int64_t now,
+pems_judge_answer(const PemsAsked *asked, const PemsAnswer *answer, int64_t now,
 					PemsOutcome *outcome)
 {
 	Judge judge = {.asked = asked, .answer = answer, .now = now, .outcome = outcome};
@@ -470,7 +470,7 @@ pems_protocol_judge(const PemsAsked *asked, const PemsAnswer *answer, int64_t no
 /* ---------- freeing ---------- */
 
 void
-pems_protocol_free_outcome(PemsOutcome *outcome)
+pems_outcome_free(PemsOutcome *outcome)
 {
 	free(outcome->data);
 	free(outcome->error);
@@ -478,7 +478,7 @@ pems_protocol_free_outcome(PemsOutcome *outcome)
 }
 
 void
-pems_protocol_free_answer(PemsAnswer *answer)
+pems_answer_free(PemsAnswer *answer)
 {
 	free(answer->retry_after);
 	free(answer->date);

@@ -98,11 +98,11 @@ typedef struct PemsAsked
 
 /*
  * Judge an answer by the table of docs/PROTOCOL.md.  now: seconds since 1970, for Retry-After
- * without a Date.  The outcome is freed with pems_protocol_free_outcome().
+ * without a Date.  The outcome is freed with pems_outcome_free().
  */
-extern void pems_protocol_judge(const PemsAsked *asked, const PemsAnswer *answer, int64_t now,
+extern void pems_judge_answer(const PemsAsked *asked, const PemsAnswer *answer, int64_t now,
 								PemsOutcome *outcome);
-extern void pems_protocol_free_outcome(PemsOutcome *outcome);
-extern void pems_protocol_free_answer(PemsAnswer *answer);
+extern void pems_outcome_free(PemsOutcome *outcome);
+extern void pems_answer_free(PemsAnswer *answer);
 
 #endif /* PEMS_JUDGE_H */

@@ -2,8 +2,7 @@
  * pems/request.c
  *		Requests to PEMS; see request.h.
  *
- * Process: any; pure, without PostgreSQL, I/O or a clock.  Memory: malloc; what a function
- * returns belongs to its caller.
+ * Process: any; pure, without PostgreSQL, I/O or a clock.  Memory: malloc.
  */
 #include "pems/request.h"
 
@@ -23,7 +22,7 @@
 /* ---------- parts of a request ---------- */
 
 const char *
-pems_protocol_method(PemsCall call)
+pems_request_method(PemsCall call)
 {
 	switch (call)
 	{
@@ -52,7 +51,7 @@ is_alphanumeric(unsigned char c)
 }
 
 bool
-pems_protocol_valid_pfa_id(const char *pfa_id)
+pems_request_valid_pfa_id(const char *pfa_id)
 {
 	size_t length = 0;
 
@@ -69,7 +68,7 @@ pems_protocol_valid_pfa_id(const char *pfa_id)
 }
 
 bool
-pems_protocol_valid_header(const char *value)
+pems_request_valid_header(const char *value)
 {
 	if (value == NULL)
 		return false;
@@ -109,8 +108,8 @@ append_percent_encoded(JsonBuffer *buffer, const char *text)
 	}
 }
 
-char *
-pems_protocol_path(PemsCall call, const char *pfa_id, const char *organization_code)
+static char *
+path_of(PemsCall call, const char *pfa_id, const char *organization_code)
 {
 	JsonBuffer buffer = {0};
 
@@ -119,7 +118,7 @@ pems_protocol_path(PemsCall call, const char *pfa_id, const char *organization_c
 		pems_json_append_text(&buffer, PATH_HEALTH);
 		return finish(&buffer);
 	}
-	if (!pems_protocol_valid_pfa_id(pfa_id))
+	if (!pems_request_valid_pfa_id(pfa_id))
 		return NULL;
 	if (call == PEMS_CALL_READ && organization_code == NULL)
 		return NULL;
@@ -133,8 +132,8 @@ pems_protocol_path(PemsCall call, const char *pfa_id, const char *organization_c
 	return finish(&buffer);
 }
 
-char *
-pems_protocol_url(const char *api_url, const char *path)
+static char *
+url_of(const char *api_url, const char *path)
 {
 	JsonBuffer buffer = {0};
 	size_t length;
@@ -167,8 +166,8 @@ append_json(JsonBuffer *buffer, const char *key, const char *json)
 	pems_json_append_text(buffer, json);
 }
 
-char *
-pems_protocol_write_body(PemsCall call, const PemsWrite *write)
+static char *
+write_body(PemsCall call, const PemsWrite *write)
 {
 	bool update = call == PEMS_CALL_UPDATE;
 	JsonBuffer buffer = {0};
@@ -206,25 +205,13 @@ item_number(const char *item_id, int64_t number)
 	return finish(&buffer);
 }
 
-char *
-pems_protocol_idempotency_key(const char *item_id, int64_t version)
-{
-	return item_number(item_id, version);
-}
-
-char *
-pems_protocol_request_id(const char *item_id, int64_t attempt)
-{
-	return item_number(item_id, attempt);
-}
-
 /* ---------- whole requests ---------- */
 
 static bool
 compose_write(PemsCall call, const PemsWrite *write, const char *item_id, PemsRequest *request)
 {
-	request->body = pems_protocol_write_body(call, write);
-	request->idempotency_key = pems_protocol_idempotency_key(item_id, write->version);
+	request->body = write_body(call, write);
+	request->idempotency_key = item_number(item_id, write->version);
 	return request->body != NULL && request->idempotency_key != NULL;
 }
 
@@ -232,14 +219,14 @@ static bool
 compose(PemsCall call, const char *api_url, const PemsWrite *write, const char *item_id,
 		int64_t attempt, PemsRequest *request)
 {
-	request->path = pems_protocol_path(call, write ? write->pfa_id : NULL,
-									   write ? write->organization_code : NULL);
-	request->url = pems_protocol_url(api_url, request->path);
+	request->path =
+		path_of(call, write ? write->pfa_id : NULL, write ? write->organization_code : NULL);
+	request->url = url_of(api_url, request->path);
 	if (request->url == NULL)
 		return false;
 	if (call == PEMS_CALL_HEALTH)
 		return true;
-	request->request_id = pems_protocol_request_id(item_id, attempt);
+	request->request_id = item_number(item_id, attempt);
 	return request->request_id != NULL &&
 		   (!pems_request_is_write(call) || compose_write(call, write, item_id, request));
 }

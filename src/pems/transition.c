@@ -40,7 +40,7 @@ pems_transition_step(const char *name)
 }
 
 const char *
-pems_transition_status_name(PemsVerdictStatus status)
+pems_transition_status_name(PemsItemStatus status)
 {
 	return status_names[status];
 }

@@ -42,14 +42,14 @@ typedef enum PemsStep
 	PEMS_STEP_REFRESH  /* the write is done, the mirror is still to be read */
 } PemsStep;
 
-typedef enum PemsVerdictStatus
+typedef enum PemsItemStatus
 {
 	PEMS_ITEM_PENDING,
 	PEMS_ITEM_COMPLETED,
 	PEMS_ITEM_FAILED,
 	/* deleted_in_pems; the other kinds come from a decision, not from an answer */
 	PEMS_ITEM_CONFLICT
-} PemsVerdictStatus;
+} PemsItemStatus;
 
 typedef struct PemsTransitionInput
 {
@@ -74,7 +74,7 @@ typedef struct PemsTransitionInput
 
 typedef struct PemsTransition
 {
-	PemsVerdictStatus status;
+	PemsItemStatus status;
 	PemsStep next; /* of a pending item; of a dead letter: with what a redrive begins */
 	bool outcome_unknown;
 	int64_t delay_ms; /* 0: at once */
@@ -95,6 +95,6 @@ extern const char *pems_transition_step_name(PemsStep step);
 /* The step of that name; WRITE for any other text. */
 extern PemsStep pems_transition_step(const char *name);
 /* "pending", "completed", "failed", "conflict": the texts of _pems_outcome.verdict */
-extern const char *pems_transition_status_name(PemsVerdictStatus status);
+extern const char *pems_transition_status_name(PemsItemStatus status);
 
 #endif /* PEMS_TRANSITION_H */

@@ -294,7 +294,7 @@ complete_object(Merge *merge, size_t begin, const JsonNode *remote)
 		return;
 	}
 	cut_back(&merge->changes, begin);
-	pems_merge_apply(remote, members.root, &merge->changes);
+	pems_patch_apply(remote, members.root, &merge->changes);
 	pems_json_free(&members);
 	free(text);
 }
@@ -427,7 +427,7 @@ prepare_base(Merge *merge, JsonBuffer *text, JsonDocument *overlaid)
 	merge->base = input->base;
 	if (!is_object(input->own) || input->own->count == 0)
 		return;
-	pems_merge_apply(input->base, input->own, text);
+	pems_patch_apply(input->base, input->own, text);
 	if (!text->failed && pems_json_parse(text->data, text->length, overlaid, NULL))
 		merge->base = overlaid->root;
 	else

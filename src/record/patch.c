@@ -22,7 +22,7 @@ is_empty(const JsonNode *node)
 }
 
 void
-pems_merge_apply(const JsonNode *record, const JsonNode *changes, JsonBuffer *result)
+pems_patch_apply(const JsonNode *record, const JsonNode *changes, JsonBuffer *result)
 {
 	const JsonNode *member;
 
@@ -38,7 +38,7 @@ pems_merge_apply(const JsonNode *record, const JsonNode *changes, JsonBuffer *re
 
 		pems_json_append_key(result, member->key, member->key_length);
 		if (change)
-			pems_merge_apply(member, change, result);
+			pems_patch_apply(member, change, result);
 		else
 			pems_json_append_node(result, member);
 	}
@@ -102,7 +102,7 @@ append_old_value(const JsonNode *now, const JsonNode *then, JsonBuffer *delta)
 }
 
 void
-pems_merge_restore(const PemsCatalogue *catalogue, const JsonNode *record,
+pems_patch_restore(const PemsCatalogue *catalogue, const JsonNode *record,
 				   const JsonNode *old_record, JsonBuffer *delta)
 {
 	pems_json_append_text(delta, "{");
@@ -121,20 +121,20 @@ pems_merge_restore(const PemsCatalogue *catalogue, const JsonNode *record,
 }
 
 void
-pems_merge_complete(const JsonNode *delta, const JsonNode *record, JsonBuffer *changes)
+pems_patch_complete(const JsonNode *delta, const JsonNode *record, JsonBuffer *changes)
 {
 	pems_json_append_text(changes, "{");
 	for (const JsonNode *member = delta->first; member; member = member->next)
 	{
 		pems_json_append_key(changes, member->key, member->key_length);
-		pems_merge_apply(is_object(member) ? pems_json_get(record, member->key) : NULL, member,
+		pems_patch_apply(is_object(member) ? pems_json_get(record, member->key) : NULL, member,
 						 changes);
 	}
 	pems_json_append_text(changes, "}");
 }
 
 bool
-pems_merge_has_object(const JsonNode *delta)
+pems_patch_has_object(const JsonNode *delta)
 {
 	const JsonNode *member = is_object(delta) ? delta->first : NULL;
 

@@ -15,14 +15,14 @@
  * replaced.  This is what PEMS is taken to do with the changes of a PUT, and
  * what mirror + delta means.  record may be NULL.
  */
-extern void pems_merge_apply(const JsonNode *record, const JsonNode *changes, JsonBuffer *result);
+extern void pems_patch_apply(const JsonNode *record, const JsonNode *changes, JsonBuffer *result);
 
 /*
  * Append the delta that gives the writable fields of record the values that they have in
  * old_record, {} when they have them.  A field, or a member of an object, that is missing is taken
  * for null: a delta cannot take a field away.  Both must be objects.
  */
-extern void pems_merge_restore(const PemsCatalogue *catalogue, const JsonNode *record,
+extern void pems_patch_restore(const PemsCatalogue *catalogue, const JsonNode *record,
 							   const JsonNode *old_record, JsonBuffer *delta);
 
 /*
@@ -30,9 +30,9 @@ extern void pems_merge_restore(const PemsCatalogue *catalogue, const JsonNode *r
  * sent where there is nothing to compare.  A PEMS that puts an object in the place of another would
  * lose the members that the delta does not name.  The delta must be an object.
  */
-extern void pems_merge_complete(const JsonNode *delta, const JsonNode *record, JsonBuffer *changes);
+extern void pems_patch_complete(const JsonNode *delta, const JsonNode *record, JsonBuffer *changes);
 
 /* Is one of the delta's values an object? */
-extern bool pems_merge_has_object(const JsonNode *delta);
+extern bool pems_patch_has_object(const JsonNode *delta);
 
 #endif /* PEMS_PATCH_H */

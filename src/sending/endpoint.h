@@ -12,7 +12,7 @@
 
 #include "postgres.h"
 
-#include "pems/protocol.h"
+#include "pems/judge.h"
 #include "sending/limiter.h"
 #include "shared/shmem.h"
 

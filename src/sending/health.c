@@ -18,7 +18,7 @@
 #include "storage/proc.h"
 #include "utils/timestamp.h"
 
-#include "pems/protocol.h"
+#include "pems/judge.h"
 #include "sending/health.h"
 #include "sending/roster.h"
 #include "shared/compat.h"
@@ -287,25 +287,25 @@ note_sent(void *owner)
 static void
 send_check(Check *check, const PemsOrganization *organization, PemsClient *client, int64 now)
 {
-	char *path = pems_protocol_path(PEMS_CALL_HEALTH, NULL, NULL);
-	char *url = path ? pems_protocol_url(organization->api_url, path) : NULL;
+	PemsRequest texts;
 	PemsClientRequest request = {.call = PEMS_CALL_HEALTH,
-								 .url = url,
 								 .api_url = organization->api_url,
 								 .token = organization->token,
 								 .owner = check,
 								 .sent = note_sent};
+	bool composed =
+		pems_request_compose(request.call, organization->api_url, NULL, NULL, 0, &texts);
 
+	request.url = texts.url;
 	check->endpoint = organization->endpoint;
-	if (url == NULL || !pems_client_start(client, &request))
+	if (!composed || !pems_client_start(client, &request))
 		refuse(check, "Out of memory.");
 	else
 	{
 		check->ticket = pems_endpoint_start(check->endpoint, now);
 		check->step = STEP_SENT;
 	}
-	free(url);
-	free(path);
+	pems_request_free(&texts);
 }
 
 /* Was it sent? */
@@ -351,14 +351,14 @@ pems_health_finish(void *owner, const PemsAnswer *answer, int64 now)
 
 	if (check < checks || check >= checks + PEMS_MAX_HEALTH_CHECKS)
 		return false;
-	pems_protocol_judge(&asked, answer, (int64) time(NULL), &outcome);
+	pems_judge_answer(&asked, answer, (int64) time(NULL), &outcome);
 	pems_endpoint_end(check->endpoint, check->ticket, answer, &outcome, now);
 	healthy = outcome.class == PEMS_OUTCOME_RECORD;
 	finish(check, healthy, answer->status == 0 ? -1 : answer->latency_us,
 		   healthy         ? ""
 		   : outcome.error ? outcome.error
 						   : "PEMS is not healthy.");
-	pems_protocol_free_outcome(&outcome);
+	pems_outcome_free(&outcome);
 	return true;
 }
 

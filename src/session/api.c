@@ -38,7 +38,7 @@
 #include "shared/monotonic.h"
 #include "pems/api_url.h"
 #include "http/client.h"
-#include "pems/protocol.h"
+#include "pems/judge.h"
 #include "shared/settings.h"
 #include "shared/shmem.h"
 #include "record/validate.h"
@@ -490,7 +490,7 @@ pems_api_apply_delta(PG_FUNCTION_ARGS)
 	delta = read_argument(fcinfo, 1);
 	problem = record.problem ? record.problem : delta.problem;
 	if (problem == NULL)
-		pems_merge_apply(record.document.root, delta.document.root, &buffer);
+		pems_patch_apply(record.document.root, delta.document.root, &buffer);
 	free_argument(&record);
 	free_argument(&delta);
 	if (problem)
@@ -522,7 +522,7 @@ pems_api_restore_delta(PG_FUNCTION_ARGS)
 	JsonBuffer buffer = {0};
 
 	if (problem == NULL)
-		pems_merge_restore(catalogue, record.document.root, old_record.document.root, &buffer);
+		pems_patch_restore(catalogue, record.document.root, old_record.document.root, &buffer);
 	free_argument(&record);
 	free_argument(&old_record);
 	if (problem)
@@ -538,7 +538,7 @@ pems_api_valid_pfa_id(PG_FUNCTION_ARGS)
 {
 	/* what is much too long to be valid is not even fetched */
 	PG_RETURN_BOOL(size_of(PG_GETARG_DATUM(0)) <= 1024 &&
-				   pems_protocol_valid_pfa_id(text_to_cstring(PG_GETARG_TEXT_PP(0))));
+				   pems_request_valid_pfa_id(text_to_cstring(PG_GETARG_TEXT_PP(0))));
 }
 
 /* --- credentials --- */

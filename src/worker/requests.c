@@ -34,11 +34,11 @@ collect_answers(Turn *turn)
 		now = monotonic_us();
 		if (pems_health_finish(owner, &answer, now))
 		{
-			pems_protocol_free_answer(&answer);
+			pems_answer_free(&answer);
 			continue;
 		}
 		pems_delivery_finish(delivery, &turn->catalogue, &answer, now);
-		pems_protocol_free_answer(&answer);
+		pems_answer_free(&answer);
 		weigh(turn, delivery);
 		if (delivery->result.transition.pause_organization)
 			delivery->organization->refused = true;

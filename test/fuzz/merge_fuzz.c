@@ -91,11 +91,11 @@ check_complete(const JsonNode *delta, const JsonNode *record)
 	JsonDocument changes;
 	JsonDocument meant;
 
-	pems_merge_complete(delta, record, &texts[0]);
-	pems_merge_apply(record, delta, &texts[1]);
+	pems_patch_complete(delta, record, &texts[0]);
+	pems_patch_apply(record, delta, &texts[1]);
 	require(pems_json_parse(texts[0].data, texts[0].length, &changes, NULL));
 	require(pems_json_parse(texts[1].data, texts[1].length, &meant, NULL));
-	require(pems_merge_has_object(changes.root) == pems_merge_has_object(delta));
+	require(pems_patch_has_object(changes.root) == pems_patch_has_object(delta));
 	require_whole_objects(record, changes.root, meant.root);
 	pems_json_free(&changes);
 	pems_json_free(&meant);
@@ -113,7 +113,7 @@ require_settled(PemsMergeInput input, const char *changes)
 	PemsDecision again;
 
 	require(pems_json_parse(changes, strlen(changes), &sent, NULL));
-	pems_merge_apply(input.remote, sent.root, &text);
+	pems_patch_apply(input.remote, sent.root, &text);
 	require(pems_json_parse(text.data, text.length, &result, NULL));
 	require_whole_objects(input.remote, sent.root, result.root);
 	input.remote = result.root;

@@ -144,9 +144,9 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
 	asked = (PemsAsked){
 		.call = call, .pfa_id = call == PEMS_CALL_HEALTH ? NULL : "PFA-1", .version = version};
-	pems_protocol_judge(&asked, &answer, 784111777, &outcome);
+	pems_judge_answer(&asked, &answer, 784111777, &outcome);
 	check_outcome(call, &answer, &outcome);
-	pems_protocol_free_outcome(&outcome);
-	pems_protocol_free_answer(&answer);
+	pems_outcome_free(&outcome);
+	pems_answer_free(&answer);
 	return 0;
 }

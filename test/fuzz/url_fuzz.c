@@ -118,16 +118,16 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	char *api_url = take_text(&data, &size);
 	char *pfa_id = take_text(&data, &size);
 	char *code = take_text(&data, &size);
-	char *path = pems_protocol_path(PEMS_CALL_READ, pfa_id, code);
-	char *url = pems_protocol_url(api_url, path);
+	PemsWrite write = {.pfa_id = pfa_id, .organization_code = code};
+	PemsRequest request;
+	bool composed = pems_request_compose(PEMS_CALL_READ, api_url, &write, "0190-a", 1, &request);
 
-	promise((path != NULL) == pems_protocol_valid_pfa_id(pfa_id));
-	for (const char *c = path; c != NULL && *c != '\0'; c++)
+	promise(composed == pems_request_valid_pfa_id(pfa_id));
+	for (const char *c = request.path; c != NULL && *c != '\0'; c++)
 		promise(*c > 0x20 && *c < 0x7f && strchr("\\\"#<>", *c) == NULL);
-	if (is_fit(api_url) && path != NULL)
-		check_url(api_url, url, pfa_id, code);
-	free(url);
-	free(path);
+	if (is_fit(api_url) && composed)
+		check_url(api_url, request.url, pfa_id, code);
+	pems_request_free(&request);
 	free(code);
 	free(pfa_id);
 	free(api_url);

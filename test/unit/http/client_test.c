@@ -143,7 +143,7 @@ check_url(PemsClient *client, const char *api_url, const char *url, bool allowed
 	if (!CHECK(forbidden == !allowed))
 		unit_note("%s below %s: %d %s", url, api_url, (int) reply.transport, reply.detail);
 	CHECK(!forbidden || (reply.detail[0] != '\0' && !reply.maybe_sent));
-	pems_protocol_free_answer(&reply);
+	pems_answer_free(&reply);
 }
 
 /* Port 1 refuses, so what is allowed ends as REFUSED. */

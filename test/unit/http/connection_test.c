@@ -63,7 +63,7 @@ UNIT_TEST(the_owner_is_told_when_a_request_leaves)
 		CHECK(next_answer(client, &owner, &reply));
 		CHECK_INT(sent[i], i < 3 ? 1 : 0);
 		CHECK_INT(reply.maybe_sent, sent[i]);
-		pems_protocol_free_answer(&reply);
+		pems_answer_free(&reply);
 	}
 	pems_client_destroy(client);
 	server_stop(server);
@@ -299,7 +299,7 @@ UNIT_TEST(what_a_new_connection_says_first_is_no_answer)
 			CHECK_INT(atomic_load(&server->connections), 1);
 		}
 		else
-			pems_protocol_free_answer(&reply);
+			pems_answer_free(&reply);
 		pems_client_destroy(client);
 		server_stop(server);
 	}
@@ -328,7 +328,7 @@ UNIT_TEST(loopback_is_refused_where_it_is_not_allowed)
 		if (!CHECK_INT(reply.transport, PEMS_TRANSPORT_FORBIDDEN_ADDRESS))
 			unit_note("%s: %s", origins[i], reply.detail);
 		CHECK(!reply.maybe_sent);
-		pems_protocol_free_answer(&reply);
+		pems_answer_free(&reply);
 	}
 	CHECK_INT(atomic_load(&server->connections), 0);
 	pems_client_destroy(client);
@@ -360,7 +360,7 @@ UNIT_TEST(other_special_addresses_are_always_refused)
 		if (!CHECK_INT(reply.transport, PEMS_TRANSPORT_FORBIDDEN_ADDRESS))
 			unit_note("%s: %s", origins[i], reply.detail);
 		CHECK(!reply.maybe_sent);
-		pems_protocol_free_answer(&reply);
+		pems_answer_free(&reply);
 	}
 	pems_client_destroy(client);
 }

@@ -116,7 +116,7 @@ check_answer(PemsAnswer reply, PemsTransport transport, bool maybe_sent, int sta
 	good = CHECK((reply.detail[0] == '\0') == (transport == PEMS_TRANSPORT_OK)) && good;
 	if (!good)
 		unit_note("called in line %d: %s", line, reply.detail);
-	pems_protocol_free_answer(&reply);
+	pems_answer_free(&reply);
 }
 
 /* One request to one server that misbehaves. */

@@ -118,7 +118,7 @@ judged(PemsCall call, const PemsAnswer *answer, const Expected *expected)
 	PemsOutcome outcome;
 	bool good;
 
-	pems_protocol_judge(&asked, answer, 0, &outcome);
+	pems_judge_answer(&asked, answer, 0, &outcome);
 	good = CHECK_INT(outcome.class, expected->class);
 	good = CHECK_INT(outcome.unknown, expected->unknown) && good;
 	good = CHECK_INT(outcome.endpoint_fault, expected->fault) && good;
@@ -130,7 +130,7 @@ judged(PemsCall call, const PemsAnswer *answer, const Expected *expected)
 		good;
 	good = CHECK((outcome.new_version > 0) == (outcome.class == PEMS_OUTCOME_DONE)) && good;
 	if (!good)
-		unit_note("%s, transport %d, status %d, body %s: %s", pems_protocol_method(call),
+		unit_note("%s, transport %d, status %d, body %s: %s", pems_request_method(call),
 				  (int) answer->transport, answer->status, answer->body ? answer->body : "(none)",
 				  outcome.error ? outcome.error : "(no error)");
 	return outcome;
@@ -157,8 +157,8 @@ check_rows(const Row *rows, size_t count)
 		PemsAnswer answer = answer_of(rows[i].status, rows[i].body);
 		PemsOutcome outcome = judged(rows[i].call, &answer, &rows[i].expected);
 
-		pems_protocol_free_outcome(&outcome);
-		pems_protocol_free_answer(&answer);
+		pems_outcome_free(&outcome);
+		pems_answer_free(&answer);
 	}
 }
 #define CHECK_ROWS(rows) check_rows((rows), sizeof(rows) / sizeof((rows)[0]))

@@ -23,8 +23,8 @@ UNIT_TEST(a_write_is_done)
 	PemsOutcome outcome = judged(PUT, &answer, &done);
 
 	CHECK_INT(outcome.new_version, 4);
-	pems_protocol_free_outcome(&outcome);
-	pems_protocol_free_answer(&answer);
+	pems_outcome_free(&outcome);
+	pems_answer_free(&answer);
 	CHECK_ROWS(rows);
 }
 
@@ -113,8 +113,8 @@ UNIT_TEST(a_read_gives_a_record)
 	CHECK_INT(outcome.version, 7);
 	/* every digit as PEMS wrote it */
 	CHECK_TEXT(outcome.data, "{\"monthlyRate\": 12345678901234567890.50}");
-	pems_protocol_free_outcome(&outcome);
-	pems_protocol_free_answer(&answer);
+	pems_outcome_free(&outcome);
+	pems_answer_free(&answer);
 	CHECK_ROWS(rows);
 }
 
@@ -322,8 +322,8 @@ UNIT_TEST(transports)
 		answer.maybe_sent = rows[i].maybe_sent;
 		snprintf(answer.detail, sizeof(answer.detail), "detail");
 		outcome = judged(rows[i].call, &answer, &rows[i].expected);
-		pems_protocol_free_outcome(&outcome);
-		pems_protocol_free_answer(&answer);
+		pems_outcome_free(&outcome);
+		pems_answer_free(&answer);
 	}
 }
 
@@ -337,12 +337,12 @@ UNIT_TEST(an_error_that_is_too_large_is_heard_all_the_same)
 						 .retry_after = retry_after};
 	PemsOutcome outcome;
 
-	pems_protocol_judge(&a_put, &answer, 0, &outcome);
+	pems_judge_answer(&a_put, &answer, 0, &outcome);
 	CHECK_INT(outcome.retry_after_ms, 30000);
 	CHECK_TEXT(outcome.error,
 			   "PEMS answered 503 (Service Unavailable), and was cut off: the body is "
 			   "larger than 262144 bytes");
-	pems_protocol_free_outcome(&outcome);
+	pems_outcome_free(&outcome);
 }
 
 UNIT_TEST(a_429_says_how_long)
@@ -350,15 +350,15 @@ UNIT_TEST(a_429_says_how_long)
 	PemsAnswer answer = answer_of(429, NULL);
 	PemsOutcome outcome;
 
-	pems_protocol_judge(&a_put, &answer, 0, &outcome);
+	pems_judge_answer(&a_put, &answer, 0, &outcome);
 	CHECK_INT(outcome.retry_after_ms, PEMS_RETRY_AFTER_DEFAULT_MS);
-	pems_protocol_free_outcome(&outcome);
+	pems_outcome_free(&outcome);
 	answer.retry_after = strdup("Sun, 06 Nov 1994 08:49:57 GMT");
 	answer.date = strdup("Sun, 06 Nov 1994 08:49:37 GMT");
-	pems_protocol_judge(&a_put, &answer, 0, &outcome);
+	pems_judge_answer(&a_put, &answer, 0, &outcome);
 	CHECK_INT(outcome.retry_after_ms, 20000);
-	pems_protocol_free_outcome(&outcome);
-	pems_protocol_free_answer(&answer);
+	pems_outcome_free(&outcome);
+	pems_answer_free(&answer);
 }
 
 UNIT_TEST(every_answer_that_asks_to_wait_is_heard)
@@ -370,14 +370,14 @@ UNIT_TEST(every_answer_that_asks_to_wait_is_heard)
 		PemsAnswer answer = answer_of(statuses[i], NULL);
 		PemsOutcome outcome;
 
-		pems_protocol_judge(&a_put, &answer, 0, &outcome);
+		pems_judge_answer(&a_put, &answer, 0, &outcome);
 		CHECK_INT(outcome.retry_after_ms, 0); /* no header, no wait */
-		pems_protocol_free_outcome(&outcome);
+		pems_outcome_free(&outcome);
 		answer.retry_after = strdup("30");
-		pems_protocol_judge(&a_put, &answer, 0, &outcome);
+		pems_judge_answer(&a_put, &answer, 0, &outcome);
 		CHECK_INT(outcome.retry_after_ms, 30000);
-		pems_protocol_free_outcome(&outcome);
-		pems_protocol_free_answer(&answer);
+		pems_outcome_free(&outcome);
+		pems_answer_free(&answer);
 	}
 }
 
@@ -390,8 +390,8 @@ judged_at(PemsCall call, int64_t version, int status, const char *body)
 	PemsAnswer answer = answer_of(status, body);
 	PemsOutcome outcome;
 
-	pems_protocol_judge(&asked, &answer, 0, &outcome);
-	pems_protocol_free_answer(&answer);
+	pems_judge_answer(&asked, &answer, 0, &outcome);
+	pems_answer_free(&answer);
 	return outcome;
 }
 
@@ -404,7 +404,7 @@ check_version(PemsCall call, int64_t version, const char *body, PemsOutcomeClass
 	CHECK_INT(outcome.class, class);
 	CHECK_TEXT(outcome.error_code, error_code);
 	CHECK_INT(outcome.new_version, class == PEMS_OUTCOME_DONE ? 4 : 0);
-	pems_protocol_free_outcome(&outcome);
+	pems_outcome_free(&outcome);
 }
 
 UNIT_TEST(a_write_that_makes_no_new_version_was_not_made_as_far_as_one_can_tell)
@@ -433,11 +433,11 @@ UNIT_TEST(a_version_conflict_tells_what_pems_has)
 
 	CHECK_INT(outcome.class, PEMS_OUTCOME_VERSION);
 	CHECK_INT(outcome.current_version, 7);
-	pems_protocol_free_outcome(&outcome);
+	pems_outcome_free(&outcome);
 	outcome = judged_at(PUT, 3, 409, "{\"currentVersion\":\"7\"}");
 	CHECK_INT(outcome.class, PEMS_OUTCOME_VERSION);
 	CHECK_INT(outcome.current_version, 0);
-	pems_protocol_free_outcome(&outcome);
+	pems_outcome_free(&outcome);
 }
 
 UNIT_TEST(what_the_database_cannot_hold_matters_only_where_it_is_needed)
@@ -447,19 +447,19 @@ UNIT_TEST(what_the_database_cannot_hold_matters_only_where_it_is_needed)
 									"\"x\":[1e999999,\"\\u0000\",\"\\ud800\"]}");
 
 	CHECK_INT(outcome.class, PEMS_OUTCOME_DONE);
-	pems_protocol_free_outcome(&outcome);
+	pems_outcome_free(&outcome);
 	outcome = judged_at(GET, 3, 200,
 						"{\"success\":true,\"pfaId\":\"PFA-1\",\"version\":4,\"x\":1e999999,"
 						"\"data\":{\"monthlyRate\":1}}");
 	CHECK_INT(outcome.class, PEMS_OUTCOME_RECORD);
-	pems_protocol_free_outcome(&outcome);
+	pems_outcome_free(&outcome);
 	outcome = judged_at(GET, 3, 200,
 						"{\"success\":true,\"pfaId\":\"PFA-1\",\"version\":4,"
 						"\"data\":{\"x\":{\"y\":1e999999}}}");
 	CHECK_INT(outcome.class, PEMS_OUTCOME_UNUSABLE);
 	CHECK(outcome.data == NULL);
 	CHECK_TEXT(outcome.error_code, "BAD_RESPONSE");
-	pems_protocol_free_outcome(&outcome);
+	pems_outcome_free(&outcome);
 }
 
 UNIT_TEST(a_body_may_hold_nul)
@@ -470,6 +470,6 @@ UNIT_TEST(a_body_may_hold_nul)
 
 	answer.body[10] = '\0';
 	outcome = judged(PUT, &answer, &expected);
-	pems_protocol_free_outcome(&outcome);
-	pems_protocol_free_answer(&answer);
+	pems_outcome_free(&outcome);
+	pems_answer_free(&answer);
 }

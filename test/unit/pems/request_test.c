@@ -19,12 +19,52 @@ check_made(char *actual, const char *expected, int line)
 }
 #define CHECK_MADE(actual, expected) check_made((actual), (expected), __LINE__)
 
+#define API_URL "https://pems.example.com/api/"
+
+/* One text of a request that is composed, malloc'ed; NULL where it cannot be. */
+static char *
+path(PemsCall call, const char *pfa_id, const char *organization_code)
+{
+	PemsWrite write = {.pfa_id = pfa_id, .organization_code = organization_code, .changes = "{}"};
+	PemsRequest request;
+	char *text = NULL;
+
+	if (pems_request_compose(call, API_URL, &write, "0190-a", 1, &request))
+		text = strdup(request.path);
+	pems_request_free(&request);
+	return text;
+}
+
+static char *
+body(PemsCall call, const PemsWrite *write)
+{
+	PemsRequest request;
+	char *text = NULL;
+
+	if (pems_request_compose(call, API_URL, write, "0190-a", 1, &request) && request.body)
+		text = strdup(request.body);
+	pems_request_free(&request);
+	return text;
+}
+
+static char *
+health_url(const char *api_url)
+{
+	PemsRequest request;
+	char *text = NULL;
+
+	if (pems_request_compose(PEMS_CALL_HEALTH, api_url, NULL, NULL, 0, &request))
+		text = strdup(request.url);
+	pems_request_free(&request);
+	return text;
+}
+
 UNIT_TEST(methods)
 {
-	CHECK_TEXT(pems_protocol_method(PEMS_CALL_UPDATE), "PUT");
-	CHECK_TEXT(pems_protocol_method(PEMS_CALL_DELETE), "DELETE");
-	CHECK_TEXT(pems_protocol_method(PEMS_CALL_READ), "GET");
-	CHECK_TEXT(pems_protocol_method(PEMS_CALL_HEALTH), "GET");
+	CHECK_TEXT(pems_request_method(PEMS_CALL_UPDATE), "PUT");
+	CHECK_TEXT(pems_request_method(PEMS_CALL_DELETE), "DELETE");
+	CHECK_TEXT(pems_request_method(PEMS_CALL_READ), "GET");
+	CHECK_TEXT(pems_request_method(PEMS_CALL_HEALTH), "GET");
 }
 
 UNIT_TEST(pfa_ids)
@@ -36,57 +76,55 @@ UNIT_TEST(pfa_ids)
 	char text[66];
 
 	for (size_t i = 0; i < sizeof(good) / sizeof(good[0]); i++)
-		CHECK(pems_protocol_valid_pfa_id(good[i]));
+		CHECK(pems_request_valid_pfa_id(good[i]));
 	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
 	{
-		if (!CHECK(!pems_protocol_valid_pfa_id(bad[i])))
+		if (!CHECK(!pems_request_valid_pfa_id(bad[i])))
 			unit_note("id: %s", bad[i]);
-		CHECK(pems_protocol_path(PEMS_CALL_UPDATE, bad[i], "RIO") == NULL);
+		CHECK(path(PEMS_CALL_UPDATE, bad[i], "RIO") == NULL);
 	}
-	CHECK(!pems_protocol_valid_pfa_id(NULL));
+	CHECK(!pems_request_valid_pfa_id(NULL));
 	memset(text, 'a', sizeof(text));
 	text[65] = '\0';
-	CHECK(!pems_protocol_valid_pfa_id(text));
+	CHECK(!pems_request_valid_pfa_id(text));
 	text[64] = '\0';
-	CHECK(pems_protocol_valid_pfa_id(text));
+	CHECK(pems_request_valid_pfa_id(text));
 }
 
 UNIT_TEST(header_values)
 {
-	CHECK(pems_protocol_valid_header("abc.def-_~+/="));
-	CHECK(pems_protocol_valid_header(""));
-	CHECK(!pems_protocol_valid_header(NULL));
-	CHECK(!pems_protocol_valid_header("a\r\nX-Evil: 1"));
-	CHECK(!pems_protocol_valid_header("a\n"));
-	CHECK(!pems_protocol_valid_header("\r"));
-	CHECK(!pems_protocol_valid_header("a\tb"));
-	CHECK(!pems_protocol_valid_header("a\x7f"));
-	CHECK(!pems_protocol_valid_header("\x01"));
+	CHECK(pems_request_valid_header("abc.def-_~+/="));
+	CHECK(pems_request_valid_header(""));
+	CHECK(!pems_request_valid_header(NULL));
+	CHECK(!pems_request_valid_header("a\r\nX-Evil: 1"));
+	CHECK(!pems_request_valid_header("a\n"));
+	CHECK(!pems_request_valid_header("\r"));
+	CHECK(!pems_request_valid_header("a\tb"));
+	CHECK(!pems_request_valid_header("a\x7f"));
+	CHECK(!pems_request_valid_header("\x01"));
 }
 
 UNIT_TEST(paths)
 {
-	CHECK_MADE(pems_protocol_path(PEMS_CALL_UPDATE, "PFA-1", "RIO"), "/pems/pfa/PFA-1");
-	CHECK_MADE(pems_protocol_path(PEMS_CALL_DELETE, "PFA-1", NULL), "/pems/pfa/PFA-1");
-	CHECK_MADE(pems_protocol_path(PEMS_CALL_READ, "PFA-1", "RIO"),
-			   "/pems/pfa/PFA-1?organizationCode=RIO");
-	CHECK_MADE(pems_protocol_path(PEMS_CALL_HEALTH, NULL, NULL), "/pems/health");
-	CHECK_MADE(pems_protocol_path(PEMS_CALL_READ, "PFA-1", "R&D/\xc3\x9c x?#%=+~\r\n.."),
+	CHECK_MADE(path(PEMS_CALL_UPDATE, "PFA-1", "RIO"), "/pems/pfa/PFA-1");
+	CHECK_MADE(path(PEMS_CALL_DELETE, "PFA-1", "RIO"), "/pems/pfa/PFA-1");
+	CHECK(path(PEMS_CALL_DELETE, "PFA-1", NULL) == NULL);
+	CHECK_MADE(path(PEMS_CALL_READ, "PFA-1", "RIO"), "/pems/pfa/PFA-1?organizationCode=RIO");
+	CHECK_MADE(path(PEMS_CALL_HEALTH, NULL, NULL), "/pems/health");
+	CHECK_MADE(path(PEMS_CALL_READ, "PFA-1", "R&D/\xc3\x9c x?#%=+~\r\n.."),
 			   "/pems/pfa/PFA-1?organizationCode=R%26D%2F%C3%9C%20x%3F%23%25%3D%2B~%0D%0A..");
-	CHECK(pems_protocol_path(PEMS_CALL_READ, "PFA-1", NULL) == NULL);
-	CHECK(pems_protocol_path(PEMS_CALL_READ, NULL, "RIO") == NULL);
+	CHECK(path(PEMS_CALL_READ, "PFA-1", NULL) == NULL);
+	CHECK(path(PEMS_CALL_READ, NULL, "RIO") == NULL);
 }
 
 UNIT_TEST(urls)
 {
-	CHECK_MADE(pems_protocol_url("https://pems.example.com/api", "/pems/health"),
+	CHECK_MADE(health_url("https://pems.example.com/api"),
 			   "https://pems.example.com/api/pems/health");
-	CHECK_MADE(pems_protocol_url("https://pems.example.com/api///", "/pems/health"),
+	CHECK_MADE(health_url("https://pems.example.com/api///"),
 			   "https://pems.example.com/api/pems/health");
-	CHECK_MADE(pems_protocol_url("https://pems.example.com", "/pems/health"),
-			   "https://pems.example.com/pems/health");
-	CHECK(pems_protocol_url(NULL, "/x") == NULL);
-	CHECK(pems_protocol_url("https://pems.example.com", NULL) == NULL);
+	CHECK_MADE(health_url("https://pems.example.com"), "https://pems.example.com/pems/health");
+	CHECK(health_url(NULL) == NULL);
 }
 
 UNIT_TEST(write_bodies)
@@ -98,30 +136,23 @@ UNIT_TEST(write_bodies)
 					   .modified_by = "john.doe@example.com",
 					   .reason = "Budget \"cut\"\n\xc3\xbc"};
 
-	CHECK_MADE(pems_protocol_write_body(PEMS_CALL_UPDATE, &write),
+	CHECK_MADE(body(PEMS_CALL_UPDATE, &write),
 			   "{\"pfaId\":\"PFA-12345\",\"organizationCode\":\"RIO\",\"changes\":"
 			   "{\"monthlyRate\": 5500.00},\"version\":3,\"modifiedBy\":\"john.doe@example.com\","
 			   "\"changeReason\":\"Budget \\\"cut\\\"\\n\xc3\xbc\"}");
 	write.reason = "obsolete";
-	CHECK_MADE(pems_protocol_write_body(PEMS_CALL_DELETE, &write),
+	CHECK_MADE(body(PEMS_CALL_DELETE, &write),
 			   "{\"pfaId\":\"PFA-12345\",\"organizationCode\":\"RIO\",\"version\":3,"
 			   "\"modifiedBy\":\"john.doe@example.com\",\"reason\":\"obsolete\"}");
 	write.reason = NULL;
 	write.modified_by = NULL;
 	write.version = INT64_C(9223372036854775807);
-	CHECK_MADE(pems_protocol_write_body(PEMS_CALL_DELETE, &write),
+	CHECK_MADE(body(PEMS_CALL_DELETE, &write),
 			   "{\"pfaId\":\"PFA-12345\",\"organizationCode\":\"RIO\","
 			   "\"version\":9223372036854775807}");
-	CHECK(pems_protocol_write_body(PEMS_CALL_READ, &write) == NULL);
+	CHECK(body(PEMS_CALL_READ, &write) == NULL);
 	write.changes = NULL;
-	CHECK(pems_protocol_write_body(PEMS_CALL_UPDATE, &write) == NULL);
-}
-
-UNIT_TEST(keys_of_a_request)
-{
-	CHECK_MADE(pems_protocol_idempotency_key("0190-a", 3), "0190-a:3");
-	CHECK_MADE(pems_protocol_request_id("0190-a", 12), "0190-a:12");
-	CHECK(pems_protocol_request_id(NULL, 1) == NULL);
+	CHECK(body(PEMS_CALL_UPDATE, &write) == NULL);
 }
 
 UNIT_TEST(updates_and_deletes_are_writes)
@@ -131,8 +162,6 @@ UNIT_TEST(updates_and_deletes_are_writes)
 	CHECK(!pems_request_is_write(PEMS_CALL_READ));
 	CHECK(!pems_request_is_write(PEMS_CALL_HEALTH));
 }
-
-#define API_URL "https://pems.example.com/api/"
 
 UNIT_TEST(a_request_is_composed_at_once)
 {

@@ -14,11 +14,11 @@ check_sentence(int status, const char *body, const char *expected, int line)
 	PemsAnswer answer = answer_of(status, body);
 	PemsOutcome outcome;
 
-	pems_protocol_judge(&a_put, &answer, 0, &outcome);
+	pems_judge_answer(&a_put, &answer, 0, &outcome);
 	if (!CHECK_TEXT(outcome.error, expected))
 		unit_note("called in line %d", line);
-	pems_protocol_free_outcome(&outcome);
-	pems_protocol_free_answer(&answer);
+	pems_outcome_free(&outcome);
+	pems_answer_free(&answer);
 }
 #define CHECK_SENTENCE(status, body, expected)                                                     \
 	check_sentence((status), (body), (expected), __LINE__)
@@ -81,8 +81,8 @@ UNIT_TEST(foreign_texts_are_cut_between_characters)
 		outcome = judged(PUT, &answer, &expected);
 		CHECK(strlen(outcome.error) > 500 && strlen(outcome.error) < 1000);
 		CHECK(strcmp(outcome.error + strlen(outcome.error) - 3, "...") == 0);
-		pems_protocol_free_outcome(&outcome);
-		pems_protocol_free_answer(&answer);
+		pems_outcome_free(&outcome);
+		pems_answer_free(&answer);
 		pems_json_buffer_free(&body);
 	}
 }

@@ -148,7 +148,7 @@ make_situation(Situation *situation)
 	input->catalogue = catalogue();
 	input->delta = situation_document(situation, 0);
 	input->base = situation_document(situation, 1);
-	pems_merge_apply(input->base, situation_document(situation, 2), &situation->texts[3]);
+	pems_patch_apply(input->base, situation_document(situation, 2), &situation->texts[3]);
 	input->remote = situation_document(situation, 3);
 	input->base_version = 1 + unit_random_below(3);
 	input->remote_version = 1 + unit_random_below(3);
@@ -355,7 +355,7 @@ check_sending(Situation *situation)
 		return;
 	CHECK(changes.root->count > 0);
 	check_sent(changes.root, input.delta, input.remote, true);
-	pems_merge_apply(input.remote, changes.root, &text);
+	pems_patch_apply(input.remote, changes.root, &text);
 	if (CHECK(pems_json_parse(text.data, text.length, &result, NULL)))
 	{
 		check_survival(input.delta, input.remote, result.root, true);

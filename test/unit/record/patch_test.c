@@ -14,7 +14,7 @@ applied(const char *record, const char *changes)
 	Side right;
 	JsonBuffer result = {0};
 
-	pems_merge_apply(parse_side(record, &left), parse_side(changes, &right), &result);
+	pems_patch_apply(parse_side(record, &left), parse_side(changes, &right), &result);
 	free_side(&left);
 	free_side(&right);
 	return taken(&result);
@@ -37,7 +37,7 @@ restored(const char *record, const char *old_record)
 	Side right;
 	JsonBuffer delta = {0};
 
-	pems_merge_restore(catalogue(), parse_side(record, &left), parse_side(old_record, &right),
+	pems_patch_restore(catalogue(), parse_side(record, &left), parse_side(old_record, &right),
 					   &delta);
 	free_side(&left);
 	free_side(&right);
@@ -78,7 +78,7 @@ completed(const char *delta, const char *record)
 	Side right;
 	JsonBuffer changes = {0};
 
-	pems_merge_complete(parse_side(delta, &left), parse_side(record, &right), &changes);
+	pems_patch_complete(parse_side(delta, &left), parse_side(record, &right), &changes);
 	free_side(&left);
 	free_side(&right);
 	return taken(&changes);
@@ -111,7 +111,7 @@ UNIT_TEST(an_object_in_a_delta_is_noticed)
 	{
 		Side side;
 
-		CHECK_INT(pems_merge_has_object(parse_side(rows[i].delta, &side)), rows[i].has);
+		CHECK_INT(pems_patch_has_object(parse_side(rows[i].delta, &side)), rows[i].has);
 		free_side(&side);
 	}
 }
