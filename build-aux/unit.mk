@@ -5,7 +5,7 @@ SANITIZED      = -std=gnu11 -O1 -g -Wall -Wextra $(if $(WERROR),-Werror) -fno-om
                  -DPEMS_SYNC_VERSION='"$(EXTVERSION)"' -D_GNU_SOURCE -Isrc -Itest/unit
 
 # Every program is linked with all of these.
-TESTED_ROOMS   = $(patsubst src/%.c,%,$(wildcard src/record/*.c src/pems/*.c src/http/*.c src/secrets/*.c) src/sending/limiter.c src/sending/cursor.c)
+TESTED_ROOMS   = $(patsubst src/%.c,%,$(wildcard src/record/*.c src/pems/*.c src/http/*.c src/secrets/*.c) $(addprefix src/sending/,limiter.c share.c cursor.c))
 TESTED_LIBS    = -lcurl -lsodium -lpthread
 UNIT_TESTS     = $(patsubst test/unit/%.c,build/unit/%,$(wildcard test/unit/*/*_test.c))
 UNIT_OBJECTS   = $(patsubst %,build/unit/%.o,$(TESTED_ROOMS))

@@ -1,6 +1,6 @@
 /*
  * sending/limiter.h
- *		Rate limit and breaker of one endpoint, and whose turn it is on it.
+ *		Rate limit and breaker of one endpoint.
  *
  * Pure: the clock is passed in, as microseconds of any monotonic clock.
  *
@@ -75,14 +75,5 @@ extern void pems_limiter_throttle(PemsLimiter *limiter, int64_t until);
 
 extern PemsBreakerState pems_limiter_breaker(const PemsLimiter *limiter, int64_t now);
 extern int pems_limiter_faults(const PemsLimiter *limiter); /* in a row */
-
-/*
- * Whose turn it is.  Divides `capacity` request slots among `count` organizations
- * with work, one each in turn, beginning behind the one served last (*cursor, an index that is
- * moved on).  wanted[i] bounds what organization i can use; grants[i] receives its share.
- * Returns the number of slots given.
- */
-extern int pems_limiter_share(int capacity, size_t count, const int *wanted, size_t *cursor,
-							  int *grants);
 
 #endif /* PEMS_LIMITER_H */

@@ -12,6 +12,7 @@
 #include "postgres.h"
 
 #include "sending/roster.h"
+#include "sending/share.h"
 #include "shared/monotonic.h"
 #include "shared/settings.h"
 #include "worker/state.h"
@@ -76,7 +77,7 @@ grant_for_endpoint(PemsEndpoint *endpoint, int capacity, PemsGrant *grants)
 		wanted[i] = nothing_can_be_recorded(pems_roster_find(grants[i].organization_id))
 						? 1
 						: pems_batch_size;
-	pems_limiter_share(capacity, count, wanted, &endpoint->last_turn, shares);
+	pems_share_slots(capacity, count, wanted, &endpoint->last_turn, shares);
 	for (int i = 0; i < count; i++)
 		if (shares[i] > 0)
 			grants[given++] = grant_to(grants[i].organization_id, shares[i]);
