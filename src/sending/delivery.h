@@ -9,6 +9,8 @@
 
 #include "postgres.h"
 
+#include "lib/ilist.h"
+
 #include "database/queue.h"
 #include "http/client.h"
 #include "record/field.h"
@@ -34,7 +36,7 @@ typedef struct PemsDelivery
 	struct Claim *claim; /* that it was claimed with */
 	bool waits_for_lock; /* another session has its rows locked */
 	int64 bytes;         /* of the item's memory, as far as they are counted */
-	struct PemsDelivery *next;
+	dlist_node node;
 } PemsDelivery;
 
 typedef enum PemsPlan

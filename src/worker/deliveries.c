@@ -3,9 +3,9 @@
  *		Claimed items, by how far they are: lists, memory, and how much may be in hand.
  *
  * Process: the background worker.
- * Memory: each claim has a context of its own, which lives until its last item is recorded, and
- *each item one in it, until it is recorded itself.  All of the latter together are bounded by
- * pems_sync.max_in_hand.
+ * Memory: each claim has a context of its own, which lives until its last item is recorded; each
+ * item has one in it, which lives until it is recorded itself.  All of the latter together are
+ * bounded by pems_sync.max_in_hand.
  */
 #include "postgres.h"
 
@@ -20,31 +20,51 @@
 void
 list_clear(DeliveryList *list)
 {
-	list->head = NULL;
-	list->tail = &list->head;
+	dlist_init(&list->items);
 	list->count = 0;
 }
 
 void
 list_add(DeliveryList *list, PemsDelivery *delivery)
 {
-	delivery->next = NULL;
-	*list->tail = delivery;
-	list->tail = &delivery->next;
+	dlist_push_tail(&list->items, &delivery->node);
 	list->count++;
 }
 
 void
 list_remove(DeliveryList *list, PemsDelivery *delivery)
 {
-	PemsDelivery **link = &list->head;
-
-	while (*link != delivery)
-		link = &(*link)->next;
-	*link = delivery->next;
-	if (list->tail == &delivery->next)
-		list->tail = link;
+	dlist_delete(&delivery->node);
 	list->count--;
+}
+
+PemsDelivery *
+list_first(const DeliveryList *list)
+{
+	if (list->count == 0)
+		return NULL;
+	return dlist_container(PemsDelivery, node, list->items.head.next);
+}
+
+PemsDelivery *
+list_next(const DeliveryList *list, const PemsDelivery *delivery)
+{
+	if (delivery->node.next == &list->items.head)
+		return NULL;
+	return dlist_container(PemsDelivery, node, delivery->node.next);
+}
+
+void
+list_move(DeliveryList *to, DeliveryList *from)
+{
+	PemsDelivery *delivery;
+
+	list_clear(to);
+	while ((delivery = list_first(from)) != NULL)
+	{
+		list_remove(from, delivery);
+		list_add(to, delivery);
+	}
 }
 
 PemsResult **
@@ -53,7 +73,8 @@ results_of(const DeliveryList *list)
 	PemsResult **results = palloc(sizeof(PemsResult *) * Max(list->count, 1));
 	int count = 0;
 
-	for (PemsDelivery *delivery = list->head; delivery != NULL; delivery = delivery->next)
+	for (PemsDelivery *delivery = list_first(list); delivery != NULL;
+		 delivery = list_next(list, delivery))
 		results[count++] = &delivery->result;
 	return results;
 }
@@ -117,14 +138,13 @@ wait_for_lock(Turn *turn, PemsDelivery *delivery)
 static void
 release_list(Turn *turn, DeliveryList *list)
 {
-	PemsDelivery *next;
+	PemsDelivery *delivery;
 
-	for (PemsDelivery *delivery = list->head; delivery != NULL; delivery = next)
+	while ((delivery = list_first(list)) != NULL)
 	{
-		next = delivery->next;
+		list_remove(list, delivery);
 		release_delivery(turn, delivery);
 	}
-	list_clear(list);
 }
 
 void

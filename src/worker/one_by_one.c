@@ -102,12 +102,14 @@ record_alone(Turn *turn, PemsDelivery *delivery, bool *go_on)
 }
 
 static void
-all_wait_for_locks(Turn *turn, PemsDelivery *chain)
+all_wait_for_locks(Turn *turn, DeliveryList *list)
 {
-	for (PemsDelivery *next; chain != NULL; chain = next)
+	PemsDelivery *delivery;
+
+	while ((delivery = list_first(list)) != NULL)
 	{
-		next = chain->next;
-		wait_for_lock(turn, chain);
+		list_remove(list, delivery);
+		wait_for_lock(turn, delivery);
 	}
 }
 
@@ -121,16 +123,17 @@ void
 record_one_by_one(Turn *turn, DeliveryList *list)
 {
 	int64 until = monotonic_us() + ONE_BY_ONE_US;
-	PemsDelivery *delivery = list->head;
+	DeliveryList untried;
 	DeliveryList tried;
+	PemsDelivery *delivery;
 	bool go_on = true;
 	bool progress = false;
 
-	list_clear(list);
+	list_move(&untried, list);
 	list_clear(&tried);
-	for (PemsDelivery *next; delivery != NULL && go_on; delivery = next)
+	while (go_on && (delivery = list_first(&untried)) != NULL)
 	{
-		next = delivery->next;
+		list_remove(&untried, delivery);
 		CHECK_FOR_INTERRUPTS();
 		if (record_alone(turn, delivery, &go_on))
 		{
@@ -141,12 +144,12 @@ record_one_by_one(Turn *turn, DeliveryList *list)
 			list_add(&tried, delivery);
 		go_on = go_on && monotonic_us() < until;
 	}
-	if (delivery != NULL && progress)
+	if (untried.count > 0 && progress)
 		turn->next_locked_us = 0;
 	else if (turn->locked.count == 0)
 		turn->next_locked_us = monotonic_us() + RETRY_PAUSE_MS * 1000;
-	all_wait_for_locks(turn, delivery);
-	all_wait_for_locks(turn, tried.head);
+	all_wait_for_locks(turn, &untried);
+	all_wait_for_locks(turn, &tried);
 }
 
 /* A lock that is held for a moment is nothing to speak of. */
@@ -161,17 +164,17 @@ report_locks(Turn *turn, int64 now)
 	else if (now - turn->locked_since_us > LONG_LOCK_US)
 		report_problem(turn, WAITING_FOR_LOCKS,
 					   psprintf("PFA record \"%s\" is one of them; pg_locks names the session.",
-								turn->locked.head->item.pfa_id));
+								list_first(&turn->locked)->item.pfa_id));
 }
 
 void
 retry_locked(Turn *turn, int64 now)
 {
-	DeliveryList list = turn->locked;
+	DeliveryList list;
 
 	if (turn->locked.count == 0 || now < turn->next_locked_us)
 		return;
-	list_clear(&turn->locked);
+	list_move(&list, &turn->locked);
 	record_one_by_one(turn, &list);
 	report_locks(turn, now);
 }

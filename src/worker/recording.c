@@ -97,15 +97,16 @@ release_recorded(Turn *turn, PemsDelivery *delivery)
 static void
 sort_by_recorded(Turn *turn, DeliveryList *list, const bool *recorded)
 {
-	PemsDelivery *delivery = list->head;
+	DeliveryList all;
+	PemsDelivery *delivery;
 	int i = 0;
 
 	if (turn->locked.count == 0)
 		turn->next_locked_us = monotonic_us() + RETRY_PAUSE_MS * 1000;
-	list_clear(list);
-	for (PemsDelivery *next; delivery != NULL; delivery = next)
+	list_move(&all, list);
+	while ((delivery = list_first(&all)) != NULL)
 	{
-		next = delivery->next;
+		list_remove(&all, delivery);
 		if (recorded[i++])
 		{
 			note_recorded(turn, delivery);

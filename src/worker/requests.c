@@ -98,9 +98,9 @@ start_requests(Turn *turn, int64 now)
 {
 	PemsDelivery *next;
 
-	for (PemsDelivery *delivery = turn->waiting.head; delivery != NULL; delivery = next)
+	for (PemsDelivery *delivery = list_first(&turn->waiting); delivery != NULL; delivery = next)
 	{
-		next = delivery->next;
+		next = list_next(&turn->waiting, delivery);
 		if (must_withdraw(turn, delivery, now))
 		{
 			pems_delivery_withdraw(delivery);
@@ -138,14 +138,16 @@ show_slow_requests(Turn *turn, int64 now)
 	const char **ids = palloc(sizeof(char *) * Max(turn->under_way.count, 1));
 	int count = 0;
 
-	for (PemsDelivery *p = turn->under_way.head; p != NULL && p->started_at + SLOW_US <= now;
-		 p = p->next)
+	for (PemsDelivery *p = list_first(&turn->under_way);
+		 p != NULL && p->started_at + SLOW_US <= now; p = list_next(&turn->under_way, p))
+	{
 		if (!p->shown_as_syncing && p->step == PEMS_STEP_WRITE)
 		{
 			if (now >= turn->no_show_before_us)
 				ids[count++] = p->item.id;
 			p->shown_as_syncing = true;
 		}
+	}
 	if (count > 0)
 		show_as_syncing(turn, ids, count, now);
 }
@@ -153,8 +155,11 @@ show_slow_requests(Turn *turn, int64 now)
 int64
 next_slow_us(const Turn *turn)
 {
-	for (PemsDelivery *p = turn->under_way.head; p != NULL; p = p->next)
+	for (PemsDelivery *p = list_first(&turn->under_way); p != NULL;
+		 p = list_next(&turn->under_way, p))
+	{
 		if (!p->shown_as_syncing && p->step == PEMS_STEP_WRITE)
 			return p->started_at + SLOW_US;
+	}
 	return INT64_MAX;
 }

@@ -43,8 +43,7 @@ typedef struct Claim
 /* First in, first out. */
 typedef struct DeliveryList
 {
-	PemsDelivery *head;
-	PemsDelivery **tail;
+	dlist_head items;
 	int count;
 } DeliveryList;
 
@@ -125,6 +124,11 @@ extern bool went_well(Turn *turn, PemsQueueStatus result, const char *what);
 extern void list_clear(DeliveryList *list);
 extern void list_add(DeliveryList *list, PemsDelivery *delivery);
 extern void list_remove(DeliveryList *list, PemsDelivery *delivery);
+/* All of `from`, which is empty then. */
+extern void list_move(DeliveryList *to, DeliveryList *from);
+/* NULL: there is none. */
+extern PemsDelivery *list_first(const DeliveryList *list);
+extern PemsDelivery *list_next(const DeliveryList *list, const PemsDelivery *delivery);
 /* Its outcome cannot be recorded while another session has its rows locked. */
 extern void wait_for_lock(Turn *turn, PemsDelivery *delivery);
 /* Results in the order in which they came; in the current memory context. */

@@ -289,8 +289,8 @@ pems_turn_timeout_ms(void)
 	if (turn->second_look_us != 0)
 		until = earliest(until, turn->second_look_us);
 	until = earliest(until, pems_health_next_us(now));
-	if (turn->waiting.head != NULL)
-		until = earliest(until, turn->waiting.head->claim->claimed_us + STOCK_US);
+	if (turn->waiting.count > 0)
+		until = earliest(until, list_first(&turn->waiting)->claim->claimed_us + STOCK_US);
 	if (turn->answered.count > 0 || turn->look_wanted)
 		until = earliest(
 			until, may_go_on_collecting(turn, now) ? turn->exchange_wanted_us + COLLECT_US : now);
