@@ -23,12 +23,6 @@
 
 #define AUTHORIZATION_PREFIX "Authorization: Bearer "
 
-static bool
-is_write(PemsCall call)
-{
-	return call == PEMS_CALL_UPDATE || call == PEMS_CALL_DELETE;
-}
-
 const char *
 http_request_problem(const PemsClientRequest *asked)
 {
@@ -39,7 +33,7 @@ http_request_problem(const PemsClientRequest *asked)
 	if (asked->request_id != NULL && !pems_request_valid_header(asked->request_id))
 		return "the request id holds a control character";
 	/* An empty body needs no rewinding, so libcurl could send the write again. */
-	if (is_write(asked->call) && (asked->body == NULL || *asked->body == '\0'))
+	if (pems_request_is_write(asked->call) && (asked->body == NULL || *asked->body == '\0'))
 		return "a write without a body";
 	return NULL;
 }
@@ -133,7 +127,7 @@ link_headers(HttpRequest *request, bool has_body)
 bool
 http_request_copy(HttpRequest *request, const PemsClientRequest *asked)
 {
-	bool has_body = is_write(asked->call);
+	bool has_body = pems_request_is_write(asked->call);
 
 	request->body_length = 0;
 	request->body_sent = 0;
@@ -162,7 +156,7 @@ http_request_set_options(CURL *easy, HttpRequest *request, const PemsClientReque
 	SET_OPTION(easy, CURLOPT_HTTPGET, 1L);
 	SET_OPTION(easy, CURLOPT_CUSTOMREQUEST, NULL);
 	SET_OPTION(easy, CURLOPT_INFILESIZE_LARGE, (curl_off_t) -1);
-	if (is_write(asked->call))
+	if (pems_request_is_write(asked->call))
 	{
 		SET_OPTION(easy, CURLOPT_UPLOAD, 1L); /* makes it a PUT */
 		SET_OPTION(easy, CURLOPT_INFILESIZE_LARGE, (curl_off_t) request->body_length);
