@@ -94,7 +94,8 @@ CREATE TRIGGER pems_field_customize BEFORE INSERT OR UPDATE ON @extschema@.pems_
 ALTER TABLE @extschema@.pems_field ENABLE ALWAYS TRIGGER pems_field_customize;
 
 /*
- * _pems_field_announce(): statement trigger on pems_field: the worker and all sessions read the catalogue again; this session at once.
+ * _pems_field_announce(): statement trigger on pems_field: the worker and all sessions read the catalogue again; this
+ * session at once.
  * Errors, because one row would stop all checks and all sending: 22023 when label and rules of a field are larger than
  *   64 kB; 22000 when the catalogue cannot be read any more (a value is nested too deeply).
  */

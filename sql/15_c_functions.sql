@@ -140,10 +140,11 @@ COMMENT ON FUNCTION @extschema@._pems_host_add_modification(text, text, text, in
     'Internal: inserts a draft, as the owner of pfa_modification';
 
 CREATE FUNCTION @extschema@._pems_host_refused_words(constraint_id oid, words text[]) RETURNS text[]
-AS 'MODULE_PATHNAME', 'pems_host_refused_words' LANGUAGE C STABLE STRICT SECURITY DEFINER SET search_path = pg_catalog, pg_temp;
-
+AS 'MODULE_PATHNAME', 'pems_host_refused_words' LANGUAGE C STABLE STRICT SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp;
 COMMENT ON FUNCTION @extschema@._pems_host_refused_words(oid, text[]) IS
-    'Internal: which of these values a CHECK constraint on sync_status alone forbids, asked as the owner of pfa_modification';
+    'Internal: which of these values a CHECK constraint on sync_status alone forbids, asked as the owner of '
+    'pfa_modification';
 
 CREATE FUNCTION @extschema@._pems_demand_guard() RETURNS void
 AS 'MODULE_PATHNAME', 'pems_guard_demand' LANGUAGE C VOLATILE;

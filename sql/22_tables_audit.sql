@@ -61,12 +61,10 @@ CREATE TABLE @extschema@.pems_audit_month (
     name          text PRIMARY KEY,
     made_again_at timestamptz
 );
-
 COMMENT ON TABLE @extschema@.pems_audit_month IS
-    'The monthly partitions of the audit log that were made and that pems_purge() has not dropped: pems_health() says when one is gone';
-
+    'The monthly partitions of the audit log that were made and that pems_purge() has not dropped: pems_health() says '
+    'when one is gone';
 COMMENT ON COLUMN @extschema@.pems_audit_month.name IS 'Partition';
-
 COMMENT ON COLUMN @extschema@.pems_audit_month.made_again_at IS 'When it was made a second time, because it was gone';
 
 -- They have no key: where a publication publishes them (FOR ALL TABLES), no row could be removed otherwise.

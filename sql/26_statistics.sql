@@ -132,8 +132,8 @@ COMMENT ON FUNCTION @extschema@._pems_fold_stats() IS
     'Internal: folds the rows of differences of pems_sync_stats into those of their hour';
 
 /*
- * _pems_recount(): adds to the statistics what they lack of what stands in the queue, where the triggers that count were
- * disabled or the queue was truncated.  What happened by the hour stays as it is.
+ * _pems_recount(): adds to the statistics what they lack of what stands in the queue, where the triggers that count
+ * were disabled or the queue was truncated.  What happened by the hour stays as it is.
  * Tables: pfa_write_queue (locked against writers), pems_sync_stats.
  */
 CREATE FUNCTION @extschema@._pems_recount() RETURNS void
@@ -141,9 +141,12 @@ LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $function$
 BEGIN
     LOCK TABLE @extschema@.pfa_write_queue IN SHARE ROW EXCLUSIVE MODE;
     INSERT INTO @extschema@.pems_sync_stats (organization_id, hour, pending, held, processing, failed, conflict)
-    SELECT c.organization_id, date_trunc('hour', now(), 'UTC'), sum(c.pending), sum(c.held), sum(c.processing), sum(c.failed), sum(c.conflict)
-    FROM (SELECT q.organization_id, count(*) FILTER (WHERE q.status = 'pending') AS pending, count(*) FILTER (WHERE q.held) AS held,
-                 count(*) FILTER (WHERE q.status = 'processing') AS processing, count(*) FILTER (WHERE q.status = 'failed') AS failed,
+    SELECT c.organization_id, date_trunc('hour', now(), 'UTC'), sum(c.pending), sum(c.held), sum(c.processing),
+           sum(c.failed), sum(c.conflict)
+    FROM (SELECT q.organization_id, count(*) FILTER (WHERE q.status = 'pending') AS pending,
+                 count(*) FILTER (WHERE q.held) AS held,
+                 count(*) FILTER (WHERE q.status = 'processing') AS processing,
+                 count(*) FILTER (WHERE q.status = 'failed') AS failed,
                  count(*) FILTER (WHERE q.status = 'conflict') AS conflict
           FROM @extschema@.pfa_write_queue q WHERE q.unfinished GROUP BY q.organization_id
           UNION ALL
@@ -154,6 +157,5 @@ BEGIN
     HAVING (sum(c.pending), sum(c.held), sum(c.processing), sum(c.failed), sum(c.conflict)) <> (0, 0, 0, 0, 0);
 END
 $function$;
-
 COMMENT ON FUNCTION @extschema@._pems_recount() IS
     'Internal: adds to the statistics what they lack of what stands in the queue';

@@ -122,9 +122,9 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $function$
     FROM host h CROSS JOIN member m
     WHERE h.relreplident <> 'f' AND h.identity IS NOT NULL AND NOT m.looked_at <@ h.identity
 $function$;
-
 COMMENT ON FUNCTION @extschema@._pems_host_publication_obstacles(oid) IS
-    'Internal: publications that keep the rows of a host table from being updated, with the statement that mends it';
+    'Internal: publications that keep the rows of a table of the application from being updated, with the '
+    'statement that mends it';
 
 /*
  * _pems_host_checks(): CHECK constraints on sync_status alone that forbid a word which we write.  Those that use
@@ -149,7 +149,6 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $function$
             c.oid, '{draft,queued,syncing,synced,conflict,failed,superseded,discarded}'::text[]) AS words) r
     WHERE r.words <> '{}'
 $function$;
-
 COMMENT ON FUNCTION @extschema@._pems_host_checks() IS
     'Internal: CHECK constraints that forbid a word which the extension writes to sync_status';
 
@@ -267,32 +266,11 @@ COMMENT ON FUNCTION @extschema@._pems_host_key_problem(oid, text[]) IS
     'Internal: a sentence when a table of the application has no key on these columns that foreign keys may refer to';
 
 /*
- * _pems_foreign_key_states(): our foreign keys to the host tables, each with its state: NULL; missing; replaced, where it
- * refers to another table than the one that has the name now.
- */
-CREATE FUNCTION @extschema@._pems_foreign_key_states()
-RETURNS TABLE (table_name text, constraint_name text, host_table text, definition text, state text)
-LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $function$
-BEGIN
-    RETURN QUERY
-    SELECT f.table_name, f.constraint_name, f.host_table, f.definition,
-           CASE WHEN c.oid IS NULL THEN 'missing'
-                WHEN c.confrelid IS DISTINCT FROM to_regclass(format('@extschema@.%I', f.host_table))::oid THEN 'replaced' END
-    FROM @extschema@._pems_host_foreign_keys() f
-    LEFT JOIN pg_constraint c ON c.conname = f.constraint_name AND c.contype = 'f'
-                             AND c.conrelid = to_regclass(format('@extschema@.%I', f.table_name));
-END
-$function$;
-
-COMMENT ON FUNCTION @extschema@._pems_foreign_key_states() IS
-    'Internal: foreign keys of the extension to the host tables: missing, replaced, or (NULL) as they were made';
-
-/*
  * _pems_host_problems(attached): a sentence for each table, column or key that is missing or of the wrong type, for
  * what would run with our rights, and for what we could not write.
  *
- * Parameters: attached: the columns that attach adds, the rights that it grants and, but for a copy, its foreign keys must be there, too:
- * without them a modification can be deleted while it is being sent.
+ * Parameters: attached: the columns that attach adds, the rights that it grants and, but for a copy, its foreign keys
+ *   must be there, too: without them a modification can be deleted while it is being sent.
  * Returns: an empty array when all is well.
  */
 CREATE FUNCTION @extschema@._pems_host_problems(attached boolean) RETURNS text[]
@@ -351,9 +329,8 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $function$
           AND NOT has_table_privilege('pems_sync_worker', h.oid, p.privilege)
         UNION ALL
         SELECT k.host_table, 8, k.constraint_name,
-               format(CASE k.state WHEN 'missing' THEN 'foreign key %s of %s is missing; pems_attach() makes it again'
-                                   ELSE 'foreign key %s of %s refers to another table; pems_attach() makes it again' END,
-                      k.constraint_name, k.table_name)
+               format('foreign key %s of %s %s; pems_attach() makes it again', k.constraint_name, k.table_name,
+                      CASE k.state WHEN 'missing' THEN 'is missing' ELSE 'refers to another table' END)
         FROM @extschema@._pems_foreign_key_states() k
         WHERE attached AND k.state IS NOT NULL
           AND EXISTS (SELECT FROM @extschema@.pems_control c WHERE c.cluster = @extschema@._pems_cluster())

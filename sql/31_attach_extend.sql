@@ -52,8 +52,10 @@ LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $function$
          'AFTER UPDATE ON %s REFERENCING NEW TABLE AS new_rows FOR EACH STATEMENT', '_pems_record_versions'),
         ('pfa_mirror', 'pems_versions_replicated', 'R',
          'AFTER INSERT OR UPDATE ON %s FOR EACH ROW', '_pems_record_replicated_version'),
-        ('organization', 'pems_guard_truncate', 'A', 'BEFORE TRUNCATE ON %s FOR EACH STATEMENT', '_pems_guard_truncate'),
-        ('pfa_mirror', 'pems_guard_truncate', 'A', 'BEFORE TRUNCATE ON %s FOR EACH STATEMENT', '_pems_guard_truncate'),
+        ('organization', 'pems_guard_truncate', 'A',
+         'BEFORE TRUNCATE ON %s FOR EACH STATEMENT', '_pems_guard_truncate'),
+        ('pfa_mirror', 'pems_guard_truncate', 'A',
+         'BEFORE TRUNCATE ON %s FOR EACH STATEMENT', '_pems_guard_truncate'),
         ('pfa_modification', 'pems_guard_truncate', 'A',
          'BEFORE TRUNCATE ON %s FOR EACH STATEMENT', '_pems_guard_truncate')
         ) AS t (table_name, trigger_name, enabled, event, function)
@@ -84,6 +86,28 @@ COMMENT ON FUNCTION @extschema@._pems_host_foreign_keys() IS
     'Internal: foreign keys from the extension''s tables to the application''s tables';
 
 /*
+ * _pems_foreign_key_states(): our foreign keys to the application's tables, each with its state: NULL; missing;
+ * replaced, where it refers to another table than the one that has the name now.
+ */
+CREATE FUNCTION @extschema@._pems_foreign_key_states()
+RETURNS TABLE (table_name text, constraint_name text, host_table text, definition text, state text)
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $function$
+BEGIN
+    RETURN QUERY
+    SELECT f.table_name, f.constraint_name, f.host_table, f.definition,
+           CASE WHEN c.oid IS NULL THEN 'missing'
+                WHEN c.confrelid IS DISTINCT FROM to_regclass(format('@extschema@.%I', f.host_table))::oid
+                THEN 'replaced' END
+    FROM @extschema@._pems_host_foreign_keys() f
+    LEFT JOIN pg_constraint c ON c.conname = f.constraint_name AND c.contype = 'f'
+                             AND c.conrelid = to_regclass(format('@extschema@.%I', f.table_name));
+END
+$function$;
+COMMENT ON FUNCTION @extschema@._pems_foreign_key_states() IS
+    'Internal: foreign keys of the extension to the application''s tables: missing, replaced, or (NULL) as they were '
+    'made';
+
+/*
  * _pems_own_triggers(): the triggers of the extension on its own tables, as the server shows them.
  */
 CREATE FUNCTION @extschema@._pems_own_triggers() RETURNS TABLE (table_name text, trigger_name text, definition text)
@@ -91,28 +115,31 @@ LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $function$
     SELECT t.table_name, t.trigger_name,
            format('%s ON %%s %s EXECUTE FUNCTION @extschema@.%I()', t.event, t.each, t.function)
     FROM (VALUES
-        ('pfa_write_queue', 'pems_count_inserted', 'AFTER INSERT', 'REFERENCING NEW TABLE AS new_rows FOR EACH STATEMENT', '_pems_tally'),
+        ('pfa_write_queue', 'pems_count_inserted', 'AFTER INSERT',
+         'REFERENCING NEW TABLE AS new_rows FOR EACH STATEMENT', '_pems_tally'),
         ('pfa_write_queue', 'pems_count_updated', 'AFTER UPDATE',
          'REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows FOR EACH STATEMENT', '_pems_tally'),
-        ('pfa_write_queue', 'pems_count_deleted', 'AFTER DELETE', 'REFERENCING OLD TABLE AS old_rows FOR EACH STATEMENT', '_pems_tally'),
-        ('pfa_write_queue', 'pems_guard_delete', 'BEFORE DELETE', 'FOR EACH ROW WHEN (old.unfinished)', '_pems_guard_item'),
+        ('pfa_write_queue', 'pems_count_deleted', 'AFTER DELETE',
+         'REFERENCING OLD TABLE AS old_rows FOR EACH STATEMENT', '_pems_tally'),
+        ('pfa_write_queue', 'pems_guard_delete', 'BEFORE DELETE',
+         'FOR EACH ROW WHEN (old.unfinished)', '_pems_guard_item'),
         ('pfa_write_queue', 'pems_guard_truncate', 'BEFORE TRUNCATE', 'FOR EACH STATEMENT', '_pems_guard_truncate'),
         ('pems_claim', 'pems_guard_truncate', 'BEFORE TRUNCATE', 'FOR EACH STATEMENT', '_pems_guard_truncate'),
         ('pems_recheck', 'pems_guard_truncate', 'BEFORE TRUNCATE', 'FOR EACH STATEMENT', '_pems_guard_truncate'),
         ('pfa_sync_conflict', 'pems_guard_truncate', 'BEFORE TRUNCATE', 'FOR EACH STATEMENT', '_pems_guard_truncate'),
         ('pems_credential', 'pems_forget_credential', 'AFTER DELETE', 'FOR EACH ROW', '_pems_forget_credential'),
         ('pems_field', 'pems_field_customize', 'BEFORE INSERT OR UPDATE', 'FOR EACH ROW', '_pems_field_customize'),
-        ('pems_field', 'pems_field_announce', 'AFTER INSERT OR DELETE OR UPDATE OR TRUNCATE', 'FOR EACH STATEMENT', '_pems_field_announce')
+        ('pems_field', 'pems_field_announce', 'AFTER INSERT OR DELETE OR UPDATE OR TRUNCATE',
+         'FOR EACH STATEMENT', '_pems_field_announce')
         ) AS t (table_name, trigger_name, event, each, function)
 $function$;
-
 COMMENT ON FUNCTION @extschema@._pems_own_triggers() IS 'Internal: triggers of the extension on its own tables';
 
 /*
  * _pems_host_trigger_states(): the triggers of the extension on the application's tables and on its own, each with the
- * command that makes it and its state: NULL; missing; replaced, by another of its name; disabled, also when it fires with another
- * session_replication_role than it should (which is what a load with --disable-triggers leaves behind).  The commands
- * are compared as texts, which must not depend on quote_all_identifiers.
+ * command that makes it and its state: NULL; missing; replaced, by another of its name; disabled, also when it fires
+ * with another session_replication_role than it should (which is what a load with --disable-triggers leaves behind).
+ * The commands are compared as texts, which must not depend on quote_all_identifiers.
  */
 CREATE FUNCTION @extschema@._pems_host_trigger_states()
 RETURNS TABLE (table_name text, trigger_name text, enabled text, command text, state text)
@@ -169,7 +196,8 @@ DECLARE
                                           WHERE t.state IS NOT NULL AND t.trigger_name ~ '^pems_count_');
 BEGIN
     FOR item IN
-        SELECT format('ALTER TABLE @extschema@.%I ADD COLUMN %I %s', a.table_name, a.column_name, a.definition) AS command
+        SELECT format('ALTER TABLE @extschema@.%I ADD COLUMN %I %s', a.table_name, a.column_name, a.definition)
+                   AS command
         FROM @extschema@._pems_host_added() a
         WHERE NOT EXISTS (SELECT FROM pg_attribute c WHERE c.attname = a.column_name AND NOT c.attisdropped
                           AND c.attrelid = format('@extschema@.%I', a.table_name)::regclass)
@@ -195,7 +223,8 @@ BEGIN
 
     FOR item IN
         -- DROP EXTENSION then takes the triggers along instead of complaining about them
-        SELECT format('ALTER TRIGGER %I ON @extschema@.%I DEPENDS ON EXTENSION pems_sync', h.trigger_name, h.table_name) AS command
+        SELECT format('ALTER TRIGGER %I ON @extschema@.%I DEPENDS ON EXTENSION pems_sync', h.trigger_name,
+                      h.table_name) AS command
         FROM @extschema@._pems_host_triggers() h
         UNION ALL
         -- the history is complete whoever writes the mirror, also with session_replication_role = replica
@@ -220,7 +249,7 @@ COMMENT ON FUNCTION @extschema@._pems_host_extend() IS
     'Internal: adds columns, index, triggers, foreign keys and grants to the application''s tables';
 
 /*
- * _pems_host_lock(): locks the host tables against everybody until the transaction ends.
+ * _pems_host_lock(): locks the application's tables against everybody until the transaction ends.
  *
  * An application may have written one of them and be about to use the next, for which it would wait while we have it,
  * and we wait for the first: a deadlock, which may end its transaction instead of ours.  So nothing is locked while we
@@ -257,13 +286,12 @@ BEGIN
               HINT = 'Try again when they have ended; pg_stat_activity shows what they do.';
 END
 $function$;
-
 COMMENT ON FUNCTION @extschema@._pems_host_lock() IS
-    'Internal: locks the host tables against everybody, without a deadlock; 55000 when others have them for ten '
-    'seconds';
+    'Internal: locks the application''s tables against everybody, without a deadlock; 55000 when others have them for '
+    'ten seconds';
 
 /*
- * _pems_host_check_rows(): do the rows of the extension's tables refer to rows of the host tables that exist?
+ * _pems_host_check_rows(): do the rows of the extension's tables refer to rows of the application that exist?
  * Credentials and pauses that do not are deleted, as they would be with their organization.
  * Errors: 55000 with the tables and how many rows of the others do not; 55000 when an organization has the id *.
  */
@@ -274,7 +302,8 @@ DECLARE
 BEGIN
     IF EXISTS (SELECT FROM @extschema@.organization o WHERE o.id = '*') THEN
         RAISE EXCEPTION 'an organization has the id *'
-            USING ERRCODE = 'object_not_in_prerequisite_state', DETAIL = 'In pems_sync it stands for all organizations.',
+            USING ERRCODE = 'object_not_in_prerequisite_state',
+                  DETAIL = 'In pems_sync it stands for all organizations.',
                   HINT = 'Give the organization another id.';
     END IF;
     SELECT string_agg(o.line, E'\n' ORDER BY o.line) INTO orphans

@@ -1,6 +1,46 @@
 /*
- * 32_attach: pems_attach() and pems_detach().
+ * 32_attach: pems_attach() and pems_detach(), and the names that others must not have.
  */
+
+/*
+ * _pems_taken_names(): what has a name that we need and is not ours, with a line that says so.
+ */
+CREATE FUNCTION @extschema@._pems_taken_names() RETURNS TABLE (name text, line text)
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $function$
+    SELECT n.name, format('%s of role %s has the name of %s', c.oid::regclass, c.relowner::regrole, n.purpose)
+    FROM (SELECT m.name, 'the audit log''s partition of a month' AS purpose,
+                 '@extschema@.pems_audit_log'::regclass::oid AS parent
+          FROM @extschema@._pems_audit_months() m
+          UNION ALL
+          SELECT 'idx_modification_syncstatus', 'an index of pfa_modification',
+                 to_regclass('@extschema@.pfa_modification')) n
+    JOIN pg_class c ON c.relname = n.name AND c.relnamespace = '@extschema@'::regnamespace
+    WHERE NOT EXISTS (SELECT FROM pg_inherits i WHERE i.inhrelid = c.oid AND i.inhparent = n.parent)
+      AND NOT EXISTS (SELECT FROM pg_index i WHERE i.indexrelid = c.oid AND i.indrelid = n.parent)
+    ORDER BY n.name
+$function$;
+COMMENT ON FUNCTION @extschema@._pems_taken_names() IS
+    'Internal: what has a name that the extension needs and is not the extension''s';
+
+/*
+ * _pems_check_names(beginning): is any name taken that we need and that begins so?
+ * Errors: 55000 when something that is not ours has it.
+ */
+CREATE FUNCTION @extschema@._pems_check_names(beginning text) RETURNS void
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $function$
+DECLARE
+    lines CONSTANT text := (SELECT string_agg(t.line, E'\n') FROM @extschema@._pems_taken_names() t
+                            WHERE starts_with(t.name, beginning));
+BEGIN
+    IF lines IS NOT NULL THEN
+        RAISE EXCEPTION 'a name that pems_sync needs is taken'
+            USING ERRCODE = 'object_not_in_prerequisite_state', DETAIL = lines,
+                  HINT = 'Rename or drop it, then run SELECT @extschema@.pems_attach().';
+    END IF;
+END
+$function$;
+COMMENT ON FUNCTION @extschema@._pems_check_names(text) IS
+    'Internal: 55000 when something that is not the extension''s has a name that it needs';
 
 /*
  * _pems_foreign_functions(): functions in the extension's schema that are named like ours and are not ours: a call of
@@ -77,16 +117,18 @@ COMMENT ON FUNCTION @extschema@._pems_attach_warnings() IS 'Internal: what pems_
  * Parameters: create_missing: make tables that do not exist, as ordinary tables of the caller.
  * Returns: {success, created: [table names], snapshot: number of versions added, warnings: [{code, message}]}; each
  *   warning is a WARNING, too.  FOREIGN_FUNCTION: somebody else's function is called like one of ours; UNFILLED_COLUMN:
- *   a column of a host table must not be NULL, and we have no value for it; COPY: this database is one, and sends nothing.
+ *   a column of the application must not be NULL, and we have no value for it; COPY: this database is one, and sends
+ *   nothing.
  * Errors: 55000 with every missing table, column and wrong type in DETAIL, and what would run with the rights of the
- *   extension; 55000 when items or conflicts refer to modifications or organizations that do not exist, or an organization
- *   has the id *; 55000 when something else has the name of our index of pfa_modification, or of a month's partition;
- *   55000 when other transactions have the tables for ten seconds.
- * Tables: host tables; pems_mirror_version, pems_control.
+ *   extension; 55000 when items or conflicts refer to modifications or organizations that do not exist, or an
+ *   organization has the id *; 55000 when something else has the name of our index of pfa_modification, or of a month's
+ *   partition; 55000 when other transactions have the tables for ten seconds.
+ * Tables: the application's; pems_mirror_version, pems_control.
  */
 CREATE FUNCTION @extschema@.pems_attach(create_missing boolean DEFAULT false) RETURNS jsonb
 -- constraint_exclusion: the planner is not to evaluate the CHECK constraints of tables that are not ours
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET constraint_exclusion = partition AS $function$
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+SET constraint_exclusion = partition AS $function$
 DECLARE
     made      text[] := '{}';
     problems  text[];
@@ -111,7 +153,7 @@ BEGIN
                          'SELECT @extschema@.pems_attach(create_missing => true).';
     END IF;
 
-    PERFORM @extschema@._pems_demand_names(''::text);
+    PERFORM @extschema@._pems_check_names(''::text);
     PERFORM @extschema@._pems_host_extend();
     PERFORM @extschema@._pems_host_check_rows();
     PERFORM @extschema@._pems_keep_order(), @extschema@._pems_keep_states();
@@ -135,7 +177,8 @@ BEGIN
     FOR warning IN
         SELECT w.code, w.message, w.hint FROM @extschema@._pems_attach_warnings() w
         UNION ALL
-        SELECT 'COPY', 'this database is a copy and sends nothing', 'If it is to write to PEMS, run SELECT @extschema@.pems_resume().'
+        SELECT 'COPY', 'this database is a copy and sends nothing',
+               'If it is to write to PEMS, run SELECT @extschema@.pems_resume().'
         WHERE @extschema@._pems_standing() = 'copy'
     LOOP
         RAISE WARNING '%', warning.message USING HINT = warning.hint;

@@ -27,7 +27,8 @@ COMMENT ON FUNCTION @extschema@._pems_attached() IS
 
 /*
  * _pems_organization(organization_id): returns it when it exists.
- * Errors: P0002 when it does not; 22023 when it is NULL, longer than 200 characters, or *, which stands for all organizations; 55000 not attached.
+ * Errors: P0002 when it does not; 22023 when it is NULL, longer than 200 characters, or *, which stands for all
+ *   organizations; 55000 not attached.
  * Tables: organization.
  */
 CREATE FUNCTION @extschema@._pems_organization(organization_id text) RETURNS text
@@ -43,7 +44,8 @@ BEGIN
     IF organization_id = '*' THEN
         RAISE EXCEPTION 'organization_id must not be *'
             USING ERRCODE = 'invalid_parameter_value', DETAIL = 'In pems_sync it stands for all organizations.',
-                  HINT = 'An organization needs another id; for all organizations, pass NULL where the function takes it.';
+                  HINT = 'An organization needs another id; for all organizations, pass NULL where the function '
+                         'takes it.';
     END IF;
     PERFORM @extschema@._pems_id(organization_id, 'organization_id'::text);
     IF NOT EXISTS (SELECT FROM @extschema@.organization o WHERE o.id = organization_id) THEN
@@ -113,7 +115,6 @@ BEGIN
     RETURN ids;
 END
 $function$;
-
 COMMENT ON FUNCTION @extschema@._pems_id_list(text[], text) IS
     'Internal: raises 22023 when a list of ids is none, or too long';
 
@@ -236,21 +237,6 @@ BEGIN
 END
 $function$;
 COMMENT ON FUNCTION @extschema@._pems_warn_if_idle() IS 'Internal: WARNING when the worker is not running';
-
-/*
- * _pems_estimated(organization): estimatedCompletionTime of a call: as _pems_estimate() says; NULL when nothing of the
- * organization is being sent.
- */
-CREATE FUNCTION @extschema@._pems_estimated(organization text) RETURNS text
-LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $function$
-BEGIN
-    RETURN CASE WHEN @extschema@._pems_why_not_sent(organization) IS NULL
-                THEN @extschema@._pems_iso(@extschema@._pems_estimate(organization)) END;
-END
-$function$;
-
-COMMENT ON FUNCTION @extschema@._pems_estimated(text) IS
-    'Internal: when what waits now will probably be done, as JSON has it; NULL when nothing is being sent';
 
 /*
  * _pems_iso(at): a time as the JSON of the API writes it, ISO 8601 in UTC with Z.

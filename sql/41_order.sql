@@ -1,5 +1,6 @@
 /*
- * 41_order: which items may be sent: the order within a record, and items that wait for a time.
+ * 41_order: which items may be sent: the order within a record, and items that wait for a time; and sequences that a
+ * loaded dump has set back.
  *
  * Edits of one record are sent one after the other, in the order of their commits.  Two sessions that commit edits of
  * the same record at the same time do not see each other, so neither of them can know who is first, and each might
@@ -165,3 +166,69 @@ END
 $function$;
 COMMENT ON FUNCTION @extschema@._pems_prepare() IS
     'Internal: settles records and makes items ready whose time has come; returns when to call it again';
+
+/*
+ * _pems_raise(sequence, highest): the sequence goes on behind that number.  Rows of a dump that are loaded into a
+ * database in use set our sequences back, and what comes later would stand before what is there.
+ * Returns: was it behind?
+ * Tables: pems_control (locked, where the sequence is behind).
+ */
+CREATE FUNCTION @extschema@._pems_raise(sequence regclass, highest bigint) RETURNS boolean
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $function$
+BEGIN
+    IF highest > coalesce(pg_sequence_last_value(sequence), 0) THEN
+        -- one session at a time: another would set it back behind numbers that were given out since it looked
+        PERFORM FROM @extschema@.pems_control c FOR NO KEY UPDATE;
+        IF highest > coalesce(pg_sequence_last_value(sequence), 0) THEN
+            PERFORM setval(sequence, highest);
+            RETURN true;
+        END IF;
+    END IF;
+    RETURN false;
+END
+$function$;
+COMMENT ON FUNCTION @extschema@._pems_raise(regclass, bigint) IS
+    'Internal: a sequence that a loaded dump has set back goes on behind that number';
+
+/*
+ * _pems_keep_order(): the sequences of commits and claims go on behind what is in the tables.  (pems_audit_order only
+ * tells rows of the same microsecond apart.)  A few look-ups for each organization.
+ * Tables: pfa_write_queue, pems_claim.
+ */
+CREATE FUNCTION @extschema@._pems_keep_order() RETURNS void
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
+SET plan_cache_mode = force_generic_plan SET enable_seqscan = off
+SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off AS $function$
+DECLARE
+    organization text;
+    last_commit  bigint;
+BEGIN
+    organization := (SELECT min(q.organization_id) FROM @extschema@.pfa_write_queue q);
+    WHILE organization IS NOT NULL LOOP
+        last_commit := greatest(last_commit, (
+            SELECT q.commit_seq FROM @extschema@.pfa_write_queue q
+            WHERE q.organization_id = organization ORDER BY q.commit_seq DESC LIMIT 1));
+        organization := (SELECT min(q.organization_id) FROM @extschema@.pfa_write_queue q
+                         WHERE q.organization_id > organization);
+    END LOOP;
+    PERFORM @extschema@._pems_raise('@extschema@.pems_commit_order'::regclass, last_commit);
+    PERFORM @extschema@._pems_raise('@extschema@.pems_claim_order'::regclass,
+                                    (SELECT max(c.claim_token) FROM @extschema@.pems_claim c));
+END
+$function$;
+COMMENT ON FUNCTION @extschema@._pems_keep_order() IS
+    'Internal: the sequences of commits and claims go on behind what is in the tables';
+
+/*
+ * _pems_keep_states(): the same for the states of records.  Reads all of the history.
+ * Tables: pems_mirror_version.
+ */
+CREATE FUNCTION @extschema@._pems_keep_states() RETURNS void
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $function$
+BEGIN
+    PERFORM @extschema@._pems_raise('@extschema@.pems_state_order'::regclass,
+                                    (SELECT max(v.state_seq) FROM @extschema@.pems_mirror_version v));
+END
+$function$;
+COMMENT ON FUNCTION @extschema@._pems_keep_states() IS
+    'Internal: the sequence of states goes on behind what is in the history';

@@ -210,7 +210,6 @@ LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $function$
            -- of two objects the values in them
            AND (jsonb_typeof(p.theirs) = 'object' AND jsonb_typeof(p.ours) = 'object' AND p.ours <> '{}') IS NOT TRUE)
 $function$;
-
 COMMENT ON FUNCTION @extschema@._pems_disputed_paths(jsonb, jsonb, jsonb) IS
     'Internal: the values of an edit that differ on all three sides; for a DELETE all fields';
 
@@ -255,7 +254,6 @@ BEGIN
           AND d.differences IS NOT NULL);
 END
 $function$;
-
 COMMENT ON FUNCTION @extschema@._pems_other_bases(text, text, integer, bigint, timestamptz, jsonb, jsonb, text) IS
     'Internal: other states of the base version that the user may have seen';
 

@@ -72,9 +72,11 @@ BEGIN
         RETURN adopted;
     END IF;
     DELETE FROM @extschema@.pems_claim;
-    IF (SELECT s.processing FROM @extschema@._pems_sums(NULL::text, 'infinity'::timestamptz, 'infinity'::timestamptz) s) <> 0 THEN
+    IF (SELECT s.processing
+        FROM @extschema@._pems_sums(NULL::text, 'infinity'::timestamptz, 'infinity'::timestamptz) s) <> 0 THEN
         adopted := adopted + @extschema@._pems_adopt_items(ARRAY(
-            SELECT q.id FROM @extschema@.pfa_write_queue q WHERE q.unfinished AND q.status = 'processing' LIMIT most - adopted));
+            SELECT q.id FROM @extschema@.pfa_write_queue q
+            WHERE q.unfinished AND q.status = 'processing' LIMIT most - adopted));
     END IF;
     RETURN adopted;
 END

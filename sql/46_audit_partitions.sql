@@ -64,47 +64,11 @@ COMMENT ON FUNCTION @extschema@._pems_make_audit_partition(text, timestamptz, ti
 CREATE FUNCTION @extschema@._pems_audit_months() RETURNS TABLE (name text, first timestamp)
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $function$
     SELECT 'pems_audit_log_' || to_char(f.first, 'YYYY_MM'), f.first
-    FROM (SELECT date_trunc('month', now() AT TIME ZONE 'UTC') + i * interval '1 month' AS first FROM generate_series(0, 1) i) f
+    FROM (SELECT date_trunc('month', now() AT TIME ZONE 'UTC') + i * interval '1 month' AS first
+          FROM generate_series(0, 1) i) f
 $function$;
-
-COMMENT ON FUNCTION @extschema@._pems_audit_months() IS 'Internal: names of the audit partitions of this month and the next, with their first moment';
-
-/*
- * _pems_squatters(): what has a name that we need and is not ours, with a line that says so.
- */
-CREATE FUNCTION @extschema@._pems_squatters() RETURNS TABLE (name text, line text)
-LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $function$
-    SELECT n.name, format('%s of role %s has the name of %s', c.oid::regclass, c.relowner::regrole, n.purpose)
-    FROM (SELECT m.name, 'the audit log''s partition of a month' AS purpose, '@extschema@.pems_audit_log'::regclass::oid AS parent
-          FROM @extschema@._pems_audit_months() m
-          UNION ALL
-          SELECT 'idx_modification_syncstatus', 'an index of pfa_modification', to_regclass('@extschema@.pfa_modification')) n
-    JOIN pg_class c ON c.relname = n.name AND c.relnamespace = '@extschema@'::regnamespace
-    WHERE NOT EXISTS (SELECT FROM pg_inherits i WHERE i.inhrelid = c.oid AND i.inhparent = n.parent)
-      AND NOT EXISTS (SELECT FROM pg_index i WHERE i.indexrelid = c.oid AND i.indrelid = n.parent)
-    ORDER BY n.name
-$function$;
-
-COMMENT ON FUNCTION @extschema@._pems_squatters() IS 'Internal: what has a name that the extension needs and is not the extension''s';
-
-/*
- * _pems_demand_names(beginning): Errors: 55000 when something that is not ours has a name that we need and that begins so.
- */
-CREATE FUNCTION @extschema@._pems_demand_names(beginning text) RETURNS void
-LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $function$
-DECLARE
-    lines CONSTANT text := (SELECT string_agg(s.line, E'\n') FROM @extschema@._pems_squatters() s WHERE starts_with(s.name, beginning));
-BEGIN
-    IF lines IS NOT NULL THEN
-        RAISE EXCEPTION 'a name that pems_sync needs is taken'
-            USING ERRCODE = 'object_not_in_prerequisite_state', DETAIL = lines,
-                  HINT = 'Rename or drop it, then run SELECT @extschema@.pems_attach().';
-    END IF;
-END
-$function$;
-
-COMMENT ON FUNCTION @extschema@._pems_demand_names(text) IS
-    'Internal: 55000 when something that is not the extension''s has a name that it needs';
+COMMENT ON FUNCTION @extschema@._pems_audit_months() IS
+    'Internal: names of the audit partitions of this month and the next, with their first moment';
 
 /*
  * _pems_make_audit_partitions(): makes the audit partitions of this month and the next.  Runs with the rights of the
@@ -114,8 +78,9 @@ COMMENT ON FUNCTION @extschema@._pems_demand_names(text) IS
 CREATE FUNCTION @extschema@._pems_make_audit_partitions() RETURNS void
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $function$
 BEGIN
-    PERFORM @extschema@._pems_demand_names('pems_audit_log_'::text);
-    PERFORM @extschema@._pems_make_audit_partition(m.name, m.first AT TIME ZONE 'UTC', (m.first + interval '1 month') AT TIME ZONE 'UTC')
+    PERFORM @extschema@._pems_check_names('pems_audit_log_'::text);
+    PERFORM @extschema@._pems_make_audit_partition(m.name, m.first AT TIME ZONE 'UTC',
+                                                   (m.first + interval '1 month') AT TIME ZONE 'UTC')
     FROM @extschema@._pems_audit_months() m
     WHERE to_regclass(format('@extschema@.%I', m.name)) IS NULL;
 END
@@ -134,7 +99,6 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $function$
           < now() - make_interval(mins => nullif(@extschema@._pems_setting('retention'::text)::integer, 0))
     ORDER BY c.relname
 $function$;
-
 COMMENT ON FUNCTION @extschema@._pems_old_audit_partitions() IS
     'Internal: audit partitions that ended longer ago than pems_sync.retention';
 

@@ -31,6 +31,20 @@ $function$;
 COMMENT ON FUNCTION @extschema@._pems_estimate(text) IS 'Internal: when what waits now will probably be done';
 
 /*
+ * _pems_estimated(organization): estimatedCompletionTime of a call: as _pems_estimate() says; NULL when nothing of the
+ * organization is being sent.
+ */
+CREATE FUNCTION @extschema@._pems_estimated(organization text) RETURNS text
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $function$
+BEGIN
+    RETURN CASE WHEN @extschema@._pems_why_not_sent(organization) IS NULL
+                THEN @extschema@._pems_iso(@extschema@._pems_estimate(organization)) END;
+END
+$function$;
+COMMENT ON FUNCTION @extschema@._pems_estimated(text) IS
+    'Internal: when what waits now will probably be done, as JSON has it; NULL when nothing is being sent';
+
+/*
  * _pems_check_draft(sync_status, created_by, committed_by, pfa_id, operation, base_version, mirrored): why a
  * modification may not be committed, apart from its delta; NULL when it may. Written to be inlined into its query: no
  * SET clause.

@@ -27,7 +27,8 @@ COMMENT ON FUNCTION @extschema@._pems_due_at(text, boolean, timestamptz) IS
 CREATE FUNCTION @extschema@._pems_waiting(
     organization text, modification_ids text[], rank integer, OUT to_change text[], OUT due integer)
 LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp SET enable_sort = off SET enable_bitmapscan = off
-SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off AS $function$
+SET plan_cache_mode = force_generic_plan SET enable_seqscan = off
+SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off AS $function$
     SELECT array_agg(w.id) FILTER (WHERE w.changes), (count(*) FILTER (WHERE NOT w.changes))::integer
     FROM (SELECT i.id, i.priority <> rank OR (i.waits_for IS NOT NULL AND i.scheduled_at >
                      @extschema@._pems_due_at(i.next_request, i.outcome_unknown, i.last_attempt_at)) AS changes

@@ -16,7 +16,8 @@ CREATE FUNCTION @extschema@.pems_discard(
     modification_id text, discarded_by text DEFAULT NULL, organization_id text DEFAULT NULL)
 RETURNS jsonb
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
-SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off AS $function$
+SET plan_cache_mode = force_generic_plan SET enable_seqscan = off
+SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off AS $function$
 DECLARE
     wanted       CONSTANT text := @extschema@._pems_id(modification_id, 'modification_id'::text);
     scope        CONSTANT text := organization_id;
@@ -32,7 +33,8 @@ BEGIN
     WHERE m.id = wanted AND m.organization_id = coalesce(scope, m.organization_id) FOR NO KEY UPDATE;
     IF NOT FOUND THEN
         RAISE EXCEPTION 'modification % does not exist', coalesce('"' || left(wanted, 100) || '"', 'NULL')
-            USING ERRCODE = 'no_data_found', HINT = 'Pass pfa_modification.id, and the organization that it belongs to.';
+            USING ERRCODE = 'no_data_found',
+                  HINT = 'Pass pfa_modification.id, and the organization that it belongs to.';
     END IF;
 
     SELECT q.id, q.status, q.job_id,
@@ -45,7 +47,8 @@ BEGIN
     IF item.in_flight THEN
         RETURN jsonb_build_object('success', false, 'modificationId', wanted, 'outcome', 'in_flight');
     END IF;
-    IF coalesce(item.status, modification.sync_status) NOT IN ('draft', 'committed', 'pending', 'processing', 'conflict', 'failed') THEN
+    IF coalesce(item.status, modification.sync_status)
+       NOT IN ('draft', 'committed', 'pending', 'processing', 'conflict', 'failed') THEN
         RAISE EXCEPTION 'modification "%" is finished', wanted
             USING ERRCODE = 'object_not_in_prerequisite_state',
                   DETAIL = format('Its status is %s.', left(modification.sync_status, 100)),
@@ -60,10 +63,12 @@ BEGIN
     RETURNING c.id INTO conflict;
     INSERT INTO @extschema@.pems_audit_log
         (event_type, organization_id, pfa_id, modification_id, item_id, job_id, conflict_id, actor)
-    VALUES ('DISCARDED', modification.organization_id, modification.pfa_id, wanted, item.id, item.job_id, conflict, actor);
+    VALUES ('DISCARDED', modification.organization_id, modification.pfa_id, wanted, item.id, item.job_id, conflict,
+            actor);
     INSERT INTO @extschema@.pems_recheck (organization_id, pfa_id)
     SELECT modification.organization_id, modification.pfa_id WHERE item.id IS NOT NULL;
-    PERFORM @extschema@._pems_host_mark(ARRAY[wanted], ARRAY['discarded'::text], ARRAY[NULL::integer], ARRAY[NULL::text]);
+    PERFORM @extschema@._pems_host_mark(ARRAY[wanted], ARRAY['discarded'::text], ARRAY[NULL::integer],
+                                        ARRAY[NULL::text]);
     PERFORM @extschema@._pems_wake(false);
     RETURN jsonb_build_object('success', true, 'modificationId', wanted, 'outcome', 'cancelled');
 END

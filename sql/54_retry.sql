@@ -12,7 +12,8 @@
  */
 CREATE FUNCTION @extschema@._pems_requeue(item_ids text[], next_request text, job_id text) RETURNS void
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
-SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off AS $function$
+SET plan_cache_mode = force_generic_plan SET enable_seqscan = off
+SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off AS $function$
 DECLARE
     modification_ids text[];
 BEGIN
@@ -20,7 +21,8 @@ BEGIN
         UPDATE @extschema@.pfa_write_queue q
         SET status = 'pending', waits_for = 'turn', completed_at = NULL, retry_count = 0,
             -- PEMS may still be at a write whose answer was lost
-            scheduled_at = greatest(clock_timestamp(), CASE WHEN q.outcome_unknown THEN q.last_attempt_at + interval '2 seconds' END),
+            scheduled_at = greatest(clock_timestamp(),
+                                    CASE WHEN q.outcome_unknown THEN q.last_attempt_at + interval '2 seconds' END),
             rounds = 0, error_code = NULL, last_error = NULL, job_id = coalesce(_pems_requeue.job_id, q.job_id),
             -- a refresh must not take what a replica shows that has not got our write yet
             known_version = CASE q.next_request WHEN 'refresh' THEN q.known_version END,
@@ -28,12 +30,15 @@ BEGIN
         WHERE q.id = ANY (item_ids)
         RETURNING q.modification_id, q.organization_id, q.pfa_id
     ), recheck AS (
-        INSERT INTO @extschema@.pems_recheck (organization_id, pfa_id) SELECT DISTINCT b.organization_id, b.pfa_id FROM back b
+        INSERT INTO @extschema@.pems_recheck (organization_id, pfa_id)
+        SELECT DISTINCT b.organization_id, b.pfa_id FROM back b
     )
     SELECT array_agg(b.modification_id) INTO modification_ids FROM back b;
     IF modification_ids IS NOT NULL THEN
-        PERFORM @extschema@._pems_host_mark(modification_ids, array_fill('queued'::text, ARRAY[cardinality(modification_ids)]),
-                    array_fill(NULL::integer, ARRAY[cardinality(modification_ids)]), array_fill(NULL::text, ARRAY[cardinality(modification_ids)]));
+        PERFORM @extschema@._pems_host_mark(modification_ids,
+                    array_fill('queued'::text, ARRAY[cardinality(modification_ids)]),
+                    array_fill(NULL::integer, ARRAY[cardinality(modification_ids)]),
+                    array_fill(NULL::text, ARRAY[cardinality(modification_ids)]));
         PERFORM @extschema@._pems_wake(false);
         PERFORM @extschema@._pems_warn_if_idle();
     END IF;

@@ -132,7 +132,6 @@ EXCEPTION WHEN integrity_constraint_violation THEN
                      'requested_by.';
 END
 $function$;
-
 COMMENT ON FUNCTION @extschema@._pems_add_rollback(text, text, text, integer, jsonb, text, text) IS
     'Internal: makes the modification of a rollback; 55000 when pfa_modification does not take it';
 

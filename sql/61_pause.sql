@@ -35,24 +35,21 @@ COMMENT ON FUNCTION @extschema@._pems_take_over(text) IS
     'Internal: items that another database queued are ours from now on';
 
 /*
- * pems_pause(organization_id, reason, paused_by), pems_resume(organization_id, resumed_by)
+ * pems_pause(organization_id, reason, paused_by)
  *
- * Stop and start sending, for one organization or (NULL) all.  Requests in flight finish.  Resume also
- * lifts a pause that came from a refused credential; resume of all runs pems_attach() first where that has something to
- * do.  (Not always, because it locks the application's tables.)  It also puts a restored copy to work; one organization
- * of a copy cannot be.  Items that another database queued, which are not sent before, become ours.
+ * Stops sending, for one organization or (NULL) all.  Requests in flight finish.
  *
  * Returns: {success, paused}
- * Errors: P0002 unknown organization; 22023 reason or the name of the user longer than 1 kB; 55000 from pems_attach(), or
- *   resume of one organization in a copy.
- * Tables: pems_pause, pems_control, pems_audit_log.
+ * Errors: P0002 unknown organization; 22023 reason or paused_by longer than 1 kB; 55000 not attached.
+ * Tables: pems_pause, pems_audit_log.
  */
 CREATE FUNCTION @extschema@.pems_pause(
     organization_id text DEFAULT NULL, reason text DEFAULT NULL, paused_by text DEFAULT NULL)
 RETURNS jsonb
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $function$
 DECLARE
-    target CONSTANT text := CASE WHEN organization_id IS NULL THEN '*' ELSE @extschema@._pems_organization(organization_id) END;
+    target CONSTANT text := CASE WHEN organization_id IS NULL THEN '*'
+                                 ELSE @extschema@._pems_organization(organization_id) END;
     actor  CONSTANT text := @extschema@._pems_actor(paused_by);
 BEGIN
     PERFORM @extschema@._pems_short(reason, 'reason'::text);
@@ -73,19 +70,21 @@ COMMENT ON FUNCTION @extschema@.pems_pause(text, text, text) IS
  * pems_resume(organization_id, resumed_by)
  *
  * Starts sending again, for one organization or (NULL) all.  It also ends a pause that came from a refused credential.
- * Resume of all runs pems_attach() first where that has something to do, which is how a restored copy begins to send.
- * (Not always, because it locks the application's tables.)  Items that another database queued, which are not sent
- * before, become ours.
+ * Resume of all runs pems_attach() first where that has something to do.  (Not always, because it locks the
+ * application's tables.)  It also puts a restored copy to work; one organization of a copy cannot be.  Items that
+ * another database queued, which are not sent before, become ours.
  *
  * Returns: {success, paused}
- * Errors: P0002 unknown organization; 22023 resumed_by longer than 1 kB; 55000 from pems_attach().
- * Tables: pems_pause, pems_audit_log, pfa_write_queue, pems_recheck.
+ * Errors: P0002 unknown organization; 22023 resumed_by longer than 1 kB; 55000 from pems_attach(), or resume of one
+ *   organization in a copy.
+ * Tables: pems_pause, pems_control, pems_audit_log, pfa_write_queue, pems_recheck.
  */
 CREATE FUNCTION @extschema@.pems_resume(organization_id text DEFAULT NULL, resumed_by text DEFAULT NULL)
 RETURNS jsonb
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $function$
 DECLARE
-    target  CONSTANT text := CASE WHEN organization_id IS NULL THEN '*' ELSE @extschema@._pems_organization(organization_id) END;
+    target  CONSTANT text := CASE WHEN organization_id IS NULL THEN '*'
+                                  ELSE @extschema@._pems_organization(organization_id) END;
     actor   CONSTANT text := @extschema@._pems_actor(resumed_by);
     is_copy CONSTANT boolean := @extschema@._pems_standing() = 'copy';
 BEGIN

@@ -4,8 +4,7 @@
 
 /*
  * _pems_why_not_sent(organization): why nothing of the organization, or (NULL) of none, is being sent, a sentence for
- * people; NULL when it
- * is.
+ * people; NULL when it is.
  * Tables: pems_control, pems_pause, pems_credential.
  */
 CREATE FUNCTION @extschema@._pems_why_not_sent(organization text) RETURNS text
@@ -51,7 +50,6 @@ AS $function$
     WHERE m.organization_id = organization AND m.sync_status = 'draft' AND m.pfa_id IN (SELECT unnest(pfa_ids))
     ORDER BY m.pfa_id, m.created_at DESC, m.id DESC
 $function$;
-
 COMMENT ON FUNCTION @extschema@._pems_newest_drafts(text, text[]) IS
     'Internal: the newest draft of each of these records';
 

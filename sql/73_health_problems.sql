@@ -110,10 +110,12 @@ LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp AS $function$
                         AND c.relname = 'pems_audit_log_' || to_char(now() AT TIME ZONE 'UTC', 'YYYY_MM'))
     UNION ALL
     SELECT CASE WHEN m.made_again_at IS NULL
-                THEN format('Partition %s of the audit log is gone with its rows, and pems_purge() did not drop it. Put it back from '
-                            'a backup, or let it go: DELETE FROM @extschema@.pems_audit_month WHERE name = %L', m.name, m.name)
-                ELSE format('Partition %s of the audit log was gone, and was made again at %s: its rows before that are lost. When '
-                            'that is settled: UPDATE @extschema@.pems_audit_month SET made_again_at = NULL WHERE name = %L',
+                THEN format('Partition %s of the audit log is gone with its rows, and pems_purge() did not drop it. '
+                            'Put it back from a backup, or let it go: '
+                            'DELETE FROM @extschema@.pems_audit_month WHERE name = %L', m.name, m.name)
+                ELSE format('Partition %s of the audit log was gone, and was made again at %s: its rows before that '
+                            'are lost. When that is settled: '
+                            'UPDATE @extschema@.pems_audit_month SET made_again_at = NULL WHERE name = %L',
                             m.name, @extschema@._pems_iso(m.made_again_at), m.name) END
     FROM @extschema@.pems_audit_month m
     WHERE m.made_again_at IS NOT NULL
@@ -129,6 +131,39 @@ LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp AS $function$
     WHERE x.indisvalid IS NOT TRUE
 $function$;
 COMMENT ON FUNCTION @extschema@._pems_table_problems() IS 'Internal: what is missing of the extension''s own tables';
+
+/*
+ * _pems_role_problems(): who can become pems_sync_worker, and so do all that the extension may, and what else was done
+ * to that role since CREATE EXTENSION looked at it; a sentence each.  A superuser can anyway.  From PostgreSQL 16 on,
+ * who makes a role gets the right to grant it, and nothing else.
+ */
+CREATE FUNCTION @extschema@._pems_role_problems() RETURNS SETOF text
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $function$
+    SELECT format('Role %s is a member of pems_sync_worker, and can do what the extension may: '
+                  'REVOKE pems_sync_worker FROM %I', m.rolname, m.rolname)
+    FROM (SELECT DISTINCT r.rolname
+          FROM pg_auth_members a JOIN pg_roles r ON r.oid = a.member AND NOT r.rolsuper
+          CROSS JOIN LATERAL jsonb_to_record(to_jsonb(a)) AS o (inherit_option boolean, set_option boolean)
+          WHERE a.roleid = 'pems_sync_worker'::regrole
+            AND (o.inherit_option, o.set_option) IS DISTINCT FROM (false, false)) m
+    UNION ALL
+    SELECT 'Role pems_sync_worker may log in, or has another attribute that it did not have: '
+           'ALTER ROLE pems_sync_worker NOLOGIN NOSUPERUSER NOCREATEROLE NOCREATEDB NOREPLICATION'
+    FROM pg_roles r
+    WHERE r.rolname = 'pems_sync_worker'
+      AND (r.rolcanlogin OR r.rolsuper OR r.rolcreaterole OR r.rolcreatedb OR r.rolreplication)
+    UNION ALL
+    SELECT format('Role pems_sync_worker owns %s, which is not of the extension: drop it, or give it to another role.',
+                  pg_describe_object(s.classid, s.objid, s.objsubid))
+    FROM pg_shdepend s
+    WHERE s.refclassid = 'pg_authid'::regclass AND s.refobjid = 'pems_sync_worker'::regrole AND s.deptype = 'o'
+      AND s.dbid = (SELECT d.oid FROM pg_database d WHERE d.datname = current_database())
+      AND NOT EXISTS (SELECT FROM pg_depend d JOIN pg_extension e ON e.oid = d.refobjid AND e.extname = 'pems_sync'
+                      WHERE d.classid = s.classid AND d.objid = s.objid AND d.deptype = 'e'
+                        AND d.refclassid = 'pg_extension'::regclass)
+$function$;
+COMMENT ON FUNCTION @extschema@._pems_role_problems() IS
+    'Internal: who can become pems_sync_worker, and what else was done to that role';
 
 /*
  * _pems_problems(failed, conflicts, oldest_seconds): all that an operator should know, a sentence each, the worst
@@ -150,18 +185,22 @@ BEGIN
                    AND NOT EXISTS (SELECT FROM @extschema@._pems_worker_state() w WHERE w.state = 'not_attached');
     RETURN QUERY SELECT 'degraded', format('What pems_attach() made is not as it was: %s; run SELECT pems_attach().',
                                            string_agg(m, ', '))
-                 FROM @extschema@._pems_host_missing() m WHERE attached AND @extschema@._pems_standing() = 'ok' HAVING count(*) > 0;
+                 FROM @extschema@._pems_host_missing() m
+                 WHERE attached AND @extschema@._pems_standing() = 'ok' HAVING count(*) > 0;
     RETURN QUERY SELECT 'degraded', l FROM @extschema@._pems_lock_problems() l;
     RETURN QUERY SELECT 'degraded', 'The worker says: ' || w.last_error FROM @extschema@._pems_worker_state() w
                  WHERE w.state = 'running' AND w.last_error IS NOT NULL;
-    RETURN QUERY SELECT 'degraded', CASE p.organization_id WHEN '*' THEN 'Sending is paused' ELSE format('Organization %s is paused', p.organization_id) END
-                        || format(' by %s since %s', p.paused_by, @extschema@._pems_iso(p.paused_at)) || coalesce(': ' || p.reason, '.')
+    RETURN QUERY SELECT 'degraded', CASE p.organization_id WHEN '*' THEN 'Sending is paused'
+                                         ELSE format('Organization %s is paused', p.organization_id) END
+                        || format(' by %s since %s', p.paused_by, @extschema@._pems_iso(p.paused_at))
+                        || coalesce(': ' || p.reason, '.')
                  FROM @extschema@.pems_pause p WHERE p.cause = 'administrator' ORDER BY p.organization_id;
     IF attached THEN
-        RETURN QUERY SELECT 'degraded', 'The edits of an organization cannot be sent: its id is *, which stands for all organizations. '
-                                        'Give it another id.'
+        RETURN QUERY SELECT 'degraded', 'The edits of an organization cannot be sent: its id is *, which stands for '
+                                        'all organizations. Give it another id.'
                      FROM @extschema@.organization o WHERE o.id = '*';
-        RETURN QUERY SELECT 'degraded', format('Organization %s: credential %s', e.organization_code, e.credential) || coalesce('. ' || e.credential_problem, '.')
+        RETURN QUERY SELECT 'degraded', format('Organization %s: credential %s', e.organization_code, e.credential)
+                                        || coalesce('. ' || e.credential_problem, '.')
                      FROM @extschema@._pems_endpoints() e
                      WHERE e.credential IN ('no_key', 'cannot_open', 'refused_by_pems')
                         OR (e.credential = 'no_credential' AND EXISTS (SELECT FROM @extschema@.pfa_write_queue q
@@ -177,11 +216,12 @@ BEGIN
     RETURN QUERY SELECT 'degraded', e FROM @extschema@._pems_edit_problems() e;
     RETURN QUERY SELECT 'degraded', @extschema@._pems_counted(conflicts, 'conflict waits'::text, 'conflicts wait'::text)
                         || ' for a user; see the view pems_open_conflicts.' WHERE conflicts > 0;
-    RETURN QUERY SELECT 'degraded', format('The oldest edit has been waiting for %s seconds.', floor(oldest_seconds)::bigint) WHERE oldest_seconds > 300;
+    RETURN QUERY SELECT 'degraded', format('The oldest edit has been waiting for %s seconds.',
+                                           floor(oldest_seconds)::bigint) WHERE oldest_seconds > 300;
     RETURN QUERY SELECT 'degraded', l FROM @extschema@._pems_table_problems() l WHERE attached;
     RETURN QUERY SELECT 'degraded', r FROM @extschema@._pems_role_problems() r;
     RETURN QUERY SELECT 'degraded', s.line || ': rename or drop it, then run SELECT pems_attach().'
-                 FROM @extschema@._pems_squatters() s;
+                 FROM @extschema@._pems_taken_names() s;
     RETURN QUERY SELECT 'degraded', 'F' || substr(f, 2) || '.' FROM @extschema@._pems_foreign_functions() f;
 END
 $function$;

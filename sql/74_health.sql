@@ -106,8 +106,8 @@ COMMENT ON FUNCTION @extschema@._pems_health_in_time() IS 'Internal: pems_health
  *
  * One answer for a load balancer or a pager.  Never raises an error because something is wrong: that is what it
  * tells.  Works where the library is not preloaded and where the tables of the application are missing.  Waits a second
- * at the most for a table that a session has locked; then attached, paused and queue are null; where a right was taken from
- * pems_sync_worker, so may be worker.
+ * at the most for a table that a session has locked; then attached, paused and queue are null; where a right was taken
+ * from pems_sync_worker, so may be worker.
  *
  * Returns: {status, worker, attached, paused, queue, credentials, endpoints, problems}.
  *   status       ok; degraded: something waits for a person; down: nothing is sent
@@ -128,9 +128,10 @@ EXCEPTION WHEN insufficient_privilege THEN
     RETURN jsonb_build_object(
         'status', 'down', 'worker', NULL, 'attached', NULL, 'paused', NULL, 'queue', NULL, 'credentials', '{}'::jsonb,
         'endpoints', '[]'::jsonb, 'problems', jsonb_build_array(
-            CASE WHEN has_schema_privilege('@extschema@'::regnamespace, 'USAGE') THEN format('A right is missing: %s.', SQLERRM)
-                 ELSE format('Role %s has no USAGE on schema %s, so nothing can be said; run SELECT @extschema@.pems_attach().',
-                             current_user, '@extschema@'::regnamespace) END));
+            CASE WHEN has_schema_privilege('@extschema@'::regnamespace, 'USAGE')
+                 THEN format('A right is missing: %s.', SQLERRM)
+                 ELSE format('Role %s has no USAGE on schema %s, so nothing can be said; run '
+                             'SELECT @extschema@.pems_attach().', current_user, '@extschema@'::regnamespace) END));
 END
 $function$;
 COMMENT ON FUNCTION @extschema@.pems_health() IS

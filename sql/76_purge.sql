@@ -17,7 +17,6 @@ AS $function$
         WHERE m.organization_id = o.id AND m.sync_status = 'draft' OFFSET 0) d
     GROUP BY o.id, d.pfa_id
 $function$;
-
 COMMENT ON FUNCTION @extschema@._pems_oldest_drafts() IS
     'Internal: the oldest version that a draft of each record was made on';
 
@@ -69,13 +68,12 @@ SET enable_hashjoin = on SET enable_nestloop = off SET enable_mergejoin = off SE
     )
     SELECT count(*) FROM gone
 $function$;
-
 COMMENT ON FUNCTION @extschema@._pems_purge_jobs(timestamptz, integer) IS
     'Internal: deletes old jobs that have no items any more';
 
 /*
- * _pems_purge_versions(before, most): versions recorded before that time, but none that is still needed: the mirror's own, and
- * those from the oldest version on that a draft or an unfinished item of the record was made on.  Planned like
+ * _pems_purge_versions(before, most): versions recorded before that time, but none that is still needed: the mirror's
+ * own, and those from the oldest version on that a draft or an unfinished item of the record was made on.  Planned like
  * _pems_purge_items().
  */
 CREATE FUNCTION @extschema@._pems_purge_versions(before timestamptz, most integer) RETURNS bigint

@@ -30,9 +30,9 @@ COMMENT ON EVENT TRIGGER pems_keep_schema IS 'pems_sync: the schema of the exten
  * _pems_keep_tables(): event trigger, after DROP TABLE and DROP INDEX.  The owner of the schema may drop what is in it:
  * not the extension's tables, which are its members, but partitions of the audit log and indexes.
  *
- * Not SECURITY DEFINER: it asks who runs the command at that moment, which inside a trigger of the application, or where
- * autovacuum evaluates an expression, is not the session's user.  So it reads nothing but the catalogue: whoever drops
- * anything may have no right on our tables, or on the schema.
+ * Not SECURITY DEFINER: it asks who runs the command at that moment, which inside a trigger of the application, or
+ * where autovacuum evaluates an expression, is not the session's user.  So it reads nothing but the catalogue: whoever
+ * drops anything may have no right on our tables, or on the schema.
  * Errors: 42501 when one was dropped, by neither a superuser nor the extension's owner (as whom pems_purge() drops).
  */
 CREATE FUNCTION @extschema@._pems_keep_tables() RETURNS event_trigger
@@ -53,7 +53,8 @@ BEGIN
     JOIN pg_roles r ON r.rolname = current_user AND NOT r.rolsuper AND r.oid <> e.extowner
     WHERE CASE d.object_type
               WHEN 'table' THEN d.object_name ~ '^pems_audit_log_[0-9]{4}_[0-9]{2}$'
-              WHEN 'index' THEN d.object_name ~ '^pems_audit_log_[0-9]{4}_[0-9]{2}_' OR d.object_name = ANY (indexes) END
+              WHEN 'index' THEN d.object_name ~ '^pems_audit_log_[0-9]{4}_[0-9]{2}_'
+                                OR d.object_name = ANY (indexes) END
     ORDER BY d.original DESC LIMIT 1;
     IF FOUND THEN
         RAISE EXCEPTION '% "%" belongs to pems_sync', dropped.object_type, dropped.object_name
@@ -69,37 +70,3 @@ CREATE EVENT TRIGGER pems_keep_tables ON sql_drop WHEN TAG IN ('DROP TABLE', 'DR
     EXECUTE FUNCTION @extschema@._pems_keep_tables();
 COMMENT ON EVENT TRIGGER pems_keep_tables IS
     'pems_sync: partitions of the audit log and indexes cannot be dropped by the owner of the schema';
-
-/*
- * _pems_role_problems(): who can become pems_sync_worker, and so do all that the extension may, and what else was done
- * to that role since CREATE EXTENSION looked at it; a sentence each.  A superuser can anyway.  From PostgreSQL 16 on,
- * who makes a role gets the right to grant it, and nothing else.
- */
-CREATE FUNCTION @extschema@._pems_role_problems() RETURNS SETOF text
-LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $function$
-    SELECT format('Role %s is a member of pems_sync_worker, and can do what the extension may: '
-                  'REVOKE pems_sync_worker FROM %I', m.rolname, m.rolname)
-    FROM (SELECT DISTINCT r.rolname
-          FROM pg_auth_members a JOIN pg_roles r ON r.oid = a.member AND NOT r.rolsuper
-          CROSS JOIN LATERAL jsonb_to_record(to_jsonb(a)) AS o (inherit_option boolean, set_option boolean)
-          WHERE a.roleid = 'pems_sync_worker'::regrole
-            AND (o.inherit_option, o.set_option) IS DISTINCT FROM (false, false)) m
-    UNION ALL
-    SELECT 'Role pems_sync_worker may log in, or has another attribute that it did not have: '
-           'ALTER ROLE pems_sync_worker NOLOGIN NOSUPERUSER NOCREATEROLE NOCREATEDB NOREPLICATION'
-    FROM pg_roles r
-    WHERE r.rolname = 'pems_sync_worker'
-      AND (r.rolcanlogin OR r.rolsuper OR r.rolcreaterole OR r.rolcreatedb OR r.rolreplication)
-    UNION ALL
-    SELECT format('Role pems_sync_worker owns %s, which is not of the extension: drop it, or give it to another role.',
-                  pg_describe_object(s.classid, s.objid, s.objsubid))
-    FROM pg_shdepend s
-    WHERE s.refclassid = 'pg_authid'::regclass AND s.refobjid = 'pems_sync_worker'::regrole AND s.deptype = 'o'
-      AND s.dbid = (SELECT d.oid FROM pg_database d WHERE d.datname = current_database())
-      AND NOT EXISTS (SELECT FROM pg_depend d JOIN pg_extension e ON e.oid = d.refobjid AND e.extname = 'pems_sync'
-                      WHERE d.classid = s.classid AND d.objid = s.objid AND d.deptype = 'e'
-                        AND d.refclassid = 'pg_extension'::regclass)
-$function$;
-
-COMMENT ON FUNCTION @extschema@._pems_role_problems() IS
-    'Internal: who can become pems_sync_worker, and what else was done to that role';

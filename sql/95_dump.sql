@@ -22,9 +22,9 @@ DO $dump$
 DECLARE
     name text;
 BEGIN
-    FOREACH name IN ARRAY ARRAY['pfa_write_queue', 'pems_claim', 'pems_recheck', 'pfa_sync_conflict', 'pems_mirror_version',
-        'pems_audit_log_default', 'pems_audit_month', 'pems_sync_job', 'pems_credential', 'pems_pause', 'pems_control',
-        'pems_commit_order', 'pems_claim_order', 'pems_audit_order', 'pems_state_order']
+    FOREACH name IN ARRAY ARRAY['pfa_write_queue', 'pems_claim', 'pems_recheck', 'pfa_sync_conflict',
+        'pems_mirror_version', 'pems_audit_log_default', 'pems_audit_month', 'pems_sync_job', 'pems_credential',
+        'pems_pause', 'pems_control', 'pems_commit_order', 'pems_claim_order', 'pems_audit_order', 'pems_state_order']
     LOOP
         PERFORM pg_catalog.pg_extension_config_dump(pg_catalog.format('@extschema@.%I', name)::pg_catalog.regclass, '');
     END LOOP;
