@@ -31,7 +31,7 @@
 #include "shared/compat.h"
 #include "secrets/key_file.h"
 #include "record/field.h"
-#include "database/app_tables.h"
+#include "database/extension.h"
 #include "record/json.h"
 #include "record/merge.h"
 #include "record/number.h"
