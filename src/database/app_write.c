@@ -34,10 +34,12 @@
 #include "utils/syscache.h"
 
 #include "database/app_tables.h"
+#include "database/array.h"
 #include "database/extension.h"
 #include "database/statement.h"
 
 PG_FUNCTION_INFO_V1(pems_host_mark);
+PG_FUNCTION_INFO_V1(pems_host_mark_all);
 PG_FUNCTION_INFO_V1(pems_host_write_mirror);
 PG_FUNCTION_INFO_V1(pems_host_add_modification);
 PG_FUNCTION_INFO_V1(pems_host_refused_words);
@@ -386,6 +388,38 @@ pems_host_mark(PG_FUNCTION_ARGS)
 	uint64 rows = write_arguments(&mark_write, fcinfo);
 
 	demand_all_rows(&mark_write, rows, length_of(PG_GETARG_ARRAYTYPE_P(0)));
+	PG_RETURN_INT32((int32) rows);
+}
+
+/* A text[] with the same element so many times. */
+static Datum
+texts_of(const char *text, int count)
+{
+	const char **texts = palloc(sizeof(char *) * Max(count, 1));
+
+	for (int i = 0; i < count; i++)
+		texts[i] = text;
+	return pems_text_array(texts, count);
+}
+
+/*
+ * pems_host_mark_all(modification_ids, sync_status)
+ *		The same status for all of them, and neither a version nor an error.
+ */
+Datum
+pems_host_mark_all(PG_FUNCTION_ARGS)
+{
+	int count = length_of(PG_GETARG_ARRAYTYPE_P(0));
+	Datum values[4];
+	uint64 rows;
+
+	values[0] = PG_GETARG_DATUM(0);
+	values[1] = texts_of(text_to_cstring(PG_GETARG_TEXT_PP(1)), count);
+	/* unnest() gives NULL for what an array is too short for */
+	values[2] = pems_integer_array(NULL, 0);
+	values[3] = pems_text_array(NULL, 0);
+	rows = write_as_owner(&mark_write, schema_of(fcinfo), values);
+	demand_all_rows(&mark_write, rows, count);
 	PG_RETURN_INT32((int32) rows);
 }
 
