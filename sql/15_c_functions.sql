@@ -124,6 +124,12 @@ COMMENT ON FUNCTION @extschema@._pems_host_mark(text[], text[], integer[], text[
     'Internal: sets sync_status and its companions on modifications, as the owner of pfa_modification; the arrays go '
     'in step; returns the number of rows';
 
+CREATE FUNCTION @extschema@._pems_host_mark_all(modification_ids text[], sync_status text) RETURNS integer
+AS 'MODULE_PATHNAME', 'pems_host_mark_all' LANGUAGE C VOLATILE STRICT;
+COMMENT ON FUNCTION @extschema@._pems_host_mark_all(text[], text) IS
+    'Internal: the same sync_status for all these modifications, without version and error, as the owner of '
+    'pfa_modification; returns the number of rows';
+
 CREATE FUNCTION @extschema@._pems_host_write_mirror(
     organization_ids text[], pfa_ids text[], versions integer[], records jsonb[], deleted boolean[])
 RETURNS integer

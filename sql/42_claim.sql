@@ -343,8 +343,7 @@ BEGIN
     IF slow IS NULL THEN
         RETURN;
     END IF;
-    PERFORM @extschema@._pems_host_mark(slow, array_fill('syncing'::text, ARRAY[cardinality(slow)]),
-                array_fill(NULL::integer, ARRAY[cardinality(slow)]), array_fill(NULL::text, ARRAY[cardinality(slow)]));
+    PERFORM @extschema@._pems_host_mark_all(slow, 'syncing'::text);
 END
 $function$;
 COMMENT ON FUNCTION @extschema@._pems_mark_syncing(text[]) IS

@@ -245,9 +245,7 @@ BEGIN
     IF queued_ids IS NOT NULL THEN
         INSERT INTO @extschema@.pems_sync_job (id, organization_id, kind, requested_by, queued, rejected)
         VALUES (job, organization, kind, actor, queued, jsonb_array_length(rejections));
-        PERFORM @extschema@._pems_host_mark(queued_ids, array_fill('queued'::text, ARRAY[cardinality(queued_ids)]),
-                    array_fill(NULL::integer, ARRAY[cardinality(queued_ids)]),
-                    array_fill(NULL::text, ARRAY[cardinality(queued_ids)]));
+        PERFORM @extschema@._pems_host_mark_all(queued_ids, 'queued'::text);
         PERFORM @extschema@._pems_wake(false);
         PERFORM @extschema@._pems_warn_if_idle();
     END IF;

@@ -165,8 +165,7 @@ BEGIN
     UPDATE @extschema@.pfa_write_queue q SET status = 'cancelled', waits_for = NULL, completed_at = clock_timestamp()
     WHERE q.id = item.id;
     INSERT INTO @extschema@.pems_recheck (organization_id, pfa_id) VALUES (item.organization_id, item.pfa_id);
-    PERFORM @extschema@._pems_host_mark(
-        ARRAY[item.modification_id], ARRAY['superseded'::text], ARRAY[NULL::integer], ARRAY[NULL::text]);
+    PERFORM @extschema@._pems_host_mark_all(ARRAY[item.modification_id], 'superseded'::text);
     PERFORM @extschema@._pems_wake(false);
 END
 $function$;

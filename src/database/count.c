@@ -7,11 +7,11 @@
  * In C, because it runs with every claim and every commit, and twenty aggregates of SQL took many
  * times as long.
  *
- * Memory: all of it in the context of the trigger call.
+ * Memory: what is counted, in the context of the trigger call; kept for the process: the plan of
+ * the INSERT and the numbers of columns.
  */
 #include "postgres.h"
 
-#include "access/tupdesc.h"
 #include "catalog/pg_type.h"
 #include "commands/trigger.h"
 #include "executor/spi.h"
@@ -24,9 +24,9 @@
 #include "utils/timestamp.h"
 #include "utils/tuplestore.h"
 
-#include "database/arrays.h"
-#include "shared/compat.h"
-#include "database/app_tables.h"
+#include "database/array.h"
+#include "database/columns.h"
+#include "database/statement.h"
 #include "shared/shmem.h"
 
 PG_FUNCTION_INFO_V1(pems_tally);
@@ -52,7 +52,7 @@ typedef enum Count
 } Count;
 
 /* What a statement did to the items of one organization. */
-typedef struct Tally
+typedef struct Changes
 {
 	Datum organization_id;
 	int64 counts[COUNT_COUNT];
@@ -60,61 +60,57 @@ typedef struct Tally
 	double sync_seconds;
 	TimestampTz last_completed_at; /* DT_NOBEGIN: none */
 	TimestampTz ready_from;        /* DT_NOEND: nothing became ready */
-	struct Tally *next;
-} Tally;
+	struct Changes *next;
+} Changes;
 
 /* The columns of pfa_write_queue that are looked at. */
-typedef struct Columns
+typedef enum QueueColumn
 {
-	AttrNumber organization_id;
-	AttrNumber status;
-	AttrNumber waits_for;
-	AttrNumber scheduled_at;
-	AttrNumber created_at;
-	AttrNumber completed_at;
-} Columns;
+	ORGANIZATION_ID,
+	STATUS,
+	WAITS_FOR,
+	SCHEDULED_AT,
+	CREATED_AT,
+	COMPLETED_AT
+} QueueColumn;
 
-static AttrNumber
-column(TupleDesc descriptor, const char *name)
+static const PemsColumn queue_columns[] = {
+	[ORGANIZATION_ID] = {"organization_id", TEXTOID},
+	[STATUS] = {"status", TEXTOID},
+	[WAITS_FOR] = {"waits_for", TEXTOID},
+	[SCHEDULED_AT] = {"scheduled_at", TIMESTAMPTZOID},
+	[CREATED_AT] = {"created_at", TIMESTAMPTZOID},
+	[COMPLETED_AT] = {"completed_at", TIMESTAMPTZOID},
+};
+static PemsColumns columns = PEMS_COLUMNS("pfa_write_queue", queue_columns);
+
+static Datum
+value_of(TupleTableSlot *slot, QueueColumn column, bool *isnull)
 {
-	int number = SPI_fnumber(descriptor, name);
-
-	if (number <= 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_COLUMN), errmsg("column \"%s\" does not exist", name),
-				 errhint("The queue of pems_sync must not be changed; install it again.")));
-	return (AttrNumber) number;
+	return slot_getattr(slot, columns.numbers[column], isnull);
 }
 
-static Columns
-find_columns(TupleDesc descriptor)
-{
-	return (Columns){column(descriptor, "organization_id"), column(descriptor, "status"),
-					 column(descriptor, "waits_for"),       column(descriptor, "scheduled_at"),
-					 column(descriptor, "created_at"),      column(descriptor, "completed_at")};
-}
-
-static Tally *
-tally_for(Tally **tallies, Datum organization_id)
+static Changes *
+changes_of(Changes **list, Datum organization_id)
 {
 	text *wanted = DatumGetTextPP(organization_id);
-	Tally *tally;
+	Changes *changes;
 
-	for (tally = *tallies; tally != NULL; tally = tally->next)
+	for (changes = *list; changes != NULL; changes = changes->next)
 	{
-		text *known = DatumGetTextPP(tally->organization_id);
+		text *known = DatumGetTextPP(changes->organization_id);
 
 		if (VARSIZE_ANY_EXHDR(known) == VARSIZE_ANY_EXHDR(wanted) &&
 			memcmp(VARDATA_ANY(known), VARDATA_ANY(wanted), VARSIZE_ANY_EXHDR(wanted)) == 0)
-			return tally;
+			return changes;
 	}
-	tally = palloc0(sizeof(Tally));
-	tally->organization_id = datumCopy(organization_id, false, -1);
-	tally->last_completed_at = DT_NOBEGIN;
-	tally->ready_from = DT_NOEND;
-	tally->next = *tallies;
-	*tallies = tally;
-	return tally;
+	changes = palloc0(sizeof(Changes));
+	changes->organization_id = datumCopy(organization_id, false, -1);
+	changes->last_completed_at = DT_NOBEGIN;
+	changes->ready_from = DT_NOEND;
+	changes->next = *list;
+	*list = changes;
+	return changes;
 }
 
 static int
@@ -128,150 +124,132 @@ latency_bucket(double seconds)
 }
 
 static void
-count_completed(Tally *tally, TupleTableSlot *slot, const Columns *columns, int sign)
+count_completed(Changes *changes, TupleTableSlot *slot, int sign)
 {
 	bool no_start;
 	bool no_end;
-	TimestampTz created_at =
-		DatumGetTimestampTz(slot_getattr(slot, columns->created_at, &no_start));
-	TimestampTz completed_at =
-		DatumGetTimestampTz(slot_getattr(slot, columns->completed_at, &no_end));
+	TimestampTz created_at = DatumGetTimestampTz(value_of(slot, CREATED_AT, &no_start));
+	TimestampTz completed_at = DatumGetTimestampTz(value_of(slot, COMPLETED_AT, &no_end));
 	double seconds;
 
-	tally->counts[COUNT_COMPLETED] += sign;
+	changes->counts[COUNT_COMPLETED] += sign;
 	if (no_start || no_end)
 		return;
 	seconds = (double) (completed_at - created_at) / USECS_PER_SEC;
-	tally->sync_seconds += sign * seconds;
-	tally->latencies[latency_bucket(seconds)] += sign;
+	changes->sync_seconds += sign * seconds;
+	changes->latencies[latency_bucket(seconds)] += sign;
 	if (sign > 0)
-		tally->last_completed_at = Max(tally->last_completed_at, completed_at);
+		changes->last_completed_at = Max(changes->last_completed_at, completed_at);
 }
 
 static void
-count_pending(Tally *tally, TupleTableSlot *slot, const Columns *columns, int sign)
+count_pending(Changes *changes, TupleTableSlot *slot, int sign)
 {
 	bool is_ready;
 	bool isnull;
-	Datum waits_for = slot_getattr(slot, columns->waits_for, &is_ready);
+	Datum waits_for = value_of(slot, WAITS_FOR, &is_ready);
 	TimestampTz scheduled_at;
 
-	tally->counts[COUNT_PENDING] += sign;
+	changes->counts[COUNT_PENDING] += sign;
 	if (!is_ready)
 	{
 		if (strcmp(TextDatumGetCString(waits_for), "turn") == 0)
-			tally->counts[COUNT_HELD] += sign;
+			changes->counts[COUNT_HELD] += sign;
 		return;
 	}
-	scheduled_at = DatumGetTimestampTz(slot_getattr(slot, columns->scheduled_at, &isnull));
+	scheduled_at = DatumGetTimestampTz(value_of(slot, SCHEDULED_AT, &isnull));
 	if (sign > 0)
-		tally->ready_from = Min(tally->ready_from, scheduled_at);
+		changes->ready_from = Min(changes->ready_from, scheduled_at);
 }
 
-/* flows: the statement makes things happen; deleting rows (a purge) undoes no completion. */
+/*
+ * sign: 1 for a row as it is after the statement, -1 as it was before.  is_flow: also what happened
+ * is counted, not only what is there; a DELETE (of old rows) does not undo that an item was
+ * completed.
+ */
 static void
-count_row(Tally **tallies, TupleTableSlot *slot, const Columns *columns, int sign, bool flows)
+count_row(Changes **list, TupleTableSlot *slot, int sign, bool is_flow)
 {
 	bool isnull;
-	Datum organization_id = slot_getattr(slot, columns->organization_id, &isnull);
-	char *status = TextDatumGetCString(slot_getattr(slot, columns->status, &isnull));
-	Tally *tally = tally_for(tallies, organization_id);
-	bool came = flows && sign > 0;
+	Datum organization_id = value_of(slot, ORGANIZATION_ID, &isnull);
+	char *status = TextDatumGetCString(value_of(slot, STATUS, &isnull));
+	Changes *changes = changes_of(list, organization_id);
+	bool came = is_flow && sign > 0;
 
-	if (flows)
-		tally->counts[COUNT_QUEUED] += sign;
+	if (is_flow)
+		changes->counts[COUNT_QUEUED] += sign;
 	if (strcmp(status, "pending") == 0)
-		count_pending(tally, slot, columns, sign);
+		count_pending(changes, slot, sign);
 	else if (strcmp(status, "processing") == 0)
-		tally->counts[COUNT_PROCESSING] += sign;
+		changes->counts[COUNT_PROCESSING] += sign;
 	else if (strcmp(status, "failed") == 0)
 	{
-		tally->counts[COUNT_FAILED] += sign;
-		tally->counts[COUNT_DEAD_LETTERED] += came;
+		changes->counts[COUNT_FAILED] += sign;
+		changes->counts[COUNT_DEAD_LETTERED] += came;
 	}
 	else if (strcmp(status, "conflict") == 0)
 	{
-		tally->counts[COUNT_CONFLICT] += sign;
-		tally->counts[COUNT_CONFLICTED] += came;
+		changes->counts[COUNT_CONFLICT] += sign;
+		changes->counts[COUNT_CONFLICTED] += came;
 	}
-	else if (strcmp(status, "cancelled") == 0 && flows)
-		tally->counts[COUNT_CANCELLED] += sign;
-	else if (strcmp(status, "completed") == 0 && flows)
-		count_completed(tally, slot, columns, sign);
+	else if (strcmp(status, "cancelled") == 0 && is_flow)
+		changes->counts[COUNT_CANCELLED] += sign;
+	else if (strcmp(status, "completed") == 0 && is_flow)
+		count_completed(changes, slot, sign);
 }
 
 static void
-count_rows(Tally **tallies, Relation queue, Tuplestorestate *rows, int sign, bool flows)
+count_rows(Changes **list, Relation queue, Tuplestorestate *rows, int sign, bool is_flow)
 {
 	TupleDesc descriptor = RelationGetDescr(queue);
-	Columns columns;
 	TupleTableSlot *slot;
 
 	if (rows == NULL)
 		return;
-	columns = find_columns(descriptor);
+	pems_columns_find(&columns, descriptor);
 	slot = MakeSingleTupleTableSlot(descriptor, &TTSOpsMinimalTuple);
 	tuplestore_rescan(rows);
 	while (tuplestore_gettupleslot(rows, true, false, slot))
-		count_row(tallies, slot, &columns, sign, flows);
+		count_row(list, slot, sign, is_flow);
 	ExecDropSingleTupleTableSlot(slot);
 }
 
-/* --- what comes of it --- */
+/* --- into the statistics --- */
 
 static bool
-is_zero(const Tally *tally)
+is_zero(const Changes *changes)
 {
 	for (int i = 0; i < COUNT_COUNT; i++)
-		if (tally->counts[i] != 0)
+		if (changes->counts[i] != 0)
 			return false;
 	for (int i = 0; i < LATENCY_BUCKETS; i++)
-		if (tally->latencies[i] != 0)
+		if (changes->latencies[i] != 0)
 			return false;
-	return tally->sync_seconds == 0;
+	return changes->sync_seconds == 0;
 }
 
-/* One difference; the plan is kept for the life of the process, as long as the schema stays. */
-static SPIPlanPtr
-insert_plan(Oid schema)
-{
-	static SPIPlanPtr plan = NULL;
-	static Oid planned_for = InvalidOid;
-	Oid types[] = {TEXTOID, INT8ARRAYOID, FLOAT8OID, INT8ARRAYOID, TIMESTAMPTZOID};
-	char *text;
-
-	if (plan != NULL && planned_for == schema)
-		return plan;
-	if (plan != NULL)
-		SPI_freeplan(plan);
-	text = psprintf(
-		"INSERT INTO %s.pems_sync_stats (organization_id, hour, pending, held, processing, "
-		"failed, conflict, queued, completed, cancelled, dead_lettered, conflicted, "
-		"sync_seconds, latency_counts, last_completed_at) "
-		"VALUES ($1, date_trunc('hour', clock_timestamp(), 'UTC'), $2[1], $2[2], $2[3], $2[4], "
-		"$2[5], $2[6], $2[7], $2[8], $2[9], $2[10], $3, $4, $5)",
-		quote_identifier(pems_schema_name(schema)));
-	plan = SPI_prepare(text, lengthof(types), types);
-	if (plan == NULL)
-		elog(ERROR, "could not prepare \"%s\": %s", text, SPI_result_code_string(SPI_result));
-	SPI_keepplan(plan);
-	planned_for = schema;
-	return plan;
-}
+/* One difference.  $2 has the counts in the order of the enum. */
+static PemsStatement insert_statement = {
+	.text = "INSERT INTO %s.pems_sync_stats (organization_id, hour, pending, held, processing, "
+			"failed, conflict, queued, completed, cancelled, dead_lettered, conflicted, "
+			"sync_seconds, latency_counts, last_completed_at) "
+			"VALUES ($1, date_trunc('hour', clock_timestamp(), 'UTC'), $2[1], $2[2], $2[3], $2[4], "
+			"$2[5], $2[6], $2[7], $2[8], $2[9], $2[10], $3, $4, $5)",
+	.result = SPI_OK_INSERT,
+	.argument_count = 5,
+	.types = {TEXTOID, INT8ARRAYOID, FLOAT8OID, INT8ARRAYOID, TIMESTAMPTZOID},
+};
 
 static void
-insert_difference(const Tally *tally, Oid schema)
+insert_difference(const Changes *changes, Oid schema)
 {
-	Datum values[] = {tally->organization_id,
-					  PointerGetDatum(pems_bigint_array(tally->counts, COUNT_COUNT)),
-					  Float8GetDatum(tally->sync_seconds),
-					  PointerGetDatum(pems_bigint_array(tally->latencies, LATENCY_BUCKETS)),
-					  TimestampTzGetDatum(tally->last_completed_at)};
-	char nulls[] = {' ', ' ', ' ', ' ', tally->last_completed_at == DT_NOBEGIN ? 'n' : ' '};
-	int code = SPI_execute_plan(insert_plan(schema), values, nulls, false, 0);
+	Datum values[] = {changes->organization_id, pems_bigint_array(changes->counts, COUNT_COUNT),
+					  Float8GetDatum(changes->sync_seconds),
+					  pems_bigint_array(changes->latencies, LATENCY_BUCKETS),
+					  TimestampTzGetDatum(changes->last_completed_at)};
+	char nulls[] = {' ', ' ', ' ', ' ', changes->last_completed_at == DT_NOBEGIN ? 'n' : ' '};
 
-	if (code != SPI_OK_INSERT)
-		elog(ERROR, "could not count: %s", SPI_result_code_string(code));
+	pems_statement_run(&insert_statement, schema, values, nulls);
 }
 
 /*
@@ -281,22 +259,22 @@ Datum
 pems_tally(PG_FUNCTION_ARGS)
 {
 	TriggerData *trigger = (TriggerData *) fcinfo->context;
-	Tally *tallies = NULL;
-	bool flows;
+	Changes *list = NULL;
+	bool is_flow;
 
 	if (!CALLED_AS_TRIGGER(fcinfo) || !TRIGGER_FIRED_FOR_STATEMENT(trigger->tg_event))
 		ereport(ERROR, (errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
 						errmsg("_pems_tally() must be called as a statement trigger")));
-	flows = !TRIGGER_FIRED_BY_DELETE(trigger->tg_event);
+	is_flow = !TRIGGER_FIRED_BY_DELETE(trigger->tg_event);
 	SPI_connect();
-	count_rows(&tallies, trigger->tg_relation, trigger->tg_newtable, 1, flows);
-	count_rows(&tallies, trigger->tg_relation, trigger->tg_oldtable, -1, flows);
-	for (Tally *tally = tallies; tally != NULL; tally = tally->next)
+	count_rows(&list, trigger->tg_relation, trigger->tg_newtable, 1, is_flow);
+	count_rows(&list, trigger->tg_relation, trigger->tg_oldtable, -1, is_flow);
+	for (Changes *changes = list; changes != NULL; changes = changes->next)
 	{
-		if (!is_zero(tally))
-			insert_difference(tally, get_func_namespace(fcinfo->flinfo->fn_oid));
-		if (tally->ready_from != DT_NOEND)
-			pems_shmem_note_ready_at_commit(tally->organization_id, tally->ready_from);
+		if (!is_zero(changes))
+			insert_difference(changes, get_func_namespace(fcinfo->flinfo->fn_oid));
+		if (changes->ready_from != DT_NOEND)
+			pems_shmem_note_ready_at_commit(changes->organization_id, changes->ready_from);
 	}
 	SPI_finish();
 	return PointerGetDatum(NULL);

@@ -1,22 +1,30 @@
 /*
  * database/guard.c
- *		No code of others runs with our rights.
+ *		Functions of other people do not run with our rights.
  *
- * Process: every process that has loaded the library.  Holds no state but the hooks before ours.
+ * Process: every process that has loaded the library.  Holds no state but the hooks that were set
+ * before ours.
  *
- * Whoever owns a table can make those who merely read it call functions: the planner evaluates what
- * is constant in expressions of indexes, statistics and constraints, and a view may have taken the
- * table's place.  We look at the tables of the application before we read them (host.c), but
- * their owner may be quicker: CREATE STATISTICS waits for no lock of ours.  So, as
- * pems_sync_worker, only functions run that belong to PostgreSQL, to a superuser, or to
- * ourselves; any other is refused before its first statement.  One that is SECURITY DEFINER runs as
- * its owner, and is his business.
+ * What is guarded: the rights of pems_sync_worker, as whom the worker and most functions of the
+ * extension run; and the rights of a superuser inside those functions of ours that run as their
+ * owner, a superuser.  Such functions set pems_sync.guarded while they run.
  *
- * Some functions of PostgreSQL's own run SQL that they get as text, or read a view that they get by
- * name.  We call none of them, so none of them runs.
+ * Against what: whoever owns a table can make everybody who reads it call functions of his.  The
+ * planner evaluates what is constant in expressions of indexes, statistics and constraints, and
+ * the owner may have put a view in the table's place.  We check the tables of the application
+ * before we read them (app_tables.c), but their owner may change them right after that: CREATE
+ * STATISTICS does not wait for our locks.
  *
- * The same holds for a superuser inside the functions of ours that have his rights: they set
- * pems_sync.guarded.
+ * How: with these rights only functions run that belong to PostgreSQL, to a superuser, to
+ * pems_sync_worker or to the extension.  Any other is refused when it is called, before its first
+ * statement.  A function that is SECURITY DEFINER may run: it has the rights of its owner, not
+ * ours.
+ *
+ * Some functions of PostgreSQL itself run SQL that they are given as text, or read a view that
+ * they are given by name.  Our own SQL calls none of them, so they are refused, too.
+ *
+ * Besides, an index of ours cannot be dropped with DROP INDEX CONCURRENTLY, except by a
+ * superuser.
  */
 #include "postgres.h"
 
@@ -38,12 +46,11 @@
 #include "utils/regproc.h"
 #include "utils/syscache.h"
 
+#include "database/extension.h"
 #include "database/guard.h"
 #include "shared/settings.h"
 
 PG_FUNCTION_INFO_V1(pems_guard_demand);
-
-#define WORKER_ROLE "pems_sync_worker"
 
 static needs_fmgr_hook_type previous_needs_fmgr_hook = NULL;
 static fmgr_hook_type previous_fmgr_hook = NULL;
@@ -68,33 +75,33 @@ owner_of(Oid function)
 	return owner;
 }
 
-/* Are we now who must not run code of others? */
+/* Does this process have rights now with which functions of others must not run? */
 static bool
-is_armed(void)
+has_guarded_rights(void)
 {
 	Oid worker;
 
 	if (pems_guarded && superuser())
 		return true;
-	worker = get_role_oid(WORKER_ROLE, true);
+	worker = get_role_oid(PEMS_WORKER_ROLE, true);
 	return OidIsValid(worker) && GetUserId() == worker;
 }
 
-/* Is that a function that we must not run as who we are now? */
+/* Is that a function of somebody else, which must not run with the rights that we have now? */
 static bool
 is_refused(Oid function)
 {
 	Oid owner;
 	Oid extension;
 
-	if (function < FirstNormalObjectId || !is_armed())
+	if (function < FirstNormalObjectId || !has_guarded_rights())
 		return false;
 	owner = owner_of(function);
-	if (owner == get_role_oid(WORKER_ROLE, true) || superuser_arg(owner))
+	if (owner == get_role_oid(PEMS_WORKER_ROLE, true) || superuser_arg(owner))
 		return false;
 	/* the extension may have been made by a superuser who is none any more */
 	extension = getExtensionOfObject(ProcedureRelationId, function);
-	return !OidIsValid(extension) || extension != get_extension_oid("pems_sync", true);
+	return !OidIsValid(extension) || extension != get_extension_oid(PEMS_EXTENSION, true);
 }
 
 static bool
@@ -104,7 +111,7 @@ needs_our_hook(Oid function)
 		   is_refused(function);
 }
 
-/* Called when the rights that the function runs with are in force. */
+/* Before a function runs; we have the rights then that it will run with. */
 static void
 refuse(FmgrHookEventType event, FmgrInfo *info, Datum *argument)
 {
@@ -150,13 +157,13 @@ runs_sql(Oid function)
 }
 
 /*
- * Functions of an expression, before it is first evaluated.  (The hooks of the function manager are
- * not called for functions that are built into the server.)
+ * Called for each function of an expression, before that is evaluated for the first time.  (The
+ * hooks of the function manager are not called for functions that are built into the server.)
  */
 static void
 refuse_built_in(Oid function)
 {
-	if (runs_sql(function) && is_armed())
+	if (runs_sql(function) && has_guarded_rights())
 		ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 						errmsg("function %s may not run with the rights of %s",
 							   format_procedure(function), current_role_name()),
@@ -176,13 +183,14 @@ is_index_of_ours(Oid relation)
 	if (get_rel_relispartition(table))
 		table = get_partition_parent(table, false);
 	return OidIsValid(getExtensionOfObject(RelationRelationId, table)) &&
-		   getExtensionOfObject(RelationRelationId, table) == get_extension_oid("pems_sync", true);
+		   getExtensionOfObject(RelationRelationId, table) ==
+			   get_extension_oid(PEMS_EXTENSION, true);
 }
 
 /*
  * The owner of the schema may drop indexes in it.  An event trigger undoes that
- * (sql/82_event_triggers.sql); DROP INDEX CONCURRENTLY would have switched the index off by then,
- * in transactions of its own.
+ * (sql/82_event_triggers.sql), but too late for DROP INDEX CONCURRENTLY, which has committed by
+ * then that the index is not used any more.
  */
 static void
 refuse_concurrent_drop(Oid relation, int flags)
@@ -207,7 +215,7 @@ look_at_access(ObjectAccessType access, Oid class, Oid object, int column, void 
 /*
  * pems_guard_demand()
  *		What a function that sets pems_sync.guarded calls first.  Where the library was not
- *preloaded, that loads it, and with it the hooks above.
+ *		preloaded, the call loads it, and with it the hooks above.
  */
 Datum
 pems_guard_demand(PG_FUNCTION_ARGS)

@@ -1,6 +1,6 @@
 /*
  * database/guard.h
- *		No code of others runs with our rights.
+ *		Functions of other people do not run with our rights.
  *
  * Process: every process that has loaded the library.
  */

@@ -1,11 +1,14 @@
 /*
  * database/queue.h
- *		The only room that talks SPI for items; it gives and takes plain structs.
+ *		The worker's transactions: plain structs in and out, and SQL behind them.
  *
  * Process: the background worker.  Each function below is one transaction of its own, run as
- * pems_sync_worker; none may be called inside a transaction.  An ERROR in it aborts
- * that transaction only and comes back as PEMS_QUEUE_ERROR (or BUSY); pems_queue_problem() has the
+ * pems_sync_worker; none may be called inside a transaction.  An ERROR in it aborts that
+ * transaction only and comes back as PEMS_QUEUE_ERROR (or BUSY); pems_queue_problem() has the
  * message.
+ *
+ * Files: transaction.c (begin, end, fail), setup.c, exchange.c, claim.c, recording.c with
+ * outcome.c, housekeeping.c.
  */
 #ifndef PEMS_QUEUE_H
 #define PEMS_QUEUE_H
@@ -13,6 +16,8 @@
 #include "postgres.h"
 
 #include "datatype/timestamp.h"
+
+#include "database/array.h"
 #include "pems/transition.h"
 
 typedef enum PemsQueueStatus
@@ -141,7 +146,8 @@ typedef struct PemsGrant
 
 /* What the last transaction that failed said. */
 extern const char *pems_queue_problem(void);
-/* Find the extension; PEMS_QUEUE_GONE when it is not installed.  Call again after PEMS_QUEUE_GONE.
+/*
+ * Find the extension; PEMS_QUEUE_GONE when it is not installed.  Call again after PEMS_QUEUE_GONE.
  */
 extern PemsQueueStatus pems_queue_open(void);
 /* *setup is allocated in the current memory context. */
@@ -159,20 +165,14 @@ typedef struct PemsCredentialNote
 
 extern PemsQueueStatus pems_queue_note_credentials(const PemsCredentialNote *notes, int count);
 
-typedef struct PemsTexts
-{
-	char **texts;
-	int count;
-} PemsTexts;
-
 /* What goes into and comes out of one transaction that records results and then claims. */
 typedef struct PemsExchange
 {
 	PemsResult *const *results;
 	int result_count;
-	bool only_record; /* nothing that has not to do with the results: if it fails, they are at fault
-					   */
-	bool careful;     /* leave out results whose rows others have locked, instead of waiting */
+	/* nothing that has not to do with the results: if it fails, they are at fault */
+	bool only_record;
+	bool careful;        /* leave out results whose rows others have locked, instead of waiting */
 	const int64 *landed; /* claim tokens of which everything was recorded before */
 	int landed_count;
 	PemsGrant *grants;
@@ -190,6 +190,7 @@ typedef struct PemsExchange
 
 /* What comes out is allocated in the current memory context, and set only with PEMS_QUEUE_OK. */
 extern PemsQueueStatus pems_queue_exchange(PemsExchange *exchange);
+
 /* An item that could not be claimed. */
 typedef struct PemsPutOff
 {
@@ -203,8 +204,10 @@ extern PemsQueueStatus pems_queue_put_off_first(const PemsGrant *grant, const ch
 												PemsPutOff *put_off);
 /* Move the grant behind the item that a claim of one would take; *moved: there is one. */
 extern PemsQueueStatus pems_queue_skip_first(PemsGrant *grant, bool *moved);
-/* Make a dead letter of an item whose result the database refuses to record; touches no table of
- * the application. */
+/*
+ * Make a dead letter of an item whose result the database refuses to record; touches no table of
+ * the application.
+ */
 extern PemsQueueStatus pems_queue_quarantine(const PemsResult *result, const char *reason,
 											 PemsTexts *messages);
 /* Show a dead letter in the application's table, if it lets us. */

@@ -365,7 +365,7 @@ reload_if_asked(void)
 
 /*
  * SIGINT comes from the process itself when lock_timeout is over, or the time that writing the
- * application's tables may take (queue.c); that is heard.
+ * application's tables may take (transaction.c); that is heard.
  * pg_cancel_backend() is not: a canceled wait for a synchronous standby would be a claim that is
  * durable here only.
  */

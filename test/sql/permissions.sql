@@ -31,7 +31,7 @@ INSERT INTO regress.statement (what) VALUES
     ($$SELECT _pems_credential_target('nowhere')$$), ($$SELECT _pems_sealed_credentials()$$), ($$SELECT _pems_reseal_credential('org-rio', 1, 'x', 'x', 'x')$$),
     ($$SELECT _pems_worker_state()$$), ($$SELECT _pems_endpoints()$$), ($$SELECT _pems_endpoint_states()$$), ($$SELECT _pems_ask_worker('org-rio')$$), ($$SELECT _pems_drop_audit_partitions()$$),
     ($$SELECT * FROM _pems_claim(ARRAY['org-rio'], ARRAY[1])$$), ($$SELECT _pems_record(NULL, false)$$), ($$SELECT _pems_adopt()$$), ($$SELECT _pems_wake()$$), ($$SELECT _pems_setting('key_file')$$),
-    ($$SELECT _pems_host_mark('{}', '{}', '{}', '{}')$$), ($$SELECT * FROM _pems_organizations()$$), ($$SELECT _pems_make_audit_partitions()$$), ($$SELECT _pems_is_admin()$$),
+    ($$SELECT _pems_host_mark('{}', '{}', '{}', '{}')$$), ($$SELECT _pems_host_mark_all('{}', 'queued')$$), ($$SELECT * FROM _pems_organizations()$$), ($$SELECT _pems_make_audit_partitions()$$), ($$SELECT _pems_is_admin()$$),
     ($$SELECT * FROM pems_queue$$), ($$SELECT * FROM pems_dead_letters$$), ($$SELECT * FROM pems_open_conflicts$$), ($$SELECT * FROM pems_worker$$), ($$SELECT * FROM pems_endpoints$$),
     ($$SELECT * FROM pfa_write_queue$$), ($$UPDATE pfa_write_queue SET status = 'cancelled'$$), ($$DELETE FROM pfa_write_queue$$), ($$TRUNCATE pfa_write_queue$$),
     ($$INSERT INTO pfa_write_queue (modification_id, pfa_id, organization_id, operation, payload, base_version) VALUES ('m1', 'PFA-1', 'org-rio', 'UPDATE', '{}', 1)$$),

@@ -1,0 +1,19 @@
+/*
+ * database/claim.h
+ *		Claiming items inside the transaction of an exchange (exchange.c).
+ */
+#ifndef PEMS_CLAIM_H
+#define PEMS_CLAIM_H
+
+#include "postgres.h"
+
+#include "database/queue.h"
+
+/*
+ * Claim what the exchange's grants allow; sets items, item_count and room_missing.  The items and
+ * their memory contexts are children of that context.  Grants that are to look from their low-water
+ * marks again are moved.
+ */
+extern void pems_claim_run(PemsExchange *exchange, MemoryContext context);
+
+#endif /* PEMS_CLAIM_H */

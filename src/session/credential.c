@@ -1,0 +1,74 @@
+/*
+ * session/credential.c
+ *		Before a credential is stored: may its URL be used, and which key is it sealed to.
+ *
+ * Process: any backend.  Memory: what the rooms below malloc is freed before an ERROR is raised.
+ */
+#include "postgres.h"
+
+#include "fmgr.h"
+#include "utils/builtins.h"
+
+#include "pems/api_url.h"
+#include "record/json.h"
+#include "secrets/key_file.h"
+#include "session/values.h"
+#include "shared/settings.h"
+
+PG_FUNCTION_INFO_V1(pems_api_check_api_url);
+PG_FUNCTION_INFO_V1(pems_api_public_key);
+
+/*
+ * pems_api_check_api_url(api_url)
+ *		Returns scheme://host:port.  Errors: 22023 with the reason.
+ */
+Datum
+pems_api_check_api_url(PG_FUNCTION_ARGS)
+{
+	char *url = text_to_cstring(PG_GETARG_TEXT_PP(0));
+	char *problem = NULL;
+	const char *hint = NULL;
+	char *endpoint;
+
+	if (!pems_api_url_check(url, pems_allowed_hosts ? pems_allowed_hosts : "",
+							pems_allow_insecure_loopback, &problem, &hint))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("api_url may not be used"),
+				 errdetail("%s", pems_value_take_text(problem)), hint ? errhint("%s", hint) : 0));
+	endpoint = pems_api_url_endpoint(url);
+	if (endpoint == NULL)
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("api_url may not be used"),
+						errdetail("It is not a URL."), errhint("Use https://host/path.")));
+	PG_RETURN_TEXT_P(cstring_to_text(pems_value_take_text(endpoint)));
+}
+
+/*
+ * pems_api_public_key()
+ *		{keyId, publicKey}.  Errors: 55000 when the key file cannot be used.
+ */
+Datum
+pems_api_public_key(PG_FUNCTION_ARGS)
+{
+	PemsKeyring *keyring = NULL;
+	const char *public_key;
+	const char *key_id;
+	char problem[512];
+	JsonBuffer buffer = {0};
+
+	if (!pems_credentials_initialize())
+		ereport(ERROR,
+				(errcode(ERRCODE_INTERNAL_ERROR), errmsg("could not initialize cryptography")));
+	if (pems_credentials_read_keyring(pems_key_file, &keyring, problem, sizeof(problem)) !=
+		PEMS_KEY_OK)
+		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+						errmsg("the key file cannot be used"), errdetail("%s", problem),
+						errhint("Make one with \"pems-credential keygen FILE\" as the user that "
+								"runs the server, and set pems_sync.key_file.")));
+	key_id = pems_credentials_current_key(keyring, &public_key);
+	pems_json_append_text(&buffer, "{");
+	pems_value_append_member(&buffer, "keyId", key_id);
+	pems_value_append_member(&buffer, "publicKey", public_key);
+	pems_json_append_text(&buffer, "}");
+	pems_credentials_free_keyring(keyring);
+	PG_RETURN_DATUM(pems_value_from_buffer(&buffer));
+}

@@ -1,0 +1,86 @@
+/*
+ * session/identity.c
+ *		Ids: of rows, of the caller, of this cluster and database.
+ *
+ * Process: any backend.
+ */
+#include "postgres.h"
+
+#include <sys/time.h>
+
+#include "access/xlog.h"
+#include "common/hashfn.h"
+#include "fmgr.h"
+#include "miscadmin.h"
+#include "utils/builtins.h"
+
+PG_FUNCTION_INFO_V1(pems_api_uuid);
+PG_FUNCTION_INFO_V1(pems_api_caller);
+PG_FUNCTION_INFO_V1(pems_api_cluster);
+PG_FUNCTION_INFO_V1(pems_api_database_id);
+
+/*
+ * The time part of a version 7 UUID (RFC 9562, method 3): milliseconds in 48 bits and the rest
+ * of the microsecond in 12, never going back within a process.
+ */
+static int64
+next_uuid_time(void)
+{
+	static int64 last = 0;
+	struct timeval now;
+	int64 time;
+
+	gettimeofday(&now, NULL);
+	time = ((int64) now.tv_sec * 1000 + now.tv_usec / 1000) * 4096 +
+		   (int64) (now.tv_usec % 1000) * 4096 / 1000;
+	last = Max(time, last + 1);
+	return last;
+}
+
+/*
+ * pems_api_uuid()
+ */
+Datum
+pems_api_uuid(PG_FUNCTION_ARGS)
+{
+	int64 time = next_uuid_time();
+	uint64 random;
+
+	if (!pg_strong_random(&random, sizeof(random)))
+		ereport(ERROR, (errcode(ERRCODE_INTERNAL_ERROR), errmsg("could not generate random bytes"),
+						errhint("Try again.")));
+	PG_RETURN_TEXT_P(cstring_to_text(psprintf(
+		"%08x-%04x-7%03x-%04x-%012llx", (uint32) (time >> 28), (uint32) (time >> 12) & 0xFFFF,
+		(uint32) (time & 0xFFF), (uint32) (0x8000 | (random >> 50)),
+		(unsigned long long) (random & UINT64CONST(0xFFFFFFFFFFFF)))));
+}
+
+/*
+ * pems_api_caller()
+ *		SET ROLE counts, SECURITY DEFINER does not: that is what "outer user" means.
+ */
+Datum
+pems_api_caller(PG_FUNCTION_ARGS)
+{
+	PG_RETURN_TEXT_P(cstring_to_text(GetUserNameFromId(GetOuterUserId(), false)));
+}
+
+/*
+ * pems_api_cluster()
+ */
+Datum
+pems_api_cluster(PG_FUNCTION_ARGS)
+{
+	PG_RETURN_TEXT_P(
+		cstring_to_text(psprintf(UINT64_FORMAT ":%u", GetSystemIdentifier(), MyDatabaseId)));
+}
+
+/*
+ * pems_api_database_id()
+ *		System identifier and oid in 64 bits.
+ */
+Datum
+pems_api_database_id(PG_FUNCTION_ARGS)
+{
+	PG_RETURN_INT64((int64) hash_combine64(GetSystemIdentifier(), MyDatabaseId));
+}

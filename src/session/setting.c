@@ -1,0 +1,25 @@
+/*
+ * session/setting.c
+ *		The pems_sync.* settings, for SQL.
+ *
+ * Process: any backend.
+ */
+#include "postgres.h"
+
+#include "fmgr.h"
+#include "utils/builtins.h"
+#include "utils/guc.h"
+
+PG_FUNCTION_INFO_V1(pems_api_setting);
+
+/*
+ * pems_api_setting(name)
+ */
+Datum
+pems_api_setting(PG_FUNCTION_ARGS)
+{
+	char *name = psprintf("pems_sync.%s", text_to_cstring(PG_GETARG_TEXT_PP(0)));
+	const char *value = GetConfigOption(name, false, false);
+
+	PG_RETURN_TEXT_P(cstring_to_text(value));
+}

@@ -1,0 +1,36 @@
+/*
+ * session/wake.c
+ *		The worker is woken, or told what became ready, when this transaction commits.
+ *
+ * Process: any backend.
+ */
+#include "postgres.h"
+
+#include "fmgr.h"
+#include "utils/timestamp.h"
+
+#include "shared/shmem.h"
+
+PG_FUNCTION_INFO_V1(pems_api_wake);
+PG_FUNCTION_INFO_V1(pems_api_announce);
+
+/*
+ * pems_api_wake(configuration)
+ */
+Datum
+pems_api_wake(PG_FUNCTION_ARGS)
+{
+	pems_shmem_wake_at_commit(PG_GETARG_BOOL(0) ? PEMS_WAKE_WORK | PEMS_WAKE_CONFIG
+												: PEMS_WAKE_WORK);
+	PG_RETURN_VOID();
+}
+
+/*
+ * pems_api_announce(organization_id, ready_from)
+ */
+Datum
+pems_api_announce(PG_FUNCTION_ARGS)
+{
+	pems_shmem_note_ready_at_commit(PG_GETARG_DATUM(0), PG_GETARG_TIMESTAMPTZ(1));
+	PG_RETURN_VOID();
+}
