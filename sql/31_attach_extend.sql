@@ -96,7 +96,7 @@ BEGIN
     RETURN QUERY
     SELECT f.table_name, f.constraint_name, f.host_table, f.definition,
            CASE WHEN c.oid IS NULL THEN 'missing'
-                WHEN c.confrelid IS DISTINCT FROM to_regclass(format('@extschema@.%I', f.host_table))::oid
+                WHEN c.confrelid <> to_regclass(format('@extschema@.%I', f.host_table))::oid
                 THEN 'replaced' END
     FROM @extschema@._pems_host_foreign_keys() f
     LEFT JOIN pg_constraint c ON c.conname = f.constraint_name AND c.contype = 'f'

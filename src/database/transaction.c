@@ -37,6 +37,7 @@
 #include "database/statement.h"
 #include "database/transaction.h"
 #include "shared/compat.h"
+#include "shared/failpoint.h"
 #include "shared/shmem.h"
 
 /* How long writing the application's tables may take, and one more for each row; milliseconds. */
@@ -294,6 +295,7 @@ find_extension(void *argument)
 	pems_statement_forget_all();
 	if (!OidIsValid(oid))
 		return PEMS_QUEUE_GONE;
+	PEMS_FAILPOINT("extension_found");
 	schema = pems_extension_schema(oid);
 	strlcpy(extension_schema, get_namespace_name(schema), NAMEDATALEN);
 	pems_outcome_find_type(schema);

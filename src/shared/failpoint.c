@@ -13,6 +13,7 @@
  *		exit	ends with status 1: the postmaster starts another worker
  *		error	raises an ERROR; inside a transaction only
  *		hang	nothing more, until it is killed: for a stop of the server at this very place
+ *		wait	nothing until the test removes pems_failpoint.reached, then it goes on
  */
 #include "postgres.h"
 
@@ -58,7 +59,7 @@ act(const char *name, const char *action)
 		proc_exit(1);
 	if (strcmp(action, "error") == 0)
 		ereport(ERROR, (errcode(ERRCODE_INTERNAL_ERROR), errmsg("failpoint %s", name)));
-	for (;;)
+	while (strcmp(action, "wait") != 0 || access(REACHED_FILE, F_OK) == 0)
 	{
 		CHECK_FOR_INTERRUPTS();
 		pg_usleep(10000);

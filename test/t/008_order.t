@@ -40,7 +40,7 @@ is_deeply([ map { $_->{version} } $fake->requests(pfaId => 'PFA-1') ], [ 1, 2 ],
 
 # ---- priority, and a slow first ----
 
-$fake->fault({ pfaId => 'PFA-2', delayMs => 3000, count => 1 });
+$fake->fault({ pfaId => 'PFA-2', delayMs => 8000, count => 1 });
 my $low = $t->edit('RIO', 'PFA-2', { monthlyRate => 1 });
 $t->commit('RIO', [$low], priority => 'low');
 ok($t->wait_until(sub { $t->item($low)->{status} eq 'processing' }, what => 'a request'), 'a low edit is under way');
@@ -59,6 +59,7 @@ is(applied('PFA-3'), 'monthlyRate=1, monthlyRate=2, monthlyRate=3', 'keep their 
 
 # ---- a retry ----
 
+$t->set(retry_delay => '8s');
 $fake->fault({ pfaId => 'PFA-4', status => 500, count => 1 });
 my $retried = $t->commit_edit('RIO', 'PFA-4', { monthlyRate => 1 });
 my $behind  = $t->commit_edit('RIO', 'PFA-4', { monthlyRate => 2 });
@@ -68,6 +69,7 @@ $t->sql("SELECT pems_write_sync('org-rio', ARRAY['$behind'], 'high')");
 is($t->item($behind)->{waits_for}, 'turn', 'nor does pems_write_sync push it past');
 ok($t->wait_status($behind, 'synced'), 'it follows');
 is(applied('PFA-4'), 'monthlyRate=1, monthlyRate=2', 'in order');
+$t->set(retry_delay => '100ms');
 
 # ---- a dead letter, a conflict ----
 

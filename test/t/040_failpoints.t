@@ -92,6 +92,24 @@ subtest 'an error while the outcome is recorded' => sub {
     is($t->attempts($id), 'PUT 200', 'the attempt is in the audit log');
 };
 
+subtest 'the extension is not dropped while the worker looks for it' => sub {
+    plan tests => 6;
+    my $other = PemsSync::Test->new('looking', failpoints => 1, settings => { rate_limit => 0 });
+    ok($other->wait_worker, 'a worker runs');
+    my $worker = $other->worker->{pid};
+    $other->arm('extension_found', 'wait');
+    $other->sql("SELECT pg_terminate_backend($worker)");
+    ok($other->reached('extension_found'), 'another one has found the extension');
+    like($other->sql_error(q{SET lock_timeout = '1s'; DROP EXTENSION pems_sync}), qr/^55P03/, 'DROP EXTENSION waits');
+    $other->go_on;
+    ok($other->wait_worker(not_pid => $worker), 'the worker goes on');
+    $other->sql('DROP EXTENSION pems_sync');
+    ok($other->wait_until(sub { $other->sql(q{SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'pems_sync worker'}) == 1 }, what => 'a worker'),
+        'and waits for the next');
+    unlike($other->log_since(0), qr/was terminated by signal/, 'nothing crashed');
+    $other->node->stop('fast');
+};
+
 subtest 'a build for users has no failpoints' => sub {
     my $plain = PemsSync::Test->new('plain', settings => { rate_limit => 0 });
     $plain->add_organization('RIO');

@@ -156,6 +156,14 @@ sub reached
     return $self->wait_until(sub { -e $self->failpoint_file(1) }, what => $what // 'a failpoint');
 }
 
+# Let a process go on that waits at the point (action wait).
+sub go_on
+{
+    my ($self) = @_;
+    unlink $self->failpoint_file(1) or croak "pems_failpoint.reached: $!";
+    return;
+}
+
 # SQL that a crash may hit; true when it succeeded.  (A psql that ends before it has read its input makes
 # the Perl that feeds it die.)
 sub sql_succeeds
