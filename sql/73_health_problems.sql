@@ -178,7 +178,11 @@ DECLARE
     attached CONSTANT boolean := EXISTS (SELECT FROM @extschema@.pems_control) AND @extschema@._pems_host_intact(false);
     wrong    CONSTANT text[] := @extschema@._pems_host_problems(EXISTS (SELECT FROM @extschema@.pems_control));
 BEGIN
-    RETURN QUERY SELECT 'down', w FROM @extschema@._pems_worker_problem() w WHERE w IS NOT NULL;
+    -- what is wrong with the tables is why the worker is not attached
+    RETURN QUERY SELECT 'down', w FROM @extschema@._pems_worker_problem() w
+                 WHERE w IS NOT NULL
+                   AND (wrong = '{}' OR NOT EXISTS (SELECT FROM @extschema@._pems_worker_state() s
+                                                    WHERE s.state = 'not_attached'));
     RETURN QUERY SELECT 'down', 'The tables of the application: ' || p FROM unnest(wrong) p;
     RETURN QUERY SELECT 'down', 'pems_sync is not attached to the tables of the application; run SELECT pems_attach().'
                  WHERE NOT attached AND wrong = '{}'
