@@ -19,7 +19,9 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
+#include "http/retry_after.h"
 #include "http/set_option.h"
 
 /* A Retry-After or Date that is longer than this is not one. */
@@ -183,8 +185,15 @@ http_answer_reset(HttpAnswer *answer)
 void
 http_answer_take_headers(HttpAnswer *answer)
 {
-	answer->received.retry_after = copy_header(answer, "Retry-After");
-	answer->received.date = copy_header(answer, "Date");
+	char *retry_after = copy_header(answer, "Retry-After");
+	char *date = copy_header(answer, "Date");
+
+	answer->received.has_retry_after = retry_after != NULL;
+	if (retry_after != NULL)
+		answer->received.retry_after_s =
+			http_retry_after_seconds(retry_after, date, (int64_t) time(NULL));
+	free(retry_after);
+	free(date);
 }
 
 const char *

@@ -386,10 +386,6 @@ redact_answer(PemsAnswer *received, const char *token)
 {
 	pems_redact(received->body, received->body_length, token);
 	pems_redact(received->detail, strlen(received->detail), token);
-	if (received->retry_after != NULL)
-		pems_redact(received->retry_after, strlen(received->retry_after), token);
-	if (received->date != NULL)
-		pems_redact(received->date, strlen(received->date), token);
 }
 
 void

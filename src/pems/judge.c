@@ -66,9 +66,9 @@ pems_judge_heed_retry_after(Judge *judge, bool always)
 {
 	const PemsAnswer *answer = judge->answer;
 
-	if (always || answer->retry_after != NULL)
+	if (always || answer->has_retry_after)
 		judge->outcome->retry_after_ms =
-			pems_retry_after_ms(answer->retry_after, answer->date, judge->now);
+			pems_retry_after_ms(answer->has_retry_after ? answer->retry_after_s : -1);
 }
 
 /* ---------- sentences and decisions that several answers share ---------- */
@@ -438,10 +438,9 @@ parse_body(Judge *judge, JsonDocument *document)
 }
 
 void
-pems_judge_answer(const PemsAsked *asked, const PemsAnswer *answer, int64_t now,
-					PemsOutcome *outcome)
+pems_judge_answer(const PemsAsked *asked, const PemsAnswer *answer, PemsOutcome *outcome)
 {
-	Judge judge = {.asked = asked, .answer = answer, .now = now, .outcome = outcome};
+	Judge judge = {.asked = asked, .answer = answer, .outcome = outcome};
 	JsonDocument document;
 	bool parsed;
 
@@ -480,8 +479,6 @@ pems_outcome_free(PemsOutcome *outcome)
 void
 pems_answer_free(PemsAnswer *answer)
 {
-	free(answer->retry_after);
-	free(answer->date);
 	free(answer->body);
 	*answer = (PemsAnswer){0};
 }

@@ -38,10 +38,10 @@ typedef struct PemsAnswer
 	bool maybe_sent; /* at least one byte of the request left this machine */
 	/* the HTTP library's sentence about a transport error; never holds the token */
 	char detail[256];
-	int status;        /* HTTP status, 0: none arrived */
-	char *retry_after; /* header values, or NULL */
-	char *date;
-	char *body; /* NUL-terminated, or NULL */
+	int status;            /* HTTP status, 0: none arrived */
+	bool has_retry_after;  /* the header */
+	int64_t retry_after_s; /* negative: it says neither a number nor a date */
+	char *body;            /* NUL-terminated, or NULL */
 	size_t body_length;
 	int64_t latency_us; /* from start to end */
 } PemsAnswer;
@@ -97,11 +97,11 @@ typedef struct PemsAsked
 } PemsAsked;
 
 /*
- * Judge an answer by the table of docs/PROTOCOL.md.  now: seconds since 1970, for Retry-After
- * without a Date.  The outcome is freed with pems_outcome_free().
+ * Judge an answer by the table of docs/PROTOCOL.md.  The outcome is freed with
+ * pems_outcome_free().
  */
-extern void pems_judge_answer(const PemsAsked *asked, const PemsAnswer *answer, int64_t now,
-								PemsOutcome *outcome);
+extern void pems_judge_answer(const PemsAsked *asked, const PemsAnswer *answer,
+							  PemsOutcome *outcome);
 extern void pems_outcome_free(PemsOutcome *outcome);
 extern void pems_answer_free(PemsAnswer *answer);
 

@@ -14,7 +14,6 @@ typedef struct Judge
 {
 	const PemsAsked *asked;
 	const PemsAnswer *answer;
-	int64_t now;
 	const JsonNode *body;    /* the body's JSON value, or NULL */
 	const char *parse_error; /* why there is none */
 	PemsOutcome *outcome;

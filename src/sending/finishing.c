@@ -8,8 +8,6 @@
  */
 #include "postgres.h"
 
-#include <time.h>
-
 #include "pems/transition.h"
 #include "record/json.h"
 #include "record/merge.h"
@@ -68,12 +66,6 @@ response_json(PemsDelivery *delivery, const PemsAnswer *answer)
 	json = buffer.failed ? NULL : pems_delivery_keep(delivery, buffer.data);
 	pems_json_buffer_free(&buffer);
 	return json;
-}
-
-static int64
-wall_clock_seconds(void)
-{
-	return (int64) time(NULL);
 }
 
 /*
@@ -291,7 +283,7 @@ pems_delivery_finish(PemsDelivery *delivery, const PemsCatalogue *catalogue, Pem
 	PemsAsked asked = asked_of(delivery);
 	PemsOutcome outcome;
 
-	pems_judge_answer(&asked, answer, wall_clock_seconds(), &outcome);
+	pems_judge_answer(&asked, answer, &outcome);
 	PG_TRY();
 	{
 		pems_endpoint_end(delivery->endpoint, delivery->ticket, answer, &outcome, now);

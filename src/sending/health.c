@@ -351,7 +351,7 @@ pems_health_finish(void *owner, const PemsAnswer *answer, int64 now)
 
 	if (check < checks || check >= checks + PEMS_MAX_HEALTH_CHECKS)
 		return false;
-	pems_judge_answer(&asked, answer, (int64) time(NULL), &outcome);
+	pems_judge_answer(&asked, answer, &outcome);
 	pems_endpoint_end(check->endpoint, check->ticket, answer, &outcome, now);
 	healthy = outcome.class == PEMS_OUTCOME_RECORD;
 	finish(check, healthy, answer->status == 0 ? -1 : answer->latency_us,

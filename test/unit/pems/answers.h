@@ -118,7 +118,7 @@ judged(PemsCall call, const PemsAnswer *answer, const Expected *expected)
 	PemsOutcome outcome;
 	bool good;
 
-	pems_judge_answer(&asked, answer, 0, &outcome);
+	pems_judge_answer(&asked, answer, &outcome);
 	good = CHECK_INT(outcome.class, expected->class);
 	good = CHECK_INT(outcome.unknown, expected->unknown) && good;
 	good = CHECK_INT(outcome.endpoint_fault, expected->fault) && good;

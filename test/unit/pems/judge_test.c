@@ -329,15 +329,15 @@ UNIT_TEST(transports)
 
 UNIT_TEST(an_error_that_is_too_large_is_heard_all_the_same)
 {
-	char retry_after[] = "30";
 	PemsAnswer answer = {.transport = PEMS_TRANSPORT_TOO_LARGE,
 						 .maybe_sent = true,
 						 .status = 503,
 						 .detail = "the body is larger than 262144 bytes",
-						 .retry_after = retry_after};
+						 .has_retry_after = true,
+						 .retry_after_s = 30};
 	PemsOutcome outcome;
 
-	pems_judge_answer(&a_put, &answer, 0, &outcome);
+	pems_judge_answer(&a_put, &answer, &outcome);
 	CHECK_INT(outcome.retry_after_ms, 30000);
 	CHECK_TEXT(outcome.error,
 			   "PEMS answered 503 (Service Unavailable), and was cut off: the body is "
@@ -350,13 +350,17 @@ UNIT_TEST(a_429_says_how_long)
 	PemsAnswer answer = answer_of(429, NULL);
 	PemsOutcome outcome;
 
-	pems_judge_answer(&a_put, &answer, 0, &outcome);
+	pems_judge_answer(&a_put, &answer, &outcome);
 	CHECK_INT(outcome.retry_after_ms, PEMS_RETRY_AFTER_DEFAULT_MS);
 	pems_outcome_free(&outcome);
-	answer.retry_after = strdup("Sun, 06 Nov 1994 08:49:57 GMT");
-	answer.date = strdup("Sun, 06 Nov 1994 08:49:37 GMT");
-	pems_judge_answer(&a_put, &answer, 0, &outcome);
+	answer.has_retry_after = true;
+	answer.retry_after_s = 20;
+	pems_judge_answer(&a_put, &answer, &outcome);
 	CHECK_INT(outcome.retry_after_ms, 20000);
+	pems_outcome_free(&outcome);
+	answer.retry_after_s = -1;
+	pems_judge_answer(&a_put, &answer, &outcome);
+	CHECK_INT(outcome.retry_after_ms, PEMS_RETRY_AFTER_DEFAULT_MS);
 	pems_outcome_free(&outcome);
 	pems_answer_free(&answer);
 }
@@ -370,11 +374,12 @@ UNIT_TEST(every_answer_that_asks_to_wait_is_heard)
 		PemsAnswer answer = answer_of(statuses[i], NULL);
 		PemsOutcome outcome;
 
-		pems_judge_answer(&a_put, &answer, 0, &outcome);
+		pems_judge_answer(&a_put, &answer, &outcome);
 		CHECK_INT(outcome.retry_after_ms, 0); /* no header, no wait */
 		pems_outcome_free(&outcome);
-		answer.retry_after = strdup("30");
-		pems_judge_answer(&a_put, &answer, 0, &outcome);
+		answer.has_retry_after = true;
+		answer.retry_after_s = 30;
+		pems_judge_answer(&a_put, &answer, &outcome);
 		CHECK_INT(outcome.retry_after_ms, 30000);
 		pems_outcome_free(&outcome);
 		pems_answer_free(&answer);
@@ -390,7 +395,7 @@ judged_at(PemsCall call, int64_t version, int status, const char *body)
 	PemsAnswer answer = answer_of(status, body);
 	PemsOutcome outcome;
 
-	pems_judge_answer(&asked, &answer, 0, &outcome);
+	pems_judge_answer(&asked, &answer, &outcome);
 	pems_answer_free(&answer);
 	return outcome;
 }

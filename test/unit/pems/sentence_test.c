@@ -14,7 +14,7 @@ check_sentence(int status, const char *body, const char *expected, int line)
 	PemsAnswer answer = answer_of(status, body);
 	PemsOutcome outcome;
 
-	pems_judge_answer(&a_put, &answer, 0, &outcome);
+	pems_judge_answer(&a_put, &answer, &outcome);
 	if (!CHECK_TEXT(outcome.error, expected))
 		unit_note("called in line %d", line);
 	pems_outcome_free(&outcome);
