@@ -26,7 +26,7 @@ sub sent_on
 sub commit_slow
 {
     my ($pfa_id, $delta, %named) = @_;
-    $fake->fault({ pfaId => $pfa_id, count => 1, delayMs => 3000 });
+    $fake->fault({ pfaId => $pfa_id, count => 1, delayMs => 6000 });
     my $id = $t->edit('RIO', $pfa_id, $delta);
     $t->commit('RIO', [$id], %named);
     ok($t->wait_until(sub { $t->item($id)->{status} eq 'processing' }, what => 'a request'), 'it is under way');
