@@ -45,34 +45,29 @@ PG_FUNCTION_INFO_V1(pems_host_add_modification);
 PG_FUNCTION_INFO_V1(pems_host_refused_words);
 
 /*
- * A statement that writes one of the application's tables.  They are analyzed with the extension's
- * schema in the search path, so every name that is not in FROM or behind SET says that it is
- * PostgreSQL's own.  (unnest with several arrays always is.)
+ * The statements are analyzed with the extension's schema in the search path, so every name that is
+ * not in FROM or behind SET says that it is PostgreSQL's own.  (unnest with several arrays always
+ * is.)
  */
-typedef struct TableWrite
-{
-	const char *table;
-	PemsStatement statement;
-} TableWrite;
 
-static TableWrite mark_write = {
+static PemsStatement mark_write = {
 	.table = "pfa_modification",
-	.statement.text = "UPDATE %s.pfa_modification m "
-					  "SET sync_status = r.status, sync_error = r.error, "
-					  "pems_version = coalesce(r.version, m.pems_version), "
-					  "synced_at = CASE WHEN r.status OPERATOR(pg_catalog.=) 'synced' THEN "
-					  "pg_catalog.clock_timestamp() "
-					  "ELSE m.synced_at END "
-					  "FROM unnest($1, $2, $3, $4) AS r (id, status, version, error) "
-					  "WHERE m.id OPERATOR(pg_catalog.=) r.id",
-	.statement.result = SPI_OK_UPDATE,
-	.statement.argument_count = 4,
-	.statement.types = {TEXTARRAYOID, TEXTARRAYOID, INT4ARRAYOID, TEXTARRAYOID},
+	.text = "UPDATE %s.pfa_modification m "
+			"SET sync_status = r.status, sync_error = r.error, "
+			"pems_version = coalesce(r.version, m.pems_version), "
+			"synced_at = CASE WHEN r.status OPERATOR(pg_catalog.=) 'synced' THEN "
+			"pg_catalog.clock_timestamp() "
+			"ELSE m.synced_at END "
+			"FROM unnest($1, $2, $3, $4) AS r (id, status, version, error) "
+			"WHERE m.id OPERATOR(pg_catalog.=) r.id",
+	.result = SPI_OK_UPDATE,
+	.argument_count = 4,
+	.types = {TEXTARRAYOID, TEXTARRAYOID, INT4ARRAYOID, TEXTARRAYOID},
 };
 
-static TableWrite mirror_write = {
+static PemsStatement mirror_write = {
 	.table = "pfa_mirror",
-	.statement.text =
+	.text =
 		"UPDATE %s.pfa_mirror m "
 		"SET version = r.version, data = r.data, last_synced_at = pg_catalog.clock_timestamp(), "
 		"deleted_at = CASE WHEN r.deleted "
@@ -81,42 +76,40 @@ static TableWrite mirror_write = {
 		"AS r (organization_id, pfa_id, version, data, deleted) "
 		"WHERE m.organization_id OPERATOR(pg_catalog.=) r.organization_id "
 		"AND m.pfa_id OPERATOR(pg_catalog.=) r.pfa_id",
-	.statement.result = SPI_OK_UPDATE,
-	.statement.argument_count = 5,
-	.statement.types = {TEXTARRAYOID, TEXTARRAYOID, INT4ARRAYOID, JSONBARRAYOID, BOOLARRAYOID},
+	.result = SPI_OK_UPDATE,
+	.argument_count = 5,
+	.types = {TEXTARRAYOID, TEXTARRAYOID, INT4ARRAYOID, JSONBARRAYOID, BOOLARRAYOID},
 };
 
 /*
  * The application may have deleted the mirror of a record that is still edited.  The column id is
  * the application's own.
  */
-static TableWrite missing_mirror_write = {
+static PemsStatement missing_mirror_write = {
 	.table = "pfa_mirror",
-	.statement.text =
-		"INSERT INTO %s.pfa_mirror "
-		"(id, organization_id, pfa_id, version, data, last_synced_at, deleted_at) "
-		"SELECT pg_catalog.gen_random_uuid()::text, r.organization_id, r.pfa_id, r.version, "
-		"r.data, pg_catalog.clock_timestamp(), "
-		"CASE WHEN r.deleted THEN pg_catalog.clock_timestamp() END "
-		"FROM unnest($1, $2, $3, $4, $5) "
-		"AS r (organization_id, pfa_id, version, data, deleted) "
-		"WHERE NOT EXISTS (SELECT FROM %s.pfa_mirror m "
-		"WHERE m.organization_id OPERATOR(pg_catalog.=) r.organization_id "
-		"AND m.pfa_id OPERATOR(pg_catalog.=) r.pfa_id)",
-	.statement.result = SPI_OK_INSERT,
-	.statement.argument_count = 5,
-	.statement.types = {TEXTARRAYOID, TEXTARRAYOID, INT4ARRAYOID, JSONBARRAYOID, BOOLARRAYOID},
+	.text = "INSERT INTO %s.pfa_mirror "
+			"(id, organization_id, pfa_id, version, data, last_synced_at, deleted_at) "
+			"SELECT pg_catalog.gen_random_uuid()::text, r.organization_id, r.pfa_id, r.version, "
+			"r.data, pg_catalog.clock_timestamp(), "
+			"CASE WHEN r.deleted THEN pg_catalog.clock_timestamp() END "
+			"FROM unnest($1, $2, $3, $4, $5) "
+			"AS r (organization_id, pfa_id, version, data, deleted) "
+			"WHERE NOT EXISTS (SELECT FROM %s.pfa_mirror m "
+			"WHERE m.organization_id OPERATOR(pg_catalog.=) r.organization_id "
+			"AND m.pfa_id OPERATOR(pg_catalog.=) r.pfa_id)",
+	.result = SPI_OK_INSERT,
+	.argument_count = 5,
+	.types = {TEXTARRAYOID, TEXTARRAYOID, INT4ARRAYOID, JSONBARRAYOID, BOOLARRAYOID},
 };
 
-static TableWrite add_modification_write = {
+static PemsStatement add_modification_write = {
 	.table = "pfa_modification",
-	.statement.text =
-		"INSERT INTO %s.pfa_modification (id, organization_id, pfa_id, base_version, delta, "
-		"created_by, created_at, operation, change_reason, sync_status) "
-		"VALUES ($1, $2, $3, $4, $5, $6, pg_catalog.clock_timestamp(), 'UPDATE', $7, 'draft')",
-	.statement.result = SPI_OK_INSERT,
-	.statement.argument_count = 7,
-	.statement.types = {TEXTOID, TEXTOID, TEXTOID, INT4OID, JSONBOID, TEXTOID, TEXTOID},
+	.text = "INSERT INTO %s.pfa_modification (id, organization_id, pfa_id, base_version, delta, "
+			"created_by, created_at, operation, change_reason, sync_status) "
+			"VALUES ($1, $2, $3, $4, $5, $6, pg_catalog.clock_timestamp(), 'UPDATE', $7, 'draft')",
+	.result = SPI_OK_INSERT,
+	.argument_count = 7,
+	.types = {TEXTOID, TEXTOID, TEXTOID, INT4OID, JSONBOID, TEXTOID, TEXTOID},
 };
 
 /* --- as their owner --- */
@@ -304,7 +297,7 @@ demand_intact_tables(Oid schema)
 
 /* The deferrable constraints fire at the end of the statement. */
 static uint64
-run_with_constraints(TableWrite *write, Oid schema, const Datum *values)
+run_with_constraints(PemsStatement *write, Oid schema, const Datum *values)
 {
 	Relation relation = relation_open(get_relname_relid(write->table, schema), AccessShareLock);
 	char *deferrable = deferrable_constraints(relation, false);
@@ -313,7 +306,7 @@ run_with_constraints(TableWrite *write, Oid schema, const Datum *values)
 
 	relation_close(relation, NoLock);
 	set_constraints(deferrable, "IMMEDIATE");
-	pems_statement_run(&write->statement, schema, values, NULL);
+	pems_statement_run(write, schema, values, NULL);
 	rows = SPI_processed;
 	set_constraints(deferred, "DEFERRED");
 	return rows;
@@ -321,7 +314,7 @@ run_with_constraints(TableWrite *write, Oid schema, const Datum *values)
 
 /* Returns the number of rows.  The application's triggers find the schema in their path. */
 static uint64
-write_as_owner(TableWrite *write, Oid schema, const Datum *values)
+write_as_owner(PemsStatement *write, Oid schema, const Datum *values)
 {
 	FormerUser former = become_owner(write->table, schema);
 	int guc_level = NewGUCNestLevel();
@@ -342,7 +335,7 @@ write_as_owner(TableWrite *write, Oid schema, const Datum *values)
 
 /* A trigger or a policy that keeps the change out of the table must not go unnoticed. */
 static void
-demand_all_rows(const TableWrite *write, uint64 rows, int wanted)
+demand_all_rows(const PemsStatement *write, uint64 rows, int wanted)
 {
 	if (rows == wanted)
 		return;
@@ -364,11 +357,11 @@ schema_of(FunctionCallInfo fcinfo)
 
 /* The function's arguments are those of the statement. */
 static uint64
-write_arguments(TableWrite *write, FunctionCallInfo fcinfo)
+write_arguments(PemsStatement *write, FunctionCallInfo fcinfo)
 {
 	Datum values[PEMS_MAX_ARGUMENTS];
 
-	for (int i = 0; i < write->statement.argument_count; i++)
+	for (int i = 0; i < write->argument_count; i++)
 		values[i] = PG_GETARG_DATUM(i);
 	return write_as_owner(write, schema_of(fcinfo), values);
 }
