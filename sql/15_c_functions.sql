@@ -11,7 +11,8 @@ CREATE FUNCTION @extschema@._pems_caller() RETURNS text
 AS 'MODULE_PATHNAME', 'pems_api_caller' LANGUAGE C STABLE PARALLEL RESTRICTED;
 COMMENT ON FUNCTION @extschema@._pems_caller() IS
     'Internal: the role that called the outermost function (session user, or the role set with SET ROLE), also inside '
-    'SECURITY DEFINER';
+    'SECURITY DEFINER; in a trigger that runs while pems_sync writes a table of the application, the table''s owner '
+    '(pems_sync_worker, where that is a superuser)';
 
 CREATE FUNCTION @extschema@._pems_cluster() RETURNS text
 AS 'MODULE_PATHNAME', 'pems_api_cluster' LANGUAGE C STABLE PARALLEL SAFE;

@@ -1,21 +1,15 @@
 /*
  * database/app_write.c
- *		Writes to the application's tables, as their owner.
+ *		Writes to the application's tables, as their owner (app_owner.c).
  *
- * Process: any backend, and the worker.  Runs inside the caller's transaction.
- *
- * An UPDATE runs whatever the application's role hung on its table: triggers, defaults, generated
- * columns, index expressions.  Run with our rights, they could do what we may; run with the
- * owner's, in a security-restricted operation, they can do what the owner could do anyway.  Where
- * the owner is a superuser (somebody else may have been granted TRIGGER on the table) we stay
- * pems_sync_worker, which runs no function of others (guard.c).
+ * Process: any backend, and the worker.  Runs inside the caller's transaction.  Kept for the
+ * process: the statements' plans.
  */
 #include "postgres.h"
 
 #include "access/genam.h"
 #include "access/relation.h"
 #include "access/table.h"
-#include "catalog/pg_class.h"
 #include "catalog/pg_constraint.h"
 #include "catalog/pg_inherits.h"
 #include "catalog/pg_type.h"
@@ -23,7 +17,6 @@
 #include "executor/spi.h"
 #include "fmgr.h"
 #include "lib/stringinfo.h"
-#include "miscadmin.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
@@ -31,8 +24,8 @@
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
 #include "utils/rls.h"
-#include "utils/syscache.h"
 
+#include "database/app_owner.h"
 #include "database/app_tables.h"
 #include "database/array.h"
 #include "database/extension.h"
@@ -42,37 +35,31 @@ PG_FUNCTION_INFO_V1(pems_host_mark);
 PG_FUNCTION_INFO_V1(pems_host_mark_all);
 PG_FUNCTION_INFO_V1(pems_host_write_mirror);
 PG_FUNCTION_INFO_V1(pems_host_add_modification);
-PG_FUNCTION_INFO_V1(pems_host_refused_words);
 
 /*
- * A statement that writes one of the application's tables.  They are analyzed with the extension's
- * schema in the search path, so every name that is not in FROM or behind SET says that it is
- * PostgreSQL's own.  (unnest with several arrays always is.)
+ * The statements are analyzed with the extension's schema in the search path, so every name that is
+ * not in FROM or behind SET says that it is PostgreSQL's own.  (unnest with several arrays always
+ * is.)
  */
-typedef struct TableWrite
-{
-	const char *table;
-	PemsStatement statement;
-} TableWrite;
 
-static TableWrite mark_write = {
+static PemsStatement mark_write = {
 	.table = "pfa_modification",
-	.statement.text = "UPDATE %s.pfa_modification m "
-					  "SET sync_status = r.status, sync_error = r.error, "
-					  "pems_version = coalesce(r.version, m.pems_version), "
-					  "synced_at = CASE WHEN r.status OPERATOR(pg_catalog.=) 'synced' THEN "
-					  "pg_catalog.clock_timestamp() "
-					  "ELSE m.synced_at END "
-					  "FROM unnest($1, $2, $3, $4) AS r (id, status, version, error) "
-					  "WHERE m.id OPERATOR(pg_catalog.=) r.id",
-	.statement.result = SPI_OK_UPDATE,
-	.statement.argument_count = 4,
-	.statement.types = {TEXTARRAYOID, TEXTARRAYOID, INT4ARRAYOID, TEXTARRAYOID},
+	.text = "UPDATE %s.pfa_modification m "
+			"SET sync_status = r.status, sync_error = r.error, "
+			"pems_version = coalesce(r.version, m.pems_version), "
+			"synced_at = CASE WHEN r.status OPERATOR(pg_catalog.=) 'synced' THEN "
+			"pg_catalog.clock_timestamp() "
+			"ELSE m.synced_at END "
+			"FROM unnest($1, $2, $3, $4) AS r (id, status, version, error) "
+			"WHERE m.id OPERATOR(pg_catalog.=) r.id",
+	.result = SPI_OK_UPDATE,
+	.argument_count = 4,
+	.types = {TEXTARRAYOID, TEXTARRAYOID, INT4ARRAYOID, TEXTARRAYOID},
 };
 
-static TableWrite mirror_write = {
+static PemsStatement mirror_write = {
 	.table = "pfa_mirror",
-	.statement.text =
+	.text =
 		"UPDATE %s.pfa_mirror m "
 		"SET version = r.version, data = r.data, last_synced_at = pg_catalog.clock_timestamp(), "
 		"deleted_at = CASE WHEN r.deleted "
@@ -81,89 +68,43 @@ static TableWrite mirror_write = {
 		"AS r (organization_id, pfa_id, version, data, deleted) "
 		"WHERE m.organization_id OPERATOR(pg_catalog.=) r.organization_id "
 		"AND m.pfa_id OPERATOR(pg_catalog.=) r.pfa_id",
-	.statement.result = SPI_OK_UPDATE,
-	.statement.argument_count = 5,
-	.statement.types = {TEXTARRAYOID, TEXTARRAYOID, INT4ARRAYOID, JSONBARRAYOID, BOOLARRAYOID},
+	.result = SPI_OK_UPDATE,
+	.argument_count = 5,
+	.types = {TEXTARRAYOID, TEXTARRAYOID, INT4ARRAYOID, JSONBARRAYOID, BOOLARRAYOID},
 };
 
 /*
  * The application may have deleted the mirror of a record that is still edited.  The column id is
  * the application's own.
  */
-static TableWrite missing_mirror_write = {
+static PemsStatement missing_mirror_write = {
 	.table = "pfa_mirror",
-	.statement.text =
-		"INSERT INTO %s.pfa_mirror "
-		"(id, organization_id, pfa_id, version, data, last_synced_at, deleted_at) "
-		"SELECT pg_catalog.gen_random_uuid()::text, r.organization_id, r.pfa_id, r.version, "
-		"r.data, pg_catalog.clock_timestamp(), "
-		"CASE WHEN r.deleted THEN pg_catalog.clock_timestamp() END "
-		"FROM unnest($1, $2, $3, $4, $5) "
-		"AS r (organization_id, pfa_id, version, data, deleted) "
-		"WHERE NOT EXISTS (SELECT FROM %s.pfa_mirror m "
-		"WHERE m.organization_id OPERATOR(pg_catalog.=) r.organization_id "
-		"AND m.pfa_id OPERATOR(pg_catalog.=) r.pfa_id)",
-	.statement.result = SPI_OK_INSERT,
-	.statement.argument_count = 5,
-	.statement.types = {TEXTARRAYOID, TEXTARRAYOID, INT4ARRAYOID, JSONBARRAYOID, BOOLARRAYOID},
+	.text = "INSERT INTO %s.pfa_mirror "
+			"(id, organization_id, pfa_id, version, data, last_synced_at, deleted_at) "
+			"SELECT pg_catalog.gen_random_uuid()::text, r.organization_id, r.pfa_id, r.version, "
+			"r.data, pg_catalog.clock_timestamp(), "
+			"CASE WHEN r.deleted THEN pg_catalog.clock_timestamp() END "
+			"FROM unnest($1, $2, $3, $4, $5) "
+			"AS r (organization_id, pfa_id, version, data, deleted) "
+			"WHERE NOT EXISTS (SELECT FROM %s.pfa_mirror m "
+			"WHERE m.organization_id OPERATOR(pg_catalog.=) r.organization_id "
+			"AND m.pfa_id OPERATOR(pg_catalog.=) r.pfa_id)",
+	.result = SPI_OK_INSERT,
+	.argument_count = 5,
+	.types = {TEXTARRAYOID, TEXTARRAYOID, INT4ARRAYOID, JSONBARRAYOID, BOOLARRAYOID},
 };
 
-static TableWrite add_modification_write = {
+static PemsStatement add_modification_write = {
 	.table = "pfa_modification",
-	.statement.text =
-		"INSERT INTO %s.pfa_modification (id, organization_id, pfa_id, base_version, delta, "
-		"created_by, created_at, operation, change_reason, sync_status) "
-		"VALUES ($1, $2, $3, $4, $5, $6, pg_catalog.clock_timestamp(), 'UPDATE', $7, 'draft')",
-	.statement.result = SPI_OK_INSERT,
-	.statement.argument_count = 7,
-	.statement.types = {TEXTOID, TEXTOID, TEXTOID, INT4OID, JSONBOID, TEXTOID, TEXTOID},
+	.text = "INSERT INTO %s.pfa_modification (id, organization_id, pfa_id, base_version, delta, "
+			"created_by, created_at, operation, change_reason, sync_status) "
+			"VALUES ($1, $2, $3, $4, $5, $6, pg_catalog.clock_timestamp(), 'UPDATE', $7, 'draft')",
+	.result = SPI_OK_INSERT,
+	.argument_count = 7,
+	.types = {TEXTOID, TEXTOID, TEXTOID, INT4OID, JSONBOID, TEXTOID, TEXTOID},
 };
 
 /* --- as their owner --- */
-
-static Oid
-table_owner(const char *table, Oid schema)
-{
-	Oid relation = get_relname_relid(table, schema);
-	HeapTuple tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relation));
-	Oid owner;
-
-	if (!HeapTupleIsValid(tuple))
-		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_TABLE),
-						errmsg("table \"%s\" does not exist in schema \"%s\"", table,
-							   pems_schema_name(schema)),
-						errhint("Make it again and run pems_attach().")));
-	owner = ((Form_pg_class) GETSTRUCT(tuple))->relowner;
-	ReleaseSysCache(tuple);
-	return owner;
-}
-
-/* Who this process was before it became the owner of a table. */
-typedef struct FormerUser
-{
-	Oid user;
-	int context;
-} FormerUser;
-
-/* On an ERROR the end of the transaction, or of the subtransaction, makes us who we were. */
-static FormerUser
-become_owner(const char *table, Oid schema)
-{
-	Oid owner = table_owner(table, schema);
-	FormerUser former;
-
-	GetUserIdAndSecContext(&former.user, &former.context);
-	SetUserIdAndSecContext(superuser_arg(owner) ? former.user : owner,
-						   former.context | SECURITY_LOCAL_USERID_CHANGE |
-							   SECURITY_RESTRICTED_OPERATION);
-	return former;
-}
-
-static void
-become_former(const FormerUser *former)
-{
-	SetUserIdAndSecContext(former->user, former->context);
-}
 
 static void
 set_search_path(Oid schema)
@@ -187,7 +128,7 @@ is_written_as(Oid owner, Oid relation, Oid schema)
 {
 	for (int i = 0; i < PEMS_APP_TABLE_COUNT; i++)
 		if (relation == get_relname_relid(pems_app_tables[i], schema))
-			return table_owner(pems_app_tables[i], schema) == owner;
+			return pems_app_owner_of(pems_app_tables[i], schema) == owner;
 	return false;
 }
 
@@ -304,7 +245,7 @@ demand_intact_tables(Oid schema)
 
 /* The deferrable constraints fire at the end of the statement. */
 static uint64
-run_with_constraints(TableWrite *write, Oid schema, const Datum *values)
+run_with_constraints(PemsStatement *write, Oid schema, const Datum *values)
 {
 	Relation relation = relation_open(get_relname_relid(write->table, schema), AccessShareLock);
 	char *deferrable = deferrable_constraints(relation, false);
@@ -313,36 +254,51 @@ run_with_constraints(TableWrite *write, Oid schema, const Datum *values)
 
 	relation_close(relation, NoLock);
 	set_constraints(deferrable, "IMMEDIATE");
-	pems_statement_run(&write->statement, schema, values, NULL);
+	pems_statement_run(write, schema, values, NULL);
 	rows = SPI_processed;
 	set_constraints(deferred, "DEFERRED");
 	return rows;
 }
 
-/* Returns the number of rows.  The application's triggers find the schema in their path. */
-static uint64
-write_as_owner(TableWrite *write, Oid schema, const Datum *values)
+typedef struct Write
 {
-	FormerUser former = become_owner(write->table, schema);
-	int guc_level = NewGUCNestLevel();
+	PemsStatement *statement;
+	Oid schema;
+	const Datum *values;
 	uint64 rows;
+} Write;
+
+/* The application's triggers find the schema in their path. */
+static void
+do_write(void *argument)
+{
+	Write *write = argument;
+	int guc_level = NewGUCNestLevel();
 
 	/* the session's own "off" would refuse what the table's policies allow */
 	if (!row_security)
 		set_row_security();
-	set_search_path(schema);
+	set_search_path(write->schema);
 	SPI_connect();
-	rows = run_with_constraints(write, schema, values);
+	write->rows = run_with_constraints(write->statement, write->schema, write->values);
 	SPI_finish();
 	AtEOXact_GUC(false, guc_level);
-	become_former(&former);
+}
+
+/* Returns the number of rows. */
+static uint64
+write_as_owner(PemsStatement *statement, Oid schema, const Datum *values)
+{
+	Write write = {statement, schema, values, 0};
+
+	pems_app_owner_do(statement->table, schema, do_write, &write);
 	demand_intact_tables(schema);
-	return rows;
+	return write.rows;
 }
 
 /* A trigger or a policy that keeps the change out of the table must not go unnoticed. */
 static void
-demand_all_rows(const TableWrite *write, uint64 rows, int wanted)
+demand_all_rows(const PemsStatement *write, uint64 rows, int wanted)
 {
 	if (rows == wanted)
 		return;
@@ -364,11 +320,11 @@ schema_of(FunctionCallInfo fcinfo)
 
 /* The function's arguments are those of the statement. */
 static uint64
-write_arguments(TableWrite *write, FunctionCallInfo fcinfo)
+write_arguments(PemsStatement *write, FunctionCallInfo fcinfo)
 {
 	Datum values[PEMS_MAX_ARGUMENTS];
 
-	for (int i = 0; i < write->statement.argument_count; i++)
+	for (int i = 0; i < write->argument_count; i++)
 		values[i] = PG_GETARG_DATUM(i);
 	return write_as_owner(write, schema_of(fcinfo), values);
 }
@@ -449,52 +405,4 @@ pems_host_add_modification(PG_FUNCTION_ARGS)
 
 	demand_all_rows(&add_modification_write, rows, 1);
 	PG_RETURN_VOID();
-}
-
-/* --- what a constraint of theirs allows --- */
-
-/* The values that the CHECK constraint forbids, as an array; NULL: none. */
-static Datum
-refused_by(Datum constraint, Datum values, bool *isnull)
-{
-	static const char *const expression_of =
-		"SELECT pg_catalog.pg_get_expr(c.conbin, c.conrelid) FROM pg_catalog.pg_constraint c "
-		"WHERE c.oid OPERATOR(pg_catalog.=) $1";
-	char *query;
-
-	if (SPI_execute_with_args(expression_of, 1, (Oid[]){OIDOID}, &constraint, NULL, true, 1) !=
-			SPI_OK_SELECT ||
-		SPI_processed != 1)
-		elog(ERROR, "could not read a constraint of \"pfa_modification\"");
-	query = psprintf("SELECT pg_catalog.array_agg(t.sync_status) "
-					 "FROM pg_catalog.unnest($1) AS t (sync_status) WHERE NOT (%s)",
-					 SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1));
-	if (SPI_execute_with_args(query, 1, (Oid[]){TEXTARRAYOID}, &values, NULL, true, 1) !=
-			SPI_OK_SELECT ||
-		SPI_processed != 1)
-		elog(ERROR, "could not try a constraint of \"pfa_modification\"");
-	return SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, isnull);
-}
-
-/*
- * pems_host_refused_words(constraint_id, words)
- *		Which of these values does the CHECK constraint on sync_status forbid?  Evaluated as who
- *		writes the table, as a write would.
- */
-Datum
-pems_host_refused_words(PG_FUNCTION_ARGS)
-{
-	FormerUser former = become_owner("pfa_modification", schema_of(fcinfo));
-	Datum refused;
-	bool isnull;
-
-	SPI_connect();
-	refused = refused_by(PG_GETARG_DATUM(0), PG_GETARG_DATUM(1), &isnull);
-	if (!isnull)
-		refused = SPI_datumTransfer(refused, false, -1);
-	SPI_finish();
-	become_former(&former);
-	if (isnull)
-		PG_RETURN_ARRAYTYPE_P(construct_empty_array(TEXTOID));
-	PG_RETURN_DATUM(refused);
 }

@@ -230,6 +230,7 @@ is_zero(const Changes *changes)
 
 /* One difference.  $2 has the counts in the order of the enum. */
 static PemsStatement insert_statement = {
+	.table = "pems_sync_stats",
 	.text = "INSERT INTO %s.pems_sync_stats (organization_id, hour, pending, held, processing, "
 			"failed, conflict, queued, completed, cancelled, dead_lettered, conflicted, "
 			"sync_seconds, latency_counts, last_completed_at) "

@@ -20,10 +20,14 @@
 /* All that have been prepared so far, in this process. */
 static PemsStatement *statements = NULL;
 
+/*
+ * A plan that runs is not freed: a trigger of the application may call us, and so run the statement
+ * that has fired it.  (That one is left to the process's end.)
+ */
 static void
 forget_plan(PemsStatement *statement)
 {
-	if (statement->plan != NULL)
+	if (statement->plan != NULL && statement->running == 0)
 		SPI_freeplan(statement->plan);
 	statement->plan = NULL;
 }
@@ -62,6 +66,33 @@ prepare(PemsStatement *statement, Oid schema)
 	add_to_list(statement);
 }
 
+static void
+fail(const PemsStatement *statement, int code)
+{
+	if (statement->table != NULL)
+		elog(ERROR, "could not write \"%s\": %s", statement->table, SPI_result_code_string(code));
+	elog(ERROR, "could not run \"%s\": %s", statement->text, SPI_result_code_string(code));
+}
+
+/* Returns SPI's code. */
+static int
+execute(PemsStatement *statement, const Datum *values, const char *nulls)
+{
+	int code;
+
+	statement->running++;
+	PG_TRY();
+	{
+		code = SPI_execute_plan(statement->plan, (Datum *) values, nulls, false, 0);
+	}
+	PG_FINALLY();
+	{
+		statement->running--;
+	}
+	PG_END_TRY();
+	return code;
+}
+
 void
 pems_statement_run(PemsStatement *statement, Oid schema, const Datum *values, const char *nulls)
 {
@@ -69,12 +100,15 @@ pems_statement_run(PemsStatement *statement, Oid schema, const Datum *values, co
 
 	if (statement->plan == NULL || statement->schema != schema)
 		prepare(statement, schema);
-	code = SPI_execute_plan(statement->plan, (Datum *) values, nulls, false, 0);
+	code = execute(statement, values, nulls);
 	if (code != statement->result)
 	{
-		/* a rule did something else, and what it left of the plan would not see that it is gone */
+		/*
+		 * A rule on the table has emptied or replaced the plan.  Nothing in such a plan names the
+		 * table any more, so the server would not make it anew when the rule is gone.
+		 */
 		forget_plan(statement);
-		elog(ERROR, "could not run \"%s\": %s", statement->text, SPI_result_code_string(code));
+		fail(statement, code);
 	}
 	if (statement->columns.count > 0)
 		pems_columns_find(&statement->columns, SPI_tuptable->tupdesc);

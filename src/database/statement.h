@@ -12,7 +12,8 @@
  *   one again, which may have other types;
  * - when PostgreSQL says that something that the plan names was changed (its own plan cache does
  *   that);
- * - when pems_statement_watch_sizes() finds that a table has grown or shrunk too much.
+ * - when pems_statement_watch_sizes() finds that a table has grown or shrunk too much;
+ * - when SPI answers something else than result: a rule on the table made something else of it.
  *
  * Process: any backend, and the worker; inside a transaction that is connected to SPI.
  * Memory: plans live in SPI's own context until they are forgotten.
@@ -30,15 +31,17 @@
 
 typedef struct PemsStatement
 {
-	const char *text; /* each %s, two at most, stands for the schema */
-	int result;       /* what SPI must answer, such as SPI_OK_SELECT */
+	const char *table; /* that it writes, for messages; NULL where it calls a function */
+	const char *text;  /* each %s, two at most, stands for the schema */
+	int result;        /* what SPI must answer, such as SPI_OK_SELECT */
 	int argument_count;
 	Oid types[PEMS_MAX_ARGUMENTS];
 	PemsColumns columns; /* of the result; none where nothing is read */
 
 	/* Kept by statement.c; zero at first. */
 	SPIPlanPtr plan;
-	Oid schema; /* that the plan was made for */
+	Oid schema;  /* that the plan was made for */
+	int running; /* calls that have not come back; more than one: a trigger has called us again */
 	bool is_listed;
 	struct PemsStatement *next;
 } PemsStatement;

@@ -14,6 +14,8 @@
 #include "miscadmin.h"
 #include "utils/builtins.h"
 
+#include "database/app_owner.h"
+
 PG_FUNCTION_INFO_V1(pems_api_uuid);
 PG_FUNCTION_INFO_V1(pems_api_caller);
 PG_FUNCTION_INFO_V1(pems_api_cluster);
@@ -57,12 +59,17 @@ pems_api_uuid(PG_FUNCTION_ARGS)
 
 /*
  * pems_api_caller()
- *		SET ROLE counts, SECURITY DEFINER does not: that is what "outer user" means.
+ *		SET ROLE counts, SECURITY DEFINER does not: that is what "outer user" means.  A trigger that
+ *		runs while we write the application's tables calls in the name of whom we write them as:
+ *		their owner, as a rule.
  */
 Datum
 pems_api_caller(PG_FUNCTION_ARGS)
 {
-	PG_RETURN_TEXT_P(cstring_to_text(GetUserNameFromId(GetOuterUserId(), false)));
+	Oid acting = pems_app_owner_acting();
+	Oid caller = OidIsValid(acting) ? acting : GetOuterUserId();
+
+	PG_RETURN_TEXT_P(cstring_to_text(GetUserNameFromId(caller, false)));
 }
 
 /*

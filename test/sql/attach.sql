@@ -406,7 +406,14 @@ SELECT pems_commit('org-rio', ARRAY['m']) -> 'queuedCount';
 CREATE RULE nothing AS ON UPDATE TO pfa_modification DO INSTEAD NOTHING;
 SELECT regress.attempt($$SELECT pems_discard('m')$$);
 DROP RULE nothing ON pfa_modification;
+-- nor does a rule that only replicas obey spoil what the session has kept of its statements
+CREATE RULE nothing AS ON UPDATE TO pfa_modification DO INSTEAD NOTHING;
+ALTER TABLE pfa_modification ENABLE REPLICA RULE nothing;
+SET session_replication_role = replica;
+SELECT regress.attempt($$SELECT pems_discard('m')$$);
+DROP RULE nothing ON pfa_modification;
 SELECT pems_discard('m') -> 'success';
+RESET session_replication_role;
 REVOKE USAGE ON SCHEMA public FROM PUBLIC, regress_pems_owner;
 SELECT regress.attempt($$SELECT pems_commit('org-rio')$$);
 SELECT pems_health() -> 'problems' ->> 1;

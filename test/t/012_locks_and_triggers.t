@@ -257,4 +257,25 @@ unlike($t->log_since($position), qr/PANIC|was terminated|exited with exit code/,
     is($t->sql('SELECT coalesce(last_error, $$$$) FROM pems_worker'), '', 'and the problem is over');
 }
 
+# ---- a rule of the application in place of what we write ----
+
+for my $table (qw(pfa_mirror pfa_modification))
+{
+    my $worker = $t->worker->{pid};
+    $fake->fault({ delayMs => 2000, count => 1, pfaId => $pfa_ids[4] });
+    $fake->fault({ delayMs => 2000, count => 1, pfaId => $pfa_ids[4] });
+    my $count = sub { scalar(grep { $_->{pfaId} eq $pfa_ids[4] && $_->{method} eq 'PUT' } $fake->requests) };
+    my $before = $count->();
+    my $edit = $t->commit_edit('RIO', $pfa_ids[4], { description => "while $table has a rule" });
+    ok($t->wait_until(sub { $count->() == $before + 1 }, what => 'its request'), "$table: an edit is under way");
+    $t->sql("CREATE RULE nothing AS ON UPDATE TO $table DO INSTEAD NOTHING");
+    ok($t->wait_worker(state => 'not_attached'), "$table: a rule that does nothing in place of our UPDATE: the worker stops");
+    like($t->sql("SELECT pems_health() ->> 'problems'"), qr/rule nothing of $table does something else in place of what we write: DROP RULE nothing/, "$table: pems_health() says why");
+    isnt($t->item($edit)->{status}, 'failed', "$table: no edit fails");
+    $t->sql("DROP RULE nothing ON $table");
+    ok($t->wait_status($edit, 'synced'), "$table: without the rule it is recorded");
+    is($count->(), $before + 1, "$table: it was sent once");
+    is($t->worker->{pid}, $worker, "$table: by the same worker");
+}
+
 $t->finish;
