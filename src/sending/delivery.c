@@ -33,6 +33,11 @@
 #define PEMS_DELETE_IGNORED                                                                        \
 	"PEMS accepted the delete and did not make it: it still shows the record."
 
+#define PEMS_RECORD_GONE                                                                           \
+	"PEMS does not have the record any more. To have it again, restore it there; to give the "     \
+	"edit "                                                                                        \
+	"up, resolve the conflict with use_pems."
+
 /* What the audit log keeps of an answer that is no JSON. */
 #define RESPONSE_TEXT_LIMIT 2000
 
@@ -97,6 +102,21 @@ fields_as_json(PemsDelivery *delivery, char *const *fields, size_t count)
 	return json;
 }
 
+/* What the user reads about a conflict; it claims no more than is known. */
+static const char *
+conflict_sentence(const PemsDelivery *delivery, const PemsDecision *decision)
+{
+	if (decision->kind == PEMS_CONFLICT_DELETED_IN_PEMS)
+		return PEMS_RECORD_GONE;
+	if (decision->base_uncertain)
+		return "The version that the edit was made on got other data about then, and the user may "
+			   "not have seen them; somebody must decide.";
+	if (delivery->item.base_data == NULL)
+		return "The version that the edit was made on is not in the history, so it is not known "
+			   "what changed in PEMS since; somebody must decide.";
+	return "The record was changed in PEMS meanwhile; somebody must decide.";
+}
+
 static void
 enter_conflict(PemsDelivery *delivery, const PemsDecision *decision)
 {
@@ -108,11 +128,8 @@ enter_conflict(PemsDelivery *delivery, const PemsDecision *decision)
 	result->error_code = "CONFLICT";
 	if (decision->error_count > 0)
 		result->error = keep(delivery, decision->errors[0]);
-	else if (decision->base_uncertain)
-		result->error = "The version that the edit was made on got other data about then, and the "
-						"user may not have seen them; somebody must decide.";
 	else
-		result->error = "The record was changed in PEMS meanwhile; somebody must decide.";
+		result->error = keep(delivery, conflict_sentence(delivery, decision));
 }
 
 /* Nothing was sent, and nothing will be. */
@@ -653,6 +670,7 @@ describe(PemsDelivery *delivery, const PemsAnswer *answer, const PemsOutcome *ou
 	{
 		result->conflict_kind = pems_merge_kind_name(PEMS_CONFLICT_DELETED_IN_PEMS);
 		result->conflict_fields = delta_fields(delivery);
+		result->error = PEMS_RECORD_GONE;
 	}
 	result->event_type = delivery->step == PEMS_STEP_WRITE ? "WRITE_ATTEMPT" : "READ_ATTEMPT";
 	result->http_method = pems_protocol_method(call_of(delivery));
