@@ -61,7 +61,7 @@ CONFIGURATION
     bench_end
 }
 
-# depth_grow N: N pending items of as many records; the triggers and keys of the host tables come back after it.
+# depth_grow N: N pending items of as many records; the triggers and keys of the application's tables come back after it.
 depth_grow()
 {
     local first last

@@ -51,13 +51,26 @@ complain_of_connection(PGconn *connection)
 	complain("%.*s", (int) length, message);
 }
 
-/* The server's message for this does not say which statement waited. */
 static bool
-is_lock_timeout(const PGresult *result)
+has_state(const PGresult *result, const char *state)
 {
 	const char *code = PQresultErrorField(result, PG_DIAG_SQLSTATE);
 
-	return code && strcmp(code, "55P03") == 0;
+	return code && strcmp(code, state) == 0;
+}
+
+/* The server says what may not be used, but not who may. */
+static void
+hint_at_roles(PGconn *connection)
+{
+	const char *role = PQuser(connection);
+	char *quoted = PQescapeIdentifier(connection, role, strlen(role));
+
+	(void) fprintf(stderr,
+				   "HINT:  Connect as another role (-U), or have a superuser run GRANT "
+				   "pems_sync_admin TO %s. For list, pems_sync_reader is enough.\n",
+				   quoted ? quoted : role);
+	PQfreemem(quoted);
 }
 
 /* Show what the server, or libpq, says is wrong with a statement, which comes in three parts. */
@@ -74,7 +87,8 @@ complain_of_result(PGconn *connection, const PGresult *result, const char *head,
 		complain_of_connection(connection);
 		return;
 	}
-	if (is_lock_timeout(result))
+	/* a lock timeout; the server's message does not say which statement waited */
+	if (has_state(result, "55P03"))
 	{
 		complain("waited " LOCK_TIMEOUT " for a lock that another session holds, to run: %s%s%s",
 				 head, schema, tail);
@@ -87,6 +101,8 @@ complain_of_result(PGconn *connection, const PGresult *result, const char *head,
 		(void) fprintf(stderr, "DETAIL:  %s\n", detail);
 	if (hint)
 		(void) fprintf(stderr, "HINT:  %s\n", hint);
+	else if (has_state(result, "42501"))
+		hint_at_roles(connection);
 }
 
 static PGconn *

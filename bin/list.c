@@ -160,6 +160,7 @@ check_all(PGconn *connection, const char *schema, const char *organization)
 		connection, schema, "SELECT e.organization_id, e.organization_code, e.credential FROM ",
 		organization);
 	bool healthy = result != NULL;
+	int checked = 0;
 
 	for (int row = 0; result != NULL && row < PQntuples(result); row++)
 	{
@@ -168,7 +169,10 @@ check_all(PGconn *connection, const char *schema, const char *organization)
 			continue;
 		healthy &=
 			check_one(connection, schema, PQgetvalue(result, row, 0), PQgetvalue(result, row, 1));
+		checked++;
 	}
+	if (result != NULL && checked == 0)
+		(void) printf("no organization has a credential\n");
 	PQclear(result);
 	return healthy;
 }

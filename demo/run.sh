@@ -94,6 +94,8 @@ main()
     ensure_packages build
     begin=$(now)
     scratch_open
+    say "The demo takes about half a minute. It runs in $SCRATCH, with a cluster and a fake PEMS of its own."
+    say ""
     find_postgresql
     build_and_install
     start_server
@@ -104,7 +106,7 @@ main()
     cluster_stop vanguard
     fake_stop
     say ""
-    say "The demo took $(seconds_since "$begin") seconds."
+    say "The demo took $(seconds_since "$begin") seconds. Nothing of it is left running; the extension stays installed."
     conclude
 }
 

@@ -104,7 +104,7 @@ CREATE FUNCTION @extschema@._pems_endpoint_states(
 RETURNS SETOF record
 AS 'MODULE_PATHNAME', 'pems_api_endpoint_states' LANGUAGE C VOLATILE ROWS 1;
 COMMENT ON FUNCTION @extschema@._pems_endpoint_states() IS
-    'Internal: what the worker of this database says of its endpoints in shared memory, 32 at most';
+    'Internal: what the worker of this database says of its endpoints in shared memory, at most 32';
 
 CREATE FUNCTION @extschema@._pems_ask_worker(organization_id text) RETURNS jsonb
 AS 'MODULE_PATHNAME', 'pems_api_health_check' LANGUAGE C VOLATILE STRICT;

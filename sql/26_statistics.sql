@@ -66,7 +66,7 @@ COMMENT ON FUNCTION @extschema@._pems_folded_until() IS 'Internal: differences o
  * organizations together.  What happened is summed by the hour; how many items there are now, under the hour
  * -infinity. Called by the worker now and then; readers see the same numbers before and after.
  *
- * Returns: whether there is more: a call adds 5000 differences at most, those of the oldest transactions.
+ * Returns: whether there is more: a call adds at most 5000 differences, those of the oldest transactions.
  * Tables: pems_sync_stats.
  */
 CREATE FUNCTION @extschema@._pems_fold_stats() RETURNS boolean

@@ -331,8 +331,8 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $function$
         SELECT k.host_table, 8, k.constraint_name,
                format('foreign key %s of %s %s; pems_attach() makes it again', k.constraint_name, k.table_name,
                       CASE k.state WHEN 'missing' THEN 'is missing' ELSE 'refers to another table' END)
-        FROM @extschema@._pems_foreign_key_states() k
-        WHERE attached AND k.state IS NOT NULL
+        FROM host h JOIN @extschema@._pems_foreign_key_states() k ON k.host_table = h.table_name
+        WHERE attached AND k.state IS NOT NULL AND h.oid IS NOT NULL
           AND EXISTS (SELECT FROM @extschema@.pems_control c WHERE c.cluster = @extschema@._pems_cluster())
     )
     SELECT coalesce(array_agg(p.line ORDER BY p.table_name, p.rank, p.name, p.line), '{}')

@@ -103,6 +103,31 @@ $function$;
 COMMENT ON FUNCTION @extschema@._pems_attach_warnings() IS 'Internal: what pems_attach() warns of';
 
 /*
+ * _pems_attach_hint(): what to do about the problems of the application's tables that keep pems_attach() from its work.
+ * Where tables are missing, and one other schema has all three, they are there.
+ */
+CREATE FUNCTION @extschema@._pems_attach_hint() RETURNS text
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $function$
+    WITH wanted AS (
+        SELECT DISTINCT h.table_name FROM @extschema@._pems_host_columns() h
+    ), elsewhere AS (
+        SELECT c.relnamespace AS schema FROM wanted w JOIN pg_class c ON c.relname = w.table_name AND c.relkind = 'r'
+        WHERE c.relpersistence <> 't' GROUP BY c.relnamespace HAVING count(*) = (SELECT count(*) FROM wanted)
+    )
+    SELECT CASE
+        WHEN NOT EXISTS (SELECT FROM wanted w WHERE to_regclass(format('@extschema@.%I', w.table_name)) IS NULL)
+            THEN 'Correct that in schema @extschema@, then run SELECT @extschema@.pems_attach().'
+        WHEN (SELECT count(*) FROM elsewhere) = 1
+            THEN (SELECT format('Schema %1$s has tables of these names. If they are the application''s, run '
+                                'DROP EXTENSION pems_sync; CREATE EXTENSION pems_sync SCHEMA %1$s.',
+                                e.schema::regnamespace) FROM elsewhere e)
+        ELSE 'Correct that in schema @extschema@ and run SELECT @extschema@.pems_attach(); in a new database, '
+             'SELECT @extschema@.pems_attach(create_missing => true) makes tables that are missing.' END
+$function$;
+COMMENT ON FUNCTION @extschema@._pems_attach_hint() IS
+    'Internal: what to do when the application''s tables are not as pems_attach() needs them';
+
+/*
  * pems_attach(create_missing)
  *
  * Checks the application's tables (organization, pfa_mirror, pfa_modification in the
@@ -149,8 +174,7 @@ BEGIN
         RAISE EXCEPTION 'the tables of the application are not as pems_sync needs them'
             USING ERRCODE = 'object_not_in_prerequisite_state',
                   DETAIL = array_to_string(problems, E'\n'),
-                  HINT = 'Correct them in schema @extschema@, or, in a new database, run '
-                         'SELECT @extschema@.pems_attach(create_missing => true).';
+                  HINT = @extschema@._pems_attach_hint();
     END IF;
 
     PERFORM @extschema@._pems_check_names(''::text);

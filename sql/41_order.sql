@@ -64,7 +64,7 @@ COMMENT ON FUNCTION @extschema@._pems_settle(text[], text[]) IS
     'Internal: makes the first unfinished item of each record ready';
 
 /*
- * _pems_settle_some(): settles the records that others left in pems_recheck, 500 rows at most: a session may leave a
+ * _pems_settle_some(): settles the records that others left in pems_recheck, at most 500 rows: a session may leave a
  * hundred thousand at once, and all other edits would wait for that.
  *
  * Returns: when to call it again: now, where there may be more; in a second, where a session has a row locked; NULL:
@@ -94,7 +94,7 @@ BEGIN
 END
 $function$;
 COMMENT ON FUNCTION @extschema@._pems_settle_some() IS
-    'Internal: settles records that others left, 500 at most; returns when to call it again';
+    'Internal: settles at most 500 records that others left; returns when to call it again';
 
 /*
  * _pems_heed_clock(): where the last attempt of an item lies in the future, the clock was set back since then, and its
@@ -105,7 +105,7 @@ COMMENT ON FUNCTION @extschema@._pems_settle_some() IS
  * read. Where the clock was set back by more than a backoff lasts, items that were put off before are scheduled later
  * than those that were put off since, so the last one shows it.
  *
- * Returns: whether there may be more of them; a call changes 500 at most.
+ * Returns: whether there may be more of them; a call changes at most 500.
  * Tables: pfa_write_queue.
  */
 CREATE FUNCTION @extschema@._pems_heed_clock() RETURNS boolean
@@ -137,7 +137,7 @@ COMMENT ON FUNCTION @extschema@._pems_heed_clock() IS
 
 /*
  * _pems_prepare(): what has to happen before a claim: settles the records that others left in pems_recheck, and makes
- * items ready whose time has come; 500 of each at most.
+ * items ready whose time has come; at most 500 of each.
  *
  * Returns: when to call it again: now, where there is more; when the next item's time comes; in a second, where a
  *   session has a row locked; NULL: no need to.

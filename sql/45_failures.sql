@@ -48,7 +48,7 @@ COMMENT ON FUNCTION @extschema@._pems_adopt_items(text[]) IS
     'Internal: puts those of these items back into the queue that are in processing';
 
 /*
- * _pems_adopt(): takes up the items that a worker left in processing when it ended, 1000 at most.
+ * _pems_adopt(): takes up the items that a worker left in processing when it ended, at most 1000.
  * Called until it finds none, before the first claim: there is one worker per database, so every claim
  * that is there belongs to a dead one.
  *

@@ -66,7 +66,7 @@ LANGUAGE sql STABLE AS $function$
             '{"code": "INVALID_PFA_ID", '
             '"errors": ["PFA id must be 1 to 64 letters, digits, dots, underscores or hyphens"]}'
         WHEN NOT mirrored THEN
-            '{"code": "NO_MIRROR", "errors": ["The record is not mirrored; pull it from PEMS first"]}'
+            '{"code": "NO_MIRROR", "errors": ["The record is not in pfa_mirror; load it from PEMS first"]}'
         WHEN base_version IS NULL THEN
             '{"code": "VALIDATION_FAILED", "errors": ["base_version is missing"]}'
         WHEN operation IS NULL OR operation NOT IN ('UPDATE', 'DELETE') THEN
@@ -89,17 +89,17 @@ CREATE FUNCTION @extschema@._pems_check_size(
 LANGUAGE sql STABLE AS $function$
     SELECT CASE
         WHEN @extschema@._pems_long_id(id) THEN
-            '{"code": "VALIDATION_FAILED", "errors": ["id must not be longer than 200 characters"]}'
+            '{"code": "VALIDATION_FAILED", "errors": ["id must be at most 200 characters long"]}'
         WHEN pg_catalog.octet_length(created_by) > 1024 THEN
-            '{"code": "VALIDATION_FAILED", "errors": ["created_by must not be longer than 1 kB"]}'
+            '{"code": "VALIDATION_FAILED", "errors": ["created_by must be at most 1 kB long"]}'
         WHEN pg_catalog.octet_length(change_reason) > 1024 THEN
-            '{"code": "VALIDATION_FAILED", "errors": ["change_reason must not be longer than 1 kB"]}'
+            '{"code": "VALIDATION_FAILED", "errors": ["change_reason must be at most 1 kB long"]}'
         WHEN delta_size > max_delta_size THEN pg_catalog.jsonb_build_object('code', 'VALIDATION_FAILED', 'errors',
-            pg_catalog.jsonb_build_array('The changes must not be larger than '
+            pg_catalog.jsonb_build_array('The changes must be at most '
                                          || pg_catalog.pg_size_pretty(max_delta_size::bigint)
                                          || ' (pems_sync.max_delta_size)'))
         WHEN record_size > max_record_size THEN pg_catalog.jsonb_build_object('code', 'VALIDATION_FAILED', 'errors',
-            pg_catalog.jsonb_build_array('The record must not be larger than '
+            pg_catalog.jsonb_build_array('The record must be at most '
                                          || pg_catalog.pg_size_pretty(max_record_size::bigint)
                                          || ' (pems_sync.max_record_size)')) END
 $function$;
@@ -269,7 +269,7 @@ COMMENT ON FUNCTION @extschema@._pems_queue_drafts(text, text[], text, text, tex
  *   priority          high, normal or low
  * Returns: {success, jobId, queuedCount, rejected: [{modificationId, code, errors}],
  *   estimatedCompletionTime}.  A rejected draft stays a draft.  success is false when nothing was
- *   queued because everything was rejected.  modificationId: 200 characters at the most.  estimatedCompletionTime: null
+ *   queued because everything was rejected.  modificationId: at most 200 characters.  estimatedCompletionTime: null
  *   when nothing was queued, or nothing of the organization is being sent.
  * Errors: P0002 unknown organization; 22023 unknown priority, modification_ids empty or too long, committed_by longer
  *   than 1 kB; 55000 not attached.

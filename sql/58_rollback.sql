@@ -4,6 +4,35 @@
  */
 
 /*
+ * _pems_kept_versions(organization, pfa_id): a sentence that names the versions of a record in the history, the newest
+ * 20: an administrator may not read the table.
+ * Tables: pems_mirror_version.
+ */
+CREATE FUNCTION @extschema@._pems_kept_versions(organization text, pfa_id text) RETURNS text
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
+SET plan_cache_mode = force_generic_plan SET enable_seqscan = off
+SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off AS $function$
+DECLARE
+    most CONSTANT integer := 20;
+    kept integer[] := '{}';
+    next integer;
+BEGIN
+    LOOP
+        SELECT v.version INTO next FROM @extschema@.pems_mirror_version v
+        WHERE v.organization_id = organization AND v.pfa_id = $2 AND v.version < coalesce(next, 2147483647)
+        ORDER BY v.version DESC LIMIT 1;
+        EXIT WHEN NOT FOUND OR cardinality(kept) = most;
+        kept := kept || next;
+    END LOOP;
+    RETURN CASE WHEN kept = '{}' THEN 'The history has no version of it.'
+                ELSE format('Versions in the history: %s%s.', array_to_string(kept, ', '),
+                            CASE WHEN FOUND THEN ' and older ones' END) END;
+END
+$function$;
+COMMENT ON FUNCTION @extschema@._pems_kept_versions(text, text) IS
+    'Internal: a sentence that names the newest versions of a record that the history has';
+
+/*
  * _pems_rollback_target(organization, pfa_id, version): the record as it is now and as it was.
  * Errors: P0002 no such record or version; 22023 pfa_id longer than 200 characters; 55000 the record was deleted in
  *   PEMS, or is larger than pems_sync.max_record_size.
@@ -37,7 +66,8 @@ BEGIN
     ORDER BY v.state_seq DESC LIMIT 1;
     IF NOT FOUND THEN
         RAISE EXCEPTION 'PFA record "%" has no version %', $2, coalesce($3::text, 'NULL')
-            USING ERRCODE = 'no_data_found', HINT = 'See table pems_mirror_version for those that are kept.';
+            USING ERRCODE = 'no_data_found', DETAIL = @extschema@._pems_kept_versions(organization, $2),
+                  HINT = 'Pass one of these versions; pems_rollback_preview() shows what it would change.';
     END IF;
     IF greatest(@extschema@._pems_size(current_data, most::bigint),
                 @extschema@._pems_size(old_data, most::bigint)) > most THEN

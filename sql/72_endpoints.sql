@@ -47,7 +47,7 @@ COMMENT ON FUNCTION @extschema@._pems_endpoints() IS 'Internal: the rows of the 
  *
  * Calls PEMS now: GET {api_url}/pems/health with the organization's credential.  The worker makes the call, within
  * the rate limit, and not while the breaker keeps everything away from the endpoint (a call that is due anyway closes
- * it again if PEMS answers).  The session waits: at the most twice pems_sync.request_timeout
+ * it again if PEMS answers).  The session waits: at most twice pems_sync.request_timeout
  * and five seconds.
  *
  * Returns: {healthy, latency, error}: latency in milliseconds, null when PEMS did not answer; error, a sentence, only

@@ -25,7 +25,7 @@ LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp AS $function$
             WHEN 'running' THEN NULL
             WHEN 'copy' THEN 'This database is a copy (restored, or made from another cluster) and sends nothing; '
                              'if it is to write to PEMS, run SELECT pems_resume().'
-            WHEN 'no_key' THEN format('The key file cannot be used%s. Correct pems_sync.key_file.',
+            WHEN 'no_key' THEN format('The key file cannot be used%s.',
                                       ': ' || regexp_replace(w.last_error, '^the key file cannot be used: ', ''))
             WHEN 'not_attached' THEN 'pems_sync is not attached to the tables of the application; '
                                      'run SELECT pems_attach().'
@@ -61,7 +61,7 @@ COMMENT ON FUNCTION @extschema@._pems_lock_problems() IS
 
 /*
  * _pems_edit_problems(): what only many edits together show, a sentence each: writes that PEMS does not know although
- * it shows the records, and items that another database queued.  Reads a thousand of each kind at most.
+ * it shows the records, and items that another database queued.  Reads at most a thousand of each kind.
  * Tables: pfa_write_queue.
  */
 CREATE FUNCTION @extschema@._pems_edit_problems() RETURNS SETOF text
@@ -166,6 +166,30 @@ COMMENT ON FUNCTION @extschema@._pems_role_problems() IS
     'Internal: who can become pems_sync_worker, and what else was done to that role';
 
 /*
+ * _pems_credential_problems(): organizations whose edits are not sent because of their credential, a sentence each.
+ * That there is none matters only where something waits for it.
+ * Tables: organization, pems_credential, pems_pause, pfa_write_queue.
+ */
+CREATE FUNCTION @extschema@._pems_credential_problems() RETURNS SETOF text
+LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp AS $function$
+    SELECT format('Organization %s: %s', e.organization_code, CASE e.credential
+               WHEN 'no_credential' THEN 'there is no credential, and edits wait for one; set it with '
+                                         'pems-credential set.'
+               WHEN 'no_key' THEN 'there is no key that opens its credential.'
+               WHEN 'cannot_open' THEN 'its credential cannot be opened.'
+               ELSE 'PEMS refuses its credential.' END)
+           || coalesce(' ' || e.credential_problem, '')
+    FROM @extschema@._pems_endpoints() e
+    WHERE e.credential IN ('no_key', 'cannot_open', 'refused_by_pems')
+       OR (e.credential = 'no_credential' AND EXISTS (
+               SELECT FROM @extschema@.pfa_write_queue q
+               WHERE q.organization_id = e.organization_id AND q.unfinished AND q.in_line))
+    ORDER BY e.organization_code
+$function$;
+COMMENT ON FUNCTION @extschema@._pems_credential_problems() IS
+    'Internal: organizations whose edits are not sent because of their credential, a sentence each';
+
+/*
  * _pems_problems(failed, conflicts, oldest_seconds): all that an operator should know, a sentence each, the worst
  * first.
  * Returns: level: down or degraded; problem: the sentence.
@@ -203,13 +227,7 @@ BEGIN
         RETURN QUERY SELECT 'degraded', 'The edits of an organization cannot be sent: its id is *, which stands for '
                                         'all organizations. Give it another id.'
                      FROM @extschema@.organization o WHERE o.id = '*';
-        RETURN QUERY SELECT 'degraded', format('Organization %s: credential %s', e.organization_code, e.credential)
-                                        || coalesce('. ' || e.credential_problem, '.')
-                     FROM @extschema@._pems_endpoints() e
-                     WHERE e.credential IN ('no_key', 'cannot_open', 'refused_by_pems')
-                        OR (e.credential = 'no_credential' AND EXISTS (SELECT FROM @extschema@.pfa_write_queue q
-                            WHERE q.organization_id = e.organization_id AND q.unfinished AND q.in_line))
-                     ORDER BY e.organization_code;
+        RETURN QUERY SELECT 'degraded', c FROM @extschema@._pems_credential_problems() c;
     END IF;
     RETURN QUERY SELECT 'degraded', format('PEMS at %s does not answer (%s in a row)', e.endpoint,
                         @extschema@._pems_counted(e.faults::bigint, 'fault'::text, 'faults'::text))

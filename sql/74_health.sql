@@ -105,8 +105,8 @@ COMMENT ON FUNCTION @extschema@._pems_health_in_time() IS 'Internal: pems_health
  * pems_health()
  *
  * One answer for a load balancer or a pager.  Never raises an error because something is wrong: that is what it
- * tells.  Works where the library is not preloaded and where the tables of the application are missing.  Waits a second
- * at the most for a table that a session has locked; then attached, paused and queue are null; where a right was taken
+ * tells.  Works where the library is not preloaded and where the tables of the application are missing.  Waits at most
+ * a second for a table that a session has locked; then attached, paused and queue are null; where a right was taken
  * from pems_sync_worker, so may be worker.
  *
  * Returns: {status, worker, attached, paused, queue, credentials, endpoints, problems}.

@@ -3,6 +3,28 @@
  */
 
 /*
+ * _pems_check_event_types(event_types): raises an error when one of them is none that the audit log has.
+ * Errors: 22023.
+ */
+CREATE FUNCTION @extschema@._pems_check_event_types(event_types text[]) RETURNS void
+LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $function$
+DECLARE
+    known   CONSTANT text[] := '{COMMITTED, WRITE_ATTEMPT, READ_ATTEMPT, SYNCED_WITHOUT_REQUEST, NOT_SENT,
+                                 RECORDING_FAILED, CONFLICT_DETECTED, CONFLICT_RESOLVED, RETRIED, ROLLBACK_REQUESTED,
+                                 DISCARDED, PAUSED, RESUMED, CREDENTIAL_CHANGED, PURGED}';
+    unknown CONSTANT text := (SELECT coalesce('"' || left(u.name, 100) || '"', 'NULL') FROM unnest(event_types) u (name)
+                              WHERE (u.name = ANY (known)) IS NOT TRUE LIMIT 1);
+BEGIN
+    IF unknown IS NOT NULL THEN
+        RAISE EXCEPTION 'unknown event type %', unknown
+            USING ERRCODE = 'invalid_parameter_value', HINT = format('Use %s.', array_to_string(known, ', '));
+    END IF;
+END
+$function$;
+COMMENT ON FUNCTION @extschema@._pems_check_event_types(text[]) IS
+    'Internal: raises 22023 when the audit log has no such event type';
+
+/*
  * pems_audit(organization_id, start_date, end_date, event_types, pfa_id, modification_id, actor, page_size, after_at,
  *            after_seq)
  *
@@ -11,8 +33,8 @@
  *
  * Parameters: each filter NULL: all.  start_date is included, end_date is not.  page_size: 1 to 1,000,000 rows.
  *   after_at, after_seq: at and seq of the last row of the page before.
- * Errors: P0002 unknown organization; 22023 page_size out of range, end_date before start_date, or one half of
- *   after_at and after_seq without the other.
+ * Errors: P0002 unknown organization; 22023 page_size out of range, end_date before start_date, an unknown event type,
+ *   or one half of after_at and after_seq without the other.
  * Tables: pems_audit_log.
  */
 CREATE FUNCTION @extschema@.pems_audit(
@@ -40,6 +62,7 @@ BEGIN
         RAISE EXCEPTION 'after_at and after_seq go together'
             USING ERRCODE = 'invalid_parameter_value', HINT = 'Pass at and seq of the last row of the page before.';
     END IF;
+    PERFORM @extschema@._pems_check_event_types(event_types);
     RETURN QUERY
     SELECT a.* FROM @extschema@.pems_audit_log a
     WHERE (organization IS NULL OR a.organization_id = organization)

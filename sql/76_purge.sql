@@ -138,11 +138,11 @@ DECLARE
 BEGIN
     PERFORM @extschema@._pems_attached();
     IF keep < interval '0' THEN
-        RAISE EXCEPTION 'older_than must not be negative'
+        RAISE EXCEPTION 'older_than must be at least 0'
             USING ERRCODE = 'invalid_parameter_value', HINT = 'Pass how long to keep, for example ''90 days''.';
     END IF;
     IF older_than > interval '1000 years' THEN
-        RAISE EXCEPTION 'older_than must not be more than 1000 years'
+        RAISE EXCEPTION 'older_than must be at most 1000 years'
             USING ERRCODE = 'invalid_parameter_value', HINT = 'Pass how long to keep, for example ''90 days''.';
     END IF;
     before := now() - keep;

@@ -44,8 +44,7 @@ BEGIN
         SET LOCAL client_min_messages = notice;
         RAISE NOTICE 'pems_sync is installed, but not attached to the tables of an application'
             USING DETAIL = pg_catalog.array_to_string(problems, E'\n'),
-                  HINT = 'Correct that and run SELECT @extschema@.pems_attach(), or run '
-                         'SELECT @extschema@.pems_attach(create_missing => true).';
+                  HINT = @extschema@._pems_attach_hint();
     END IF;
 END
 $attach$;

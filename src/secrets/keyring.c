@@ -176,9 +176,10 @@ keyring_parse(const char *text, size_t length, PemsKeyring **keyring, char *reas
 
 	if (length < header_length || memcmp(text, KEYRING_HEADER, header_length) != 0)
 	{
-		(void) snprintf(reason, KEYRING_REASON_SIZE,
-						"does not begin with the line \"pems_sync keyring 1\"; "
-						"make one with pems-credential keygen");
+		(void) snprintf(
+			reason, KEYRING_REASON_SIZE,
+			"is no key file: it does not begin with the line \"pems_sync keyring 1\"; restore it "
+			"from its backup, or correct pems_sync.key_file");
 		return KEYRING_MALFORMED;
 	}
 	parsed = sodium_malloc(sizeof(*parsed));

@@ -27,6 +27,21 @@ finish_without_request(PemsDelivery *delivery)
 	result->event_type = "SYNCED_WITHOUT_REQUEST";
 }
 
+/* What the user reads about a conflict; it claims no more than is known. */
+static const char *
+conflict_sentence(const PemsDelivery *delivery, const PemsDecision *decision)
+{
+	if (decision->kind == PEMS_CONFLICT_DELETED_IN_PEMS)
+		return PEMS_RECORD_GONE;
+	if (decision->base_uncertain)
+		return "The version that the edit was made on got other data about then, and the user may "
+			   "not have seen them; somebody must decide.";
+	if (delivery->item.base_data == NULL)
+		return "The version that the edit was made on is not in the history, so it is not known "
+			   "what changed in PEMS since; somebody must decide.";
+	return "The record was changed in PEMS meanwhile; somebody must decide.";
+}
+
 static void
 enter_conflict(PemsDelivery *delivery, const PemsDecision *decision)
 {
@@ -39,11 +54,8 @@ enter_conflict(PemsDelivery *delivery, const PemsDecision *decision)
 	result->error_code = "CONFLICT";
 	if (decision->error_count > 0)
 		result->error = pems_delivery_keep(delivery, decision->errors[0]);
-	else if (decision->base_uncertain)
-		result->error = "The version that the edit was made on got other data about then, and the "
-						"user may not have seen them; somebody must decide.";
 	else
-		result->error = "The record was changed in PEMS meanwhile; somebody must decide.";
+		result->error = conflict_sentence(delivery, decision);
 }
 
 static PemsPlan

@@ -10,6 +10,11 @@
 #include "record/json.h"
 #include "sending/delivery.h"
 
+/* What the user reads about a conflict on a record that is gone. */
+#define PEMS_RECORD_GONE                                                                           \
+	"PEMS does not have the record any more. To have it again, restore it there; to give the "     \
+	"edit up, resolve the conflict with use_pems."
+
 /* A copy in the item's memory; NULL of NULL. */
 extern char *pems_delivery_keep(PemsDelivery *delivery, const char *text);
 /* Parse a text; none is an empty document.  False: out of memory, or no JSON. */

@@ -243,6 +243,7 @@ describe(PemsDelivery *delivery, const PemsAnswer *answer, const PemsOutcome *ou
 	{
 		result->conflict_kind = pems_merge_kind_name(PEMS_CONFLICT_DELETED_IN_PEMS);
 		result->conflict_fields = delta_fields(delivery);
+		result->error = PEMS_RECORD_GONE;
 	}
 	result->event_type = delivery->step == PEMS_STEP_WRITE ? "WRITE_ATTEMPT" : "READ_ATTEMPT";
 	result->http_method = pems_request_method(pems_delivery_call(delivery));

@@ -9,7 +9,22 @@ DROP TABLE pfa_modification, pfa_mirror, organization;
 
 -- Nothing there: one error names every table.
 SELECT regress.attempt('SELECT pems_attach()');
--- a view or a partitioned table is no host table
+-- in one other schema there are tables of these names; in two: nobody knows which are meant; in none all three
+CREATE SCHEMA "the crm";
+CREATE TABLE "the crm".organization (id text);
+CREATE TABLE "the crm".pfa_mirror (id text);
+SELECT regress.attempt('SELECT pems_attach()');
+CREATE TABLE "the crm".pfa_modification (id text);
+SELECT regress.attempt('SELECT pems_attach()');
+CREATE SCHEMA regress_second;
+CREATE TABLE regress_second.organization (id text);
+CREATE TABLE regress_second.pfa_mirror (id text);
+CREATE TABLE regress_second.pfa_modification (id text);
+SELECT regress.attempt('SELECT pems_attach()');
+SET client_min_messages = warning;
+DROP SCHEMA "the crm", regress_second CASCADE;
+RESET client_min_messages;
+-- a view or a partitioned table is none of the application's tables
 CREATE VIEW organization AS SELECT 'o'::text AS id, 'O'::text AS code, 'O'::text AS name;
 CREATE TABLE pfa_mirror (id text, organization_id text) PARTITION BY LIST (organization_id);
 SELECT regress.attempt('SELECT pems_attach()');

@@ -3,7 +3,7 @@
 \i test/support/regress_helpers.sql
 \set ECHO all
 
--- No host tables: installed, and a NOTICE says what is missing and what to run.
+-- No tables of the application: installed, and a NOTICE says what is missing and what to run.
 SET client_min_messages = notice;
 \set VERBOSITY default
 CREATE EXTENSION pems_sync;
@@ -47,7 +47,7 @@ CREATE SCHEMA "50%";
 SELECT regress.attempt('CREATE EXTENSION pems_sync SCHEMA "50%"');
 DROP SCHEMA "50%";
 
--- With host tables: CREATE EXTENSION attaches by itself, without a word, and takes the first snapshot.
+-- With the application's tables: CREATE EXTENSION attaches by itself, without a word, and takes the first snapshot.
 CREATE TABLE organization (id text PRIMARY KEY, code text UNIQUE, name text);
 CREATE TABLE pfa_mirror (id text PRIMARY KEY, organization_id text, pfa_id text, version integer, data jsonb, UNIQUE (organization_id, pfa_id));
 CREATE TABLE pfa_modification (id text PRIMARY KEY, organization_id text, pfa_id text, base_version integer, delta jsonb,

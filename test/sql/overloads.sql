@@ -122,6 +122,8 @@ INSERT INTO regress.call (roles, statement, allowed) VALUES
     ('admin none', $$SELECT pems_retry(NULL::text[], 'org-rio'::text, 'root'::text)$$, 'ok'),
     ('admin none', $$SELECT pems_retry(ARRAY['nowhere']::text[], NULL::text, NULL::text)$$, 'P0002'),
     ('admin none', $$SELECT pems_rollback_preview('org-rio2'::text, 'PFA-1'::text, 1)$$, 'ok'),
+    ('admin none', $$SELECT pems_rollback_preview('org-rio2'::text, 'PFA-1'::text, 99)$$, 'P0002'),
+    ('none', $$SELECT _pems_kept_versions('org-rio2'::text, 'PFA-1'::text), _pems_attach_hint()$$, 'ok'),
     ('admin', $$SELECT pems_rollback('org-rio2'::text, 'PFA-1'::text, 1, 'why'::text, NULL::text)$$, 'ok'),
     ('none', $$SELECT pems_rollback('org-rio2'::text, 'PFA-2'::text, 1, 'why'::text, 'root'::text)$$, 'ok'),
     ('admin none', $$SELECT pems_pause('org-rio'::text, 'month end'::text, NULL::text)$$, 'ok'), ('admin none', $$SELECT pems_resume('org-rio'::text, NULL::text)$$, 'ok'),

@@ -72,6 +72,7 @@ INSERT INTO regress.call (what) VALUES
     ($$SELECT pems_retry(ARRAY[(SELECT id FROM pfa_write_queue WHERE modification_id = 'r%1$s-2')])$$),
     ($$SELECT pems_retry(NULL, 'org-rio')$$),
     ($$SELECT pems_rollback_preview('org-rio', 'R-%1$s-9', 1)$$),
+    ($$SELECT _pems_kept_versions('org-rio', 'R-%1$s-9')$$),
     ($$SELECT pems_rollback('org-rio', 'R-%1$s-9', 1, 'why')$$),
     ($$SELECT pems_sync_state('org-rio', ARRAY['R-%1$s-1', 'R-%1$s-7', 'R-%1$s-9'])$$),
     ($$SELECT pems_sync_status('org-rio')$$),

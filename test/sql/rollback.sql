@@ -51,6 +51,13 @@ SELECT regress.attempt($$SELECT pems_rollback('org-rio', 'PFA-1', 2, NULL)$$);
 SELECT regress.attempt($$SELECT pems_rollback('org-rio', 'PFA-1', 2, E' \t')$$);
 SELECT regress.attempt($$SELECT pems_rollback('org-rio', 'PFA-1', 7, 'why')$$);
 SELECT regress.attempt($$SELECT pems_rollback('org-rio', 'PFA-1', NULL, 'why')$$);
+-- of many versions the newest 20 are named
+BEGIN;
+INSERT INTO pems_mirror_version (organization_id, pfa_id, version, data, source) SELECT 'org-rio', 'PFA-1', n, '{}', 'external' FROM generate_series(6, 30) n;
+SELECT regress.attempt($$SELECT pems_rollback_preview('org-rio', 'PFA-1', 99)$$);
+DELETE FROM pems_mirror_version WHERE pfa_id = 'PFA-1';
+SELECT regress.attempt($$SELECT pems_rollback_preview('org-rio', 'PFA-1', 99)$$);
+ROLLBACK;
 SELECT regress.attempt($$SELECT pems_rollback('org-rio', 'PFA-99', 1, 'why')$$);
 SELECT regress.attempt($$SELECT pems_rollback('org-rio', NULL, 1, 'why')$$);
 SELECT regress.attempt($$SELECT pems_rollback('nowhere', 'PFA-1', 1, 'why')$$);

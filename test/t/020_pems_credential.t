@@ -206,7 +206,7 @@ is( $node->safe_psql('postgres',
 is_run('an unknown organization', [ set_credential("$canaries[3]\n", 'RIO-none') ],
     1, $nothing, qr/no organization has the code "RIO-none"/);
 is_run('a role of the application', [ set_credential("$canaries[3]\n", 'RIO', '-U', 'app') ],
-    1, $nothing, qr/permission denied/);
+    1, $nothing, qr/permission denied.*HINT:.*GRANT pems_sync_admin TO "app"/s);
 is_run('a host that is not allowed',
     [ run_program("$canaries[3]\n", 'set', '--organization', 'RIO', '--url', 'https://evil.example', @server) ],
     1, $nothing, qr/evil\.example|allowed_hosts/);

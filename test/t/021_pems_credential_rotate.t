@@ -163,7 +163,7 @@ wait_all_open('put right again');
 is_run('check', [ run_program('check', server(), '-U', 'keeper') ], 0, qr/\ALIMA: ok, [0-9.]+ ms\nRIO: ok, [0-9.]+ ms\n\z/);
 is_run('check of one without a credential', [ run_program('check', '--organization', 'NONE', server()) ], 1, qr/\ANONE: The organization has no credential for PEMS\.\n\z/);
 is_run('check of an unknown one', [ run_program('check', '--organization', 'nobody', server()) ], 1, $nothing, qr/no organization has the code/);
-is_run('check by a role of the application', [ run_program('check', server(), '-U', 'app') ], 1, $nothing, qr/permission denied/);
+is_run('check by a role of the application', [ run_program('check', server(), '-U', 'app') ], 1, $nothing, qr/permission denied.*HINT:.*GRANT pems_sync_admin TO "app".*pems_sync_reader/s);
 my ($fault) = $fake->fault({ call => 'health', status => 503 });
 is_run('check of a PEMS that is ill', [ run_program('check', server()) ], 1, qr/^LIMA: (?!ok).+\nRIO: (?!ok).+503/m);
 $fake->clear_faults($fault);

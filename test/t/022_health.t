@@ -138,7 +138,7 @@ is_well('RIO', 'PEMS is well though nothing is sent');
 $t->set(enabled => 'on');
 
 $t->set(key_file => $t->key_file . '-none');
-$health = health_is('no key', 'down', qr/^The key file cannot be used: key file "\S+" does not exist.*Correct pems_sync\.key_file/, qr/LIMA: credential no_key/, qr/RIO: credential no_key/);
+$health = health_is('no key', 'down', qr/^The key file cannot be used: key file "\S+" does not exist.*correct pems_sync\.key_file\.\z/, qr/^Organization LIMA: there is no key that opens its credential\. The key file cannot be used: /, qr/^Organization RIO: there is no key/);
 unlike($health->{problems}[0], qr/cannot be used.*cannot be used/, 'said once');
 is_deeply($health->{credentials}, { no_key => 2, no_credential => 1 }, 'the credentials have no key');
 is_deeply([ @{ endpoint('RIO') }{qw(credential)}, endpoint('RIO')->{credential_problem} =~ /does not exist/ ? 1 : 0 ], [ 'no_key', 1 ], 'so says pems_endpoints');
@@ -177,10 +177,16 @@ health_is('all is paused', 'degraded', qr/^Sending is paused by \S+ since \S+Z: 
 is(endpoint('LIMA')->{paused}, $true, 'all are');
 $t->sql('SELECT pems_resume()');
 
+# No credential: that matters when an edit waits for one.
+$t->sql("INSERT INTO pfa_mirror (organization_id, pfa_id, version, data) VALUES ('org-none', 'PFA-1', 1, '{}')");
+my $unsent = $t->commit_edit('NONE', 'PFA-1', { dor => 'BEO' });
+health_is('no credential', 'degraded', qr/^Organization NONE: there is no credential, and edits wait for one; set it with pems-credential set\.\z/);
+is($t->sql("SELECT pems_discard('$unsent') ->> 'outcome'"), 'cancelled', 'discarded');
+
 # A credential that PEMS refuses.
 $fake->add_organization('RIO', 'changed');
 my $edit = $t->commit_edit('RIO', 'PFA-1', { monthlyRate => 1 });
-health_is('a refused credential', 'degraded', qr/^Organization RIO: credential refused_by_pems\. .*401/);
+health_is('a refused credential', 'degraded', qr/^Organization RIO: PEMS refuses its credential\. .*401/);
 is(endpoint('RIO')->{credential}, 'refused_by_pems', 'so says pems_endpoints');
 is_deeply(health()->{credentials}, { ok => 1, no_credential => 1, refused_by_pems => 1 }, 'and the counts');
 is_ill('RIO', qr/401/, 'a refused token');

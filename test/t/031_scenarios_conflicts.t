@@ -128,6 +128,7 @@ subtest 'scenario 9: the base is missing from the history: what differs is a con
     $t->story_is($id, 'without any request', %met, conflicts => 'base_missing unresolved', attempts => '', requests => '', keys => '');
     my $conflict = $t->conflict($id);
     is_deeply([ @$conflict{qw(base_data conflict_fields local_version pems_version)} ], [ undef, ['monthlyRate'], 1, 2 ], 'no base, and only the field that differs');
+    like($t->modification($id)->{sync_error}, qr/version that the edit was made on is not in the history/, 'the edit says that, and not that somebody changed the field');
     $t->sides_are($conflict, 'local and remote', monthlyRate => [ 'missing', 4000, 5500 ]);
     ok($t->wait_status($same, 'synced'), 'an edit that PEMS has already is synced all the same');
     $t->story_is($same, 'without any request', status => 'synced completed', requests => '', events => 'COMMITTED SYNCED_WITHOUT_REQUEST', changes => '', versions => '2 2 2');
@@ -322,6 +323,7 @@ subtest 'scenario 21: UPDATE of a deleted record: a conflict that only use_pems 
     my $conflict = $t->conflict($id);
     is_deeply([ sort @{ $conflict->{conflict_fields} } ], [qw(dor monthlyRate)], 'on all its fields');
     is($conflict->{pems_data}, undef, 'PEMS has nothing');
+    like($t->modification($id)->{sync_error}, qr/^PEMS does not have the record any more\..*restore it.*use_pems/, 'the edit says so, and what can be done');
     $t->sides_are($conflict, 'base, local, remote', monthlyRate => [ 5500, 4000, 'missing' ]);
     ok(defined $t->mirror('RIO', 'S21-gone')->{deleted_at}, 'the mirror knows');
 

@@ -213,7 +213,7 @@ sub is_shut
     ok($t->wait_for("SELECT credential = 'cannot_open' FROM pems_endpoints WHERE organization_code = '$code'", timeout => NOTICED), "$name: pems_endpoints shows cannot_open");
     like($t->sql("SELECT credential_problem FROM pems_endpoints WHERE organization_code = '$code'"), $problem, "$name: with a sentence");
     like($t->sql("SELECT string_agg(p, E'\\n') FROM jsonb_array_elements_text(pems_health() -> 'problems') p"),
-        qr/^Organization $code: credential cannot_open\. $problem/m, "$name: pems_health() has it among its problems");
+        qr/^Organization $code: its credential cannot be opened\. $problem/m, "$name: pems_health() has it among its problems");
     is($t->sql("SELECT pems_health() ->> 'status'"), 'degraded', "$name: and is degraded");
     return;
 }

@@ -104,7 +104,7 @@ sub start
     return;
 }
 
-# A database, if it is not there yet, with extension and host tables.
+# A database, if it is not there yet, with the extension and the application's tables.
 sub make_database
 {
     my ($self, $name) = @_;
