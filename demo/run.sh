@@ -94,7 +94,7 @@ main()
     ensure_packages build
     begin=$(now)
     scratch_open
-    say "The demo takes about half a minute. It runs in $SCRATCH, with a cluster and a fake PEMS of its own."
+    say "The demo takes about half a minute, on a slow machine some minutes. It runs in $SCRATCH, with a cluster and a fake PEMS of its own."
     say ""
     find_postgresql
     build_and_install
