@@ -221,6 +221,16 @@ pems_credentials_read_keyring(const char *path, PemsKeyring **keyring, char *err
 	return PEMS_KEY_NOT_SET;
 }
 
+const char *
+pems_credentials_key_hint(PemsKeyState state)
+{
+	if (state == PEMS_KEY_NOT_SET || state == PEMS_KEY_MISSING)
+		return "Make one with \"pems-credential keygen FILE\" as the user that runs the server, "
+			   "and set pems_sync.key_file.";
+	return "Correct that on the server; do not make a new file, because it would not open the "
+		   "credentials that there are.";
+}
+
 /* ---------- writing ---------- */
 
 static bool

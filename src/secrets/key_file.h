@@ -34,6 +34,9 @@ typedef enum PemsKeyState
 extern PemsKeyState pems_credentials_read_keyring(const char *path, PemsKeyring **keyring,
 												  char *error, size_t error_size);
 
+/* What to do about a key file in that state: to make one only where there is none. */
+extern const char *pems_credentials_key_hint(PemsKeyState state);
+
 /*
  * Make a key file with one new key, mode 0400; an existing file is never overwritten.  uid, gid:
  * the owner to give it, or -1.

@@ -50,6 +50,7 @@ Datum
 pems_api_public_key(PG_FUNCTION_ARGS)
 {
 	PemsKeyring *keyring = NULL;
+	PemsKeyState state;
 	const char *public_key;
 	const char *key_id;
 	char problem[512];
@@ -58,12 +59,11 @@ pems_api_public_key(PG_FUNCTION_ARGS)
 	if (!pems_credentials_initialize())
 		ereport(ERROR,
 				(errcode(ERRCODE_INTERNAL_ERROR), errmsg("could not initialize cryptography")));
-	if (pems_credentials_read_keyring(pems_key_file, &keyring, problem, sizeof(problem)) !=
-		PEMS_KEY_OK)
+	state = pems_credentials_read_keyring(pems_key_file, &keyring, problem, sizeof(problem));
+	if (state != PEMS_KEY_OK)
 		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 						errmsg("the key file cannot be used"), errdetail("%s", problem),
-						errhint("Make one with \"pems-credential keygen FILE\" as the user that "
-								"runs the server, and set pems_sync.key_file.")));
+						errhint("%s", pems_credentials_key_hint(state))));
 	key_id = pems_credentials_current_key(keyring, &public_key);
 	pems_json_append_text(&buffer, "{");
 	pems_value_append_member(&buffer, "keyId", key_id);

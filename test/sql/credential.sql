@@ -89,7 +89,7 @@ SELECT event_type, organization_id, path, error FROM pems_audit_log WHERE event_
 
 -- The public key: from the key file, or 55000 with what to do.  The server may or may not have one.
 SET ROLE regress_pems_admin;
-SELECT result = 'ok' OR (result ~ '^55000: the key file cannot be used\nDETAIL: .+\nHINT: Make one with "pems-credential keygen FILE"') AS as_documented
+SELECT result = 'ok' OR (result ~ '^55000: the key file cannot be used\nDETAIL: .+\nHINT: (Make one with "pems-credential keygen FILE"|Correct that)') AS as_documented
 FROM regress.attempt('SELECT pems_public_key()') result;
 SELECT CASE WHEN regress.state('SELECT pems_public_key()') = 'ok'
             THEN regress.state($$SELECT 1 / (pems_public_key() ?& ARRAY['keyId', 'publicKey'] AND pems_public_key() ->> 'keyId' ~ '^[0-9a-f]{16}$' AND length(decode(pems_public_key() ->> 'publicKey', 'base64')) = 32)::integer$$)
