@@ -141,28 +141,28 @@ static PemsStatement put_off_statement = {
 	.columns = PEMS_COLUMNS("_pems_put_off_first()", put_off_columns),
 };
 
-/* --- where claims begin: a place for each organization and priority --- */
+/* --- where claims begin: a position for each organization and priority --- */
 
 /* The index of a priority in such arrays: high is 10, normal 0, low -10. */
 static int
-line_of(int priority)
+priority_index(int priority)
 {
 	if (priority > 0)
 		return 0;
 	return priority == 0 ? 1 : 2;
 }
 
-/* Two arrays of what the places consist of. */
+/* Two arrays of what the positions consist of. */
 static void
-place_arrays(const PemsPlace *places, int count, Datum *at, Datum *seq)
+position_arrays(const PemsPosition *positions, int count, Datum *at, Datum *seq)
 {
 	TimestampTz *times = palloc(sizeof(TimestampTz) * Max(count, 1));
 	int64 *numbers = palloc(sizeof(int64) * Max(count, 1));
 
 	for (int i = 0; i < count; i++)
 	{
-		times[i] = places[i].scheduled_at;
-		numbers[i] = places[i].commit_seq;
+		times[i] = positions[i].scheduled_at;
+		numbers[i] = positions[i].commit_seq;
 	}
 	*at = pems_timestamp_array(times, count);
 	*seq = pems_bigint_array(numbers, count);
@@ -170,28 +170,29 @@ place_arrays(const PemsPlace *places, int count, Datum *at, Datum *seq)
 
 /* --- the first that is ready --- */
 
-/* Of some organizations, for each of their priorities; the places are PEMS_PRIORITIES for each. */
+/* Of some organizations, for each of their priorities; the positions are PEMS_PRIORITIES for each.
+ */
 static void
-find_first_ready(const char *const *organization_ids, const PemsPlace *places, int count)
+find_first_ready(const char *const *organization_ids, const PemsPosition *positions, int count)
 {
 	Datum values[3];
 
 	values[0] = pems_text_array(organization_ids, count);
-	place_arrays(places, count * PEMS_PRIORITIES, &values[1], &values[2]);
+	position_arrays(positions, count * PEMS_PRIORITIES, &values[1], &values[2]);
 	pems_statement_run(&first_ready_statement, pems_transaction_schema(), values, NULL);
 }
 
 static int
-first_line(const PemsRow *row)
+first_priority_index(const PemsRow *row)
 {
-	return line_of((int) pems_row_integer(row, FIRST_PRIORITY, 0));
+	return priority_index((int) pems_row_integer(row, FIRST_PRIORITY, 0));
 }
 
-static PemsPlace
-first_place(const PemsRow *row)
+static PemsPosition
+first_position(const PemsRow *row)
 {
-	return (PemsPlace){pems_row_timestamp(row, FIRST_SCHEDULED_AT, 0),
-					   pems_row_integer(row, FIRST_COMMIT_SEQ, 0)};
+	return (PemsPosition){pems_row_timestamp(row, FIRST_SCHEDULED_AT, 0),
+						  pems_row_integer(row, FIRST_COMMIT_SEQ, 0)};
 }
 
 /*
@@ -203,23 +204,23 @@ move_to_now(PemsGrant *grant)
 {
 	TimestampTz now = GetCurrentTransactionStartTimestamp();
 
-	for (int line = 0; line < PEMS_PRIORITIES; line++)
+	for (int index = 0; index < PEMS_PRIORITIES; index++)
 	{
-		if (grant->after[line].scheduled_at < now)
-			grant->after[line] = (PemsPlace){now, PG_INT64_MIN};
-		grant->low_water[line] = grant->after[line];
+		if (grant->after[index].scheduled_at < now)
+			grant->after[index] = (PemsPosition){now, PG_INT64_MIN};
+		grant->passed[index] = grant->after[index];
 	}
 }
 
 static void
 move_before(PemsGrant *grant, const PemsRow *row)
 {
-	int line = first_line(row);
-	PemsPlace place = first_place(row);
+	int index = first_priority_index(row);
+	PemsPosition position = first_position(row);
 
-	place.commit_seq--;
-	grant->after[line] = place;
-	grant->low_water[line] = place;
+	position.commit_seq--;
+	grant->after[index] = position;
+	grant->passed[index] = position;
 }
 
 /* These grants move to just before the first ready item of each priority. */
@@ -227,15 +228,15 @@ static void
 move_to_first_ready(PemsGrant **grants, int count)
 {
 	const char **ids = palloc(sizeof(char *) * count);
-	PemsPlace *places = palloc(sizeof(PemsPlace) * count * PEMS_PRIORITIES);
+	PemsPosition *positions = palloc(sizeof(PemsPosition) * count * PEMS_PRIORITIES);
 
 	for (int i = 0; i < count; i++)
 	{
 		ids[i] = grants[i]->organization_id;
-		memcpy(&places[i * PEMS_PRIORITIES], grants[i]->low_water, sizeof(grants[i]->low_water));
+		memcpy(&positions[i * PEMS_PRIORITIES], grants[i]->passed, sizeof(grants[i]->passed));
 		move_to_now(grants[i]);
 	}
-	find_first_ready(ids, places, count);
+	find_first_ready(ids, positions, count);
 	for (uint64 i = 0; i < SPI_processed; i++)
 	{
 		PemsRow row = pems_statement_row(&first_ready_statement, i);
@@ -245,16 +246,16 @@ move_to_first_ready(PemsGrant **grants, int count)
 }
 
 static void
-sweep(PemsExchange *exchange)
+make_thorough(PemsExchange *exchange)
 {
-	PemsGrant **sweeping = palloc(sizeof(PemsGrant *) * exchange->grant_count);
+	PemsGrant **thorough = palloc(sizeof(PemsGrant *) * exchange->grant_count);
 	int count = 0;
 
 	for (int i = 0; i < exchange->grant_count; i++)
-		if (exchange->grants[i].sweep)
-			sweeping[count++] = &exchange->grants[i];
+		if (exchange->grants[i].thorough)
+			thorough[count++] = &exchange->grants[i];
 	if (count > 0)
-		move_to_first_ready(sweeping, count);
+		move_to_first_ready(thorough, count);
 }
 
 /* --- claim --- */
@@ -297,9 +298,9 @@ read_identity(const PemsRow *row, PemsItem *item)
 	item->pfa_id = pems_row_text(row, PFA_ID, item->memory);
 	item->modification_id = pems_row_text(row, MODIFICATION_ID, item->memory);
 	item->job_id = pems_row_text(row, JOB_ID, item->memory);
-	item->line = line_of((int) pems_row_integer(row, PRIORITY, 0));
-	item->place.scheduled_at = pems_row_timestamp(row, SCHEDULED_AT, 0);
-	item->place.commit_seq = pems_row_integer(row, COMMIT_SEQ, 0);
+	item->priority_index = priority_index((int) pems_row_integer(row, PRIORITY, 0));
+	item->position.scheduled_at = pems_row_timestamp(row, SCHEDULED_AT, 0);
+	item->position.commit_seq = pems_row_integer(row, COMMIT_SEQ, 0);
 	item->is_delete = strcmp(operation, "DELETE") == 0;
 }
 
@@ -359,7 +360,7 @@ claim(PemsExchange *exchange)
 	int count = exchange->grant_count;
 	const char **ids = palloc(sizeof(char *) * count);
 	int32 *slots = palloc(sizeof(int32) * count);
-	PemsPlace *after = palloc(sizeof(PemsPlace) * count * PEMS_PRIORITIES);
+	PemsPosition *after = palloc(sizeof(PemsPosition) * count * PEMS_PRIORITIES);
 	Datum values[4];
 
 	for (int i = 0; i < count; i++)
@@ -371,14 +372,14 @@ claim(PemsExchange *exchange)
 	}
 	values[0] = pems_text_array(ids, count);
 	values[1] = pems_integer_array(slots, count);
-	place_arrays(after, count * PEMS_PRIORITIES, &values[2], &values[3]);
+	position_arrays(after, count * PEMS_PRIORITIES, &values[2], &values[3]);
 	pems_statement_run(&claim_statement, pems_transaction_schema(), values, NULL);
 }
 
 void
 pems_claim_run(PemsExchange *exchange, MemoryContext context)
 {
-	sweep(exchange);
+	make_thorough(exchange);
 	claim(exchange);
 	read_items(context, exchange);
 }
@@ -401,7 +402,7 @@ put_off_first(void *argument)
 	PemsRow row;
 
 	values[0] = CStringGetTextDatum(work->grant->organization_id);
-	place_arrays(work->grant->after, PEMS_PRIORITIES, &values[1], &values[2]);
+	position_arrays(work->grant->after, PEMS_PRIORITIES, &values[1], &values[2]);
 	values[3] = CStringGetTextDatum(work->reason);
 	pems_statement_run(&put_off_statement, pems_transaction_schema(), values, NULL);
 	row = pems_statement_row(&put_off_statement, 0);
@@ -429,7 +430,7 @@ static void
 skip_first(void *argument)
 {
 	SkipWork *work = argument;
-	PemsPlace place = {0, 0};
+	PemsPosition position = {0, 0};
 	int best = PEMS_PRIORITIES;
 
 	find_first_ready(&work->grant->organization_id, work->grant->after, 1);
@@ -437,14 +438,14 @@ skip_first(void *argument)
 	{
 		PemsRow row = pems_statement_row(&first_ready_statement, i);
 
-		if (first_line(&row) >= best)
+		if (first_priority_index(&row) >= best)
 			continue;
-		best = first_line(&row);
-		place = first_place(&row);
+		best = first_priority_index(&row);
+		position = first_position(&row);
 	}
 	*work->moved = best < PEMS_PRIORITIES;
 	if (*work->moved)
-		work->grant->after[best] = place;
+		work->grant->after[best] = position;
 }
 
 PemsQueueStatus

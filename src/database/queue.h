@@ -19,6 +19,7 @@
 
 #include "database/array.h"
 #include "pems/transition.h"
+#include "shared/position.h"
 
 typedef enum PemsQueueStatus
 {
@@ -63,16 +64,6 @@ typedef struct PemsQueueSetup
 /* In the place of known_version: PEMS refused the version sent, and did not name its own. */
 #define PEMS_REFUSED_VERSION 0
 
-/* Priorities that an item can have, best first: high, normal, low. */
-#define PEMS_PRIORITIES 3
-
-/* A place in the line of one organization and priority. */
-typedef struct PemsPlace
-{
-	TimestampTz scheduled_at;
-	int64 commit_seq;
-} PemsPlace;
-
 /* A claimed item with all that is needed to decide and send. */
 typedef struct PemsItem
 {
@@ -84,9 +75,9 @@ typedef struct PemsItem
 	char *organization_id;
 	char *pfa_id;
 	char *modification_id;
-	char *job_id; /* or NULL */
-	int line;     /* its priority: 0 is the highest, PEMS_PRIORITIES - 1 the lowest */
-	PemsPlace place;
+	char *job_id;       /* or NULL */
+	int priority_index; /* 0 is the highest, PEMS_PRIORITIES - 1 the lowest */
+	PemsPosition position;
 	bool is_delete;
 	PemsStep step;
 	int attempt;
@@ -132,16 +123,16 @@ typedef struct PemsResult
 } PemsResult;
 
 /*
- * How many items of an organization may be claimed, and from where on.  With sweep the claim begins
- * at the first ready item behind the low-water marks, and moves both there.
+ * How many items of an organization may be claimed, and from where on.  A thorough claim begins at
+ * the first ready item behind `passed`, and moves both there (sending/cursor.h says why).
  */
 typedef struct PemsGrant
 {
 	const char *organization_id;
 	int slots;
-	bool sweep;
-	PemsPlace after[PEMS_PRIORITIES];     /* what stands there or before is not looked at */
-	PemsPlace low_water[PEMS_PRIORITIES]; /* nothing that stands there or before is ready */
+	bool thorough;
+	PemsPosition after[PEMS_PRIORITIES];  /* what stands there or before is not looked at */
+	PemsPosition passed[PEMS_PRIORITIES]; /* nothing that stands there or before is ready */
 } PemsGrant;
 
 /* What the last transaction that failed said. */

@@ -20,7 +20,7 @@ void
 pems_cursor_start_over(PemsCursor *cursor)
 {
 	cursor->thorough = true;
-	for (int i = 0; i < PEMS_CURSOR_PRIORITIES; i++)
+	for (int i = 0; i < PEMS_PRIORITIES; i++)
 		cursor->passed[i] = cursor->after[i] = (PemsPosition){PEMS_CURSOR_BEGINNING, 0};
 }
 
@@ -42,7 +42,7 @@ move_back(PemsPosition *position, int64_t scheduled_since)
 static void
 go_back(PemsCursor *cursor, int64_t scheduled_since)
 {
-	for (int i = 0; i < PEMS_CURSOR_PRIORITIES; i++)
+	for (int i = 0; i < PEMS_PRIORITIES; i++)
 	{
 		move_back(&cursor->after[i], scheduled_since);
 		move_back(&cursor->passed[i], scheduled_since);
@@ -72,7 +72,7 @@ pems_cursor_make_thorough(PemsCursor *cursor)
 {
 	bool useful = false;
 
-	for (int i = 0; i < PEMS_CURSOR_PRIORITIES; i++)
+	for (int i = 0; i < PEMS_PRIORITIES; i++)
 		useful |= is_behind(&cursor->after[i], &cursor->passed[i]);
 	cursor->thorough |= useful;
 	return useful;

@@ -29,23 +29,16 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* Priorities: high, normal, low. */
-#define PEMS_CURSOR_PRIORITIES 3
-#define PEMS_CURSOR_BEGINNING  INT64_MIN
-#define PEMS_CURSOR_NEVER      INT64_MAX
+#include "shared/position.h"
 
-/* Of items with one schedule the one that was committed first goes first. */
-typedef struct PemsPosition
-{
-	int64_t scheduled_at;
-	int64_t commit_seq;
-} PemsPosition;
+#define PEMS_CURSOR_BEGINNING INT64_MIN
+#define PEMS_CURSOR_NEVER     INT64_MAX
 
 typedef struct PemsCursor
 {
-	PemsPosition after[PEMS_CURSOR_PRIORITIES];  /* the next claim begins behind these */
-	PemsPosition passed[PEMS_CURSOR_PRIORITIES]; /* nothing there or before is ready */
-	bool thorough;                               /* the next claim begins behind `passed` */
+	PemsPosition after[PEMS_PRIORITIES];  /* the next claim begins behind these */
+	PemsPosition passed[PEMS_PRIORITIES]; /* nothing there or before is ready */
+	bool thorough;                        /* the next claim begins behind `passed` */
 	int64_t announced_since; /* the earliest that was announced since the last second look */
 } PemsCursor;
 

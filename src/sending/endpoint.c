@@ -104,7 +104,7 @@ kept_for_others(const PemsEndpoint *endpoint)
 /* Claimed ones that were answered make room, and as many again are the stock for the next moment.
  */
 int
-pems_endpoint_free_places(const PemsEndpoint *endpoint)
+pems_endpoint_free_slots(const PemsEndpoint *endpoint)
 {
 	return share_of_slots() + endpoint->answered + Min(endpoint->answered, pems_batch_size) -
 		   endpoint->claimed;
@@ -117,7 +117,7 @@ pems_endpoint_claimable(const PemsEndpoint *endpoint, int64 now)
 
 	if (startable != INT_MAX)
 		startable -= endpoint->waiting;
-	return Max(0, Min(startable, pems_endpoint_free_places(endpoint)));
+	return Max(0, Min(startable, pems_endpoint_free_slots(endpoint)));
 }
 
 bool

@@ -25,33 +25,15 @@ can_claim_for(const PemsOrganization *organization, const PemsEndpoint *endpoint
 		   monotonic_us() >= organization->claims_from_us;
 }
 
-StaticAssertDecl(PEMS_PRIORITIES == PEMS_CURSOR_PRIORITIES,
-				 "priorities of the queue and of cursors");
-
-static PemsPlace
-place_of(PemsPosition position)
-{
-	return (PemsPlace){position.scheduled_at, position.commit_seq};
-}
-
-static PemsPosition
-position_of(PemsPlace place)
-{
-	return (PemsPosition){place.scheduled_at, place.commit_seq};
-}
-
 static PemsGrant
 grant_to(const char *organization_id, int slots)
 {
 	const PemsCursor *cursor = &pems_roster_find(organization_id)->cursor;
 	PemsGrant grant = {
-		.organization_id = organization_id, .slots = slots, .sweep = cursor->thorough};
+		.organization_id = organization_id, .slots = slots, .thorough = cursor->thorough};
 
-	for (int i = 0; i < PEMS_PRIORITIES; i++)
-	{
-		grant.after[i] = place_of(cursor->after[i]);
-		grant.low_water[i] = place_of(cursor->passed[i]);
-	}
+	memcpy(grant.after, cursor->after, sizeof(grant.after));
+	memcpy(grant.passed, cursor->passed, sizeof(grant.passed));
 	return grant;
 }
 
@@ -108,16 +90,6 @@ make_grants(Turn *turn, PemsGrant **grants, int64 now)
 	return count;
 }
 
-static void
-was_thorough(PemsOrganization *organization, const PemsGrant *grant)
-{
-	PemsPosition first[PEMS_PRIORITIES];
-
-	for (int i = 0; i < PEMS_PRIORITIES; i++)
-		first[i] = position_of(grant->after[i]);
-	pems_cursor_was_thorough(&organization->cursor, first);
-}
-
 /* Who used less than was granted has no more for now. */
 void
 note_claimed(const PemsGrant *grants, int grant_count, const PemsItem *items, int item_count)
@@ -127,15 +99,15 @@ note_claimed(const PemsGrant *grants, int grant_count, const PemsItem *items, in
 		PemsOrganization *organization = pems_roster_find(grants[i].organization_id);
 
 		organization->used = 0;
-		if (grants[i].sweep)
-			was_thorough(organization, &grants[i]);
+		if (grants[i].thorough)
+			pems_cursor_was_thorough(&organization->cursor, grants[i].after);
 	}
 	for (int i = 0; i < item_count; i++)
 	{
 		PemsOrganization *organization = pems_roster_find(items[i].organization_id);
 
 		organization->used++;
-		pems_cursor_move_on(&organization->cursor, items[i].line, position_of(items[i].place));
+		pems_cursor_move_on(&organization->cursor, items[i].priority_index, items[i].position);
 	}
 	for (int i = 0; i < grant_count; i++)
 	{

@@ -222,7 +222,7 @@ something_can_be_claimed(Turn *turn, PemsGrant grant)
 	{
 		if (pems_queue_skip_first(&grant, &moved) != PEMS_QUEUE_OK || !moved)
 			return false;
-		grant.sweep = false;
+		grant.thorough = false;
 		if (claim_one(turn, &grant) == PEMS_QUEUE_OK)
 			return true;
 	}

@@ -264,7 +264,7 @@ next_start_us(const Turn *turn, int64 now)
 			next = earliest(next, o->claims_from_us);
 		if ((endpoint->waiting > 0 && pems_endpoint_has_slot(endpoint) &&
 			 has_room_for_request(turn)) ||
-			(can_claim_for(o, endpoint) && pems_endpoint_free_places(endpoint) > 0 &&
+			(can_claim_for(o, endpoint) && pems_endpoint_free_slots(endpoint) > 0 &&
 			 has_room(turn)))
 			next = earliest(next, pems_limiter_next(endpoint->limiter, now));
 	}

@@ -27,7 +27,7 @@ UNIT_TEST(a_new_cursor_begins_at_the_beginning)
 {
 	PemsCursor cursor = new_cursor();
 
-	for (int i = 0; i < PEMS_CURSOR_PRIORITIES; i++)
+	for (int i = 0; i < PEMS_PRIORITIES; i++)
 		CHECK(is_at(cursor.after[i], PEMS_CURSOR_BEGINNING, 0) &&
 			  is_at(cursor.passed[i], PEMS_CURSOR_BEGINNING, 0));
 	CHECK(cursor.thorough);
@@ -80,7 +80,7 @@ UNIT_TEST(of_several_announcements_the_earliest_counts)
 UNIT_TEST(a_thorough_claim_is_made_only_where_it_could_find_something)
 {
 	PemsCursor cursor = new_cursor();
-	PemsPosition first[PEMS_CURSOR_PRIORITIES] = {{10, 1}, {10, 1}, {10, 1}};
+	PemsPosition first[PEMS_PRIORITIES] = {{10, 1}, {10, 1}, {10, 1}};
 
 	pems_cursor_was_thorough(&cursor, first);
 	CHECK(!cursor.thorough);
@@ -118,12 +118,12 @@ claim(Queue *queue, PemsCursor *cursor, int slots)
 {
 	if (cursor->thorough)
 	{
-		PemsPosition first[PEMS_CURSOR_PRIORITIES];
+		PemsPosition first[PEMS_PRIORITIES];
 		int place = 0;
 
 		while (place < PLACES && !(queue->ready[place] && stands_behind(place, cursor->passed[1])))
 			place++;
-		for (int i = 0; i < PEMS_CURSOR_PRIORITIES; i++)
+		for (int i = 0; i < PEMS_PRIORITIES; i++)
 			first[i] = (PemsPosition){place, INT64_MIN};
 		pems_cursor_was_thorough(cursor, first);
 	}
