@@ -7,7 +7,8 @@ EXTVERSION = $(shell sed -n "s/^default_version = '\(.*\)'/\1/p" pems_sync.contr
 # The install script is these fragments, in this order; each says why it stands where it stands.
 SQL_FRAGMENTS = 00_roles 10_catalogue 15_c_functions \
                 20_tables_queue 21_tables_records 22_tables_audit 23_tables_statistics 24_tables_setup \
-                25_history 26_statistics 27_deletion 30_attach_check 31_attach_extend 32_attach 35_common \
+                25_history 26_statistics 27_deletion 30_attach_check 31_attach_parts 32_attach_extend \
+                33_attach 35_common \
                 40_setup 41_order 42_claim 43_record 44_notify 45_failures 46_audit_partitions \
                 50_commit 51_write_sync 52_discard 53_validate 54_retry 55_conflict_paths 56_conflicts 57_resolve 58_rollback \
                 60_credentials 61_pause 70_status 71_state 72_endpoints 73_health_problems 74_health 75_audit 76_purge \

@@ -111,49 +111,49 @@ AS 'MODULE_PATHNAME', 'pems_api_health_check' LANGUAGE C VOLATILE STRICT;
 COMMENT ON FUNCTION @extschema@._pems_ask_worker(text) IS
     'Internal: asks the worker for a health check and waits for it: {healthy, latency, error}';
 
-CREATE FUNCTION @extschema@._pems_host_intact(exclusively boolean DEFAULT false) RETURNS boolean
-AS 'MODULE_PATHNAME', 'pems_host_intact' LANGUAGE C VOLATILE STRICT;
-COMMENT ON FUNCTION @extschema@._pems_host_intact(boolean) IS
+CREATE FUNCTION @extschema@._pems_app_intact(exclusively boolean DEFAULT false) RETURNS boolean
+AS 'MODULE_PATHNAME', 'pems_app_intact' LANGUAGE C VOLATILE STRICT;
+COMMENT ON FUNCTION @extschema@._pems_app_intact(boolean) IS
     'Internal: are the application''s tables ordinary tables with the columns and types that pems_attach() demands? '
     'Locks them until the transaction ends; exclusively: against everybody';
 
-CREATE FUNCTION @extschema@._pems_host_mark(
+CREATE FUNCTION @extschema@._pems_app_mark(
     modification_ids text[], sync_statuses text[], pems_versions integer[], sync_errors text[])
 RETURNS integer
-AS 'MODULE_PATHNAME', 'pems_host_mark' LANGUAGE C VOLATILE STRICT;
-COMMENT ON FUNCTION @extschema@._pems_host_mark(text[], text[], integer[], text[]) IS
+AS 'MODULE_PATHNAME', 'pems_app_mark' LANGUAGE C VOLATILE STRICT;
+COMMENT ON FUNCTION @extschema@._pems_app_mark(text[], text[], integer[], text[]) IS
     'Internal: sets sync_status and its companions on modifications, as the owner of pfa_modification; the arrays go '
     'in step; returns the number of rows';
 
-CREATE FUNCTION @extschema@._pems_host_mark_all(modification_ids text[], sync_status text) RETURNS integer
-AS 'MODULE_PATHNAME', 'pems_host_mark_all' LANGUAGE C VOLATILE STRICT;
-COMMENT ON FUNCTION @extschema@._pems_host_mark_all(text[], text) IS
+CREATE FUNCTION @extschema@._pems_app_mark_all(modification_ids text[], sync_status text) RETURNS integer
+AS 'MODULE_PATHNAME', 'pems_app_mark_all' LANGUAGE C VOLATILE STRICT;
+COMMENT ON FUNCTION @extschema@._pems_app_mark_all(text[], text) IS
     'Internal: the same sync_status for all these modifications, without version and error, as the owner of '
     'pfa_modification; returns the number of rows';
 
-CREATE FUNCTION @extschema@._pems_host_write_mirror(
+CREATE FUNCTION @extschema@._pems_app_write_mirror(
     organization_ids text[], pfa_ids text[], versions integer[], records jsonb[], deleted boolean[])
 RETURNS integer
-AS 'MODULE_PATHNAME', 'pems_host_write_mirror' LANGUAGE C VOLATILE STRICT;
-COMMENT ON FUNCTION @extschema@._pems_host_write_mirror(text[], text[], integer[], jsonb[], boolean[]) IS
+AS 'MODULE_PATHNAME', 'pems_app_write_mirror' LANGUAGE C VOLATILE STRICT;
+COMMENT ON FUNCTION @extschema@._pems_app_write_mirror(text[], text[], integer[], jsonb[], boolean[]) IS
     'Internal: updates mirrors and inserts those that are missing, as the owner of pfa_mirror; the arrays go in step; '
     'returns the number of rows';
 
-CREATE FUNCTION @extschema@._pems_host_add_modification(
+CREATE FUNCTION @extschema@._pems_app_add_modification(
     id text, organization_id text, pfa_id text, base_version integer, delta jsonb, created_by text, change_reason text)
 RETURNS void
-AS 'MODULE_PATHNAME', 'pems_host_add_modification' LANGUAGE C VOLATILE STRICT;
-COMMENT ON FUNCTION @extschema@._pems_host_add_modification(text, text, text, integer, jsonb, text, text) IS
+AS 'MODULE_PATHNAME', 'pems_app_add_modification' LANGUAGE C VOLATILE STRICT;
+COMMENT ON FUNCTION @extschema@._pems_app_add_modification(text, text, text, integer, jsonb, text, text) IS
     'Internal: inserts a draft, as the owner of pfa_modification';
 
-CREATE FUNCTION @extschema@._pems_host_refused_words(constraint_id oid, words text[]) RETURNS text[]
-AS 'MODULE_PATHNAME', 'pems_host_refused_words' LANGUAGE C STABLE STRICT SECURITY DEFINER
+CREATE FUNCTION @extschema@._pems_app_refused_words(constraint_id oid, words text[]) RETURNS text[]
+AS 'MODULE_PATHNAME', 'pems_app_refused_words' LANGUAGE C STABLE STRICT SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp;
-COMMENT ON FUNCTION @extschema@._pems_host_refused_words(oid, text[]) IS
+COMMENT ON FUNCTION @extschema@._pems_app_refused_words(oid, text[]) IS
     'Internal: which of these values a CHECK constraint on sync_status alone forbids, asked as the owner of '
     'pfa_modification';
 
-CREATE FUNCTION @extschema@._pems_demand_guard() RETURNS void
+CREATE FUNCTION @extschema@._pems_check_guard() RETURNS void
 AS 'MODULE_PATHNAME', 'pems_guard_demand' LANGUAGE C VOLATILE;
-COMMENT ON FUNCTION @extschema@._pems_demand_guard() IS
+COMMENT ON FUNCTION @extschema@._pems_check_guard() IS
     'Internal: first statement of the functions that set pems_sync.guarded; an error where it is off';

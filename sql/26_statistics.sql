@@ -7,23 +7,23 @@
  */
 
 /*
- * _pems_tally(): statement trigger on pfa_write_queue.  Adds to the statistics what its new rows count for, and
+ * _pems_count_changes(): statement trigger on pfa_write_queue.  Adds to the statistics what its new rows count for, and
  * subtracts what the old ones counted for, so no caller has to remember to count.  It also tells the worker which
  * organizations have something ready, and from when on.
  * Tables: pems_sync_stats.
  */
-CREATE FUNCTION @extschema@._pems_tally() RETURNS trigger
-AS 'MODULE_PATHNAME', 'pems_tally' LANGUAGE C SECURITY DEFINER SET search_path = pg_catalog, pg_temp;
-COMMENT ON FUNCTION @extschema@._pems_tally() IS
+CREATE FUNCTION @extschema@._pems_count_changes() RETURNS trigger
+AS 'MODULE_PATHNAME', 'pems_count_changes' LANGUAGE C SECURITY DEFINER SET search_path = pg_catalog, pg_temp;
+COMMENT ON FUNCTION @extschema@._pems_count_changes() IS
     'Internal trigger: keeps pems_sync_stats in step with the queue, and tells the worker what is ready';
 
 CREATE TRIGGER pems_count_inserted AFTER INSERT ON @extschema@.pfa_write_queue
-    REFERENCING NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION @extschema@._pems_tally();
+    REFERENCING NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION @extschema@._pems_count_changes();
 CREATE TRIGGER pems_count_updated AFTER UPDATE ON @extschema@.pfa_write_queue
     REFERENCING NEW TABLE AS new_rows OLD TABLE AS old_rows FOR EACH STATEMENT
-    EXECUTE FUNCTION @extschema@._pems_tally();
+    EXECUTE FUNCTION @extschema@._pems_count_changes();
 CREATE TRIGGER pems_count_deleted AFTER DELETE ON @extschema@.pfa_write_queue
-    REFERENCING OLD TABLE AS old_rows FOR EACH STATEMENT EXECUTE FUNCTION @extschema@._pems_tally();
+    REFERENCING OLD TABLE AS old_rows FOR EACH STATEMENT EXECUTE FUNCTION @extschema@._pems_count_changes();
 -- also where session_replication_role is replica: sums that miss something stay wrong for ever
 ALTER TABLE @extschema@.pfa_write_queue ENABLE ALWAYS TRIGGER pems_count_inserted;
 ALTER TABLE @extschema@.pfa_write_queue ENABLE ALWAYS TRIGGER pems_count_updated;

@@ -1,14 +1,14 @@
 /*
  * 30_attach_check: what the application's tables must look like, and what is wrong with those that there are.
  *
- * Functions named _pems_host_... are about the application's tables: organization, pfa_mirror and pfa_modification in
+ * Functions named _pems_app_... are about the application's tables: organization, pfa_mirror and pfa_modification in
  * the schema of the extension.
  */
 
 /*
- * _pems_host_columns(): the columns that the application's tables must have.
+ * _pems_app_columns(): the columns that the application's tables must have.
  */
-CREATE FUNCTION @extschema@._pems_host_columns()
+CREATE FUNCTION @extschema@._pems_app_columns()
 RETURNS TABLE (table_name text, column_name text, column_type regtype)
 LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $function$
     VALUES ('organization', 'id', 'text'::regtype), ('organization', 'code', 'text'), ('organization', 'name', 'text'),
@@ -19,12 +19,12 @@ LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $function$
            ('pfa_modification', 'delta', 'jsonb'), ('pfa_modification', 'created_by', 'text'),
            ('pfa_modification', 'created_at', 'timestamptz')
 $function$;
-COMMENT ON FUNCTION @extschema@._pems_host_columns() IS 'Internal: columns that the application''s tables must have';
+COMMENT ON FUNCTION @extschema@._pems_app_columns() IS 'Internal: columns that the application''s tables must have';
 
 /*
- * _pems_host_added(): the columns that attach adds to them, with what follows the name in ALTER TABLE.
+ * _pems_app_added(): the columns that attach adds to them, with what follows the name in ALTER TABLE.
  */
-CREATE FUNCTION @extschema@._pems_host_added()
+CREATE FUNCTION @extschema@._pems_app_added()
 RETURNS TABLE (table_name text, column_name text, column_type regtype, definition text)
 LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $function$
     VALUES ('pfa_mirror', 'deleted_at', 'timestamptz'::regtype, 'timestamptz'),
@@ -36,29 +36,29 @@ LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $function$
            ('pfa_modification', 'sync_error', 'text', 'text'),
            ('pfa_modification', 'pems_version', 'integer', 'integer')
 $function$;
-COMMENT ON FUNCTION @extschema@._pems_host_added() IS
+COMMENT ON FUNCTION @extschema@._pems_app_added() IS
     'Internal: columns that pems_attach() adds to the application''s tables';
 
 /*
- * _pems_host_keys(): the keys that the application's tables must have (a primary key, or a unique index or constraint
+ * _pems_app_keys(): the keys that the application's tables must have (a primary key, or a unique index or constraint
  * over just these columns).
  */
-CREATE FUNCTION @extschema@._pems_host_keys() RETURNS TABLE (table_name text, columns text[])
+CREATE FUNCTION @extschema@._pems_app_keys() RETURNS TABLE (table_name text, columns text[])
 LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $function$
     VALUES ('organization', '{id}'::text[]), ('organization', '{code}'), ('pfa_mirror', '{id}'),
            ('pfa_mirror', '{organization_id,pfa_id}'), ('pfa_modification', '{id}')
 $function$;
-COMMENT ON FUNCTION @extschema@._pems_host_keys() IS 'Internal: keys that the application''s tables must have';
+COMMENT ON FUNCTION @extschema@._pems_app_keys() IS 'Internal: keys that the application''s tables must have';
 
 /*
- * _pems_host_foreign_code(relation): what the planner evaluates whenever somebody reads that table, and what does not
+ * _pems_app_foreign_code(relation): what the planner evaluates whenever somebody reads that table, and what does not
  * come with PostgreSQL: functions, operators, types and collations in the expressions and conditions of its indexes
  * and in its statistics.  A type may have a CHECK that calls a function, so it does not matter whose it is.  We would
  * run them, with our rights.
  *
  * Returns: place: the index or the statistics; name: what it uses.
  */
-CREATE FUNCTION @extschema@._pems_host_foreign_code(relation oid) RETURNS TABLE (place text, name text)
+CREATE FUNCTION @extschema@._pems_app_foreign_code(relation oid) RETURNS TABLE (place text, name text)
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $function$
     WITH expression AS (
         SELECT 'pg_class'::regclass AS class, i.indexrelid AS object, format('index %s', c.relname) AS place
@@ -77,15 +77,15 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $function$
     CROSS JOIN LATERAL pg_identify_object(d.refclassid, d.refobjid, 0) o
     WHERE o.schema <> 'pg_catalog'
 $function$;
-COMMENT ON FUNCTION @extschema@._pems_host_foreign_code(oid) IS
+COMMENT ON FUNCTION @extschema@._pems_app_foreign_code(oid) IS
     'Internal: what expressions of indexes and statistics of a table use that does not come with PostgreSQL';
 
 /*
- * _pems_host_publication_obstacles(relation): publications that make PostgreSQL refuse every UPDATE of that table: a
+ * _pems_app_publication_obstacles(relation): publications that make PostgreSQL refuse every UPDATE of that table: a
  * line each, with the statement that mends it.  What is published of a row must have its replica identity, and a row
  * filter may look at nothing else.
  */
-CREATE FUNCTION @extschema@._pems_host_publication_obstacles(relation oid) RETURNS TABLE (name text, line text)
+CREATE FUNCTION @extschema@._pems_app_publication_obstacles(relation oid) RETURNS TABLE (name text, line text)
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $function$
     WITH host AS (
         SELECT c.oid, n.nspname, c.relname, c.relreplident, (i.indkey::smallint[])[0:i.indnkeyatts - 1] AS identity
@@ -122,15 +122,15 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $function$
     FROM host h CROSS JOIN member m
     WHERE h.relreplident <> 'f' AND h.identity IS NOT NULL AND NOT m.looked_at <@ h.identity
 $function$;
-COMMENT ON FUNCTION @extschema@._pems_host_publication_obstacles(oid) IS
+COMMENT ON FUNCTION @extschema@._pems_app_publication_obstacles(oid) IS
     'Internal: publications that keep the rows of a table of the application from being updated, with the '
     'statement that mends it';
 
 /*
- * _pems_host_checks(): CHECK constraints on sync_status alone that forbid a word which we write.  Those that use
+ * _pems_app_checks(): CHECK constraints on sync_status alone that forbid a word which we write.  Those that use
  * what does not come with PostgreSQL are not tried: only a write shows what they do.
  */
-CREATE FUNCTION @extschema@._pems_host_checks() RETURNS TABLE (name text, words text[])
+CREATE FUNCTION @extschema@._pems_app_checks() RETURNS TABLE (name text, words text[])
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $function$
     -- MATERIALIZED: nothing else is tried
     WITH candidate AS MATERIALIZED (
@@ -145,20 +145,20 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $function$
     SELECT c.conname, r.words
     FROM candidate c
     CROSS JOIN LATERAL (
-        SELECT @extschema@._pems_host_refused_words(
+        SELECT @extschema@._pems_app_refused_words(
             c.oid, '{draft,queued,syncing,synced,conflict,failed,superseded,discarded}'::text[]) AS words) r
     WHERE r.words <> '{}'
 $function$;
-COMMENT ON FUNCTION @extschema@._pems_host_checks() IS
+COMMENT ON FUNCTION @extschema@._pems_app_checks() IS
     'Internal: CHECK constraints that forbid a word which the extension writes to sync_status';
 
 /*
- * _pems_host_obstacles(relation): why we could not write one of the application's tables, not refer to it, or not
+ * _pems_app_obstacles(relation): why we could not write one of the application's tables, not refer to it, or not
  * compare its keys.
  *
  * Returns: name: the column, or ''; line: a sentence with the statement that corrects it.
  */
-CREATE FUNCTION @extschema@._pems_host_obstacles(relation oid) RETURNS TABLE (name text, line text)
+CREATE FUNCTION @extschema@._pems_app_obstacles(relation oid) RETURNS TABLE (name text, line text)
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $function$
     WITH host AS (
         SELECT c.oid, c.relnamespace, c.relname, c.relowner, c.relname <> 'organization' AS written, c.relpersistence,
@@ -170,8 +170,8 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $function$
         SELECT h.relname, h.written, h.command, a.attname, a.attnum, a.attnotnull, a.attcollation, a.attgenerated,
                a.attidentity, format_type(a.atttypid, a.atttypmod) AS type
         FROM host h JOIN pg_attribute a ON a.attrelid = h.oid AND NOT a.attisdropped
-        JOIN (SELECT e.table_name, e.column_name FROM @extschema@._pems_host_columns() e
-              UNION ALL SELECT d.table_name, d.column_name FROM @extschema@._pems_host_added() d) u
+        JOIN (SELECT e.table_name, e.column_name FROM @extschema@._pems_app_columns() e
+              UNION ALL SELECT d.table_name, d.column_name FROM @extschema@._pems_app_added() d) u
           ON u.table_name = h.relname AND u.column_name = a.attname
     )
     SELECT '', format('%s has FORCE ROW LEVEL SECURITY, which may hide rows from its owner, who writes them: '
@@ -188,7 +188,7 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $function$
     SELECT '', format('%s is a typed table, to which no column can be added: %s NOT OF', h.relname, h.command)
     FROM host h JOIN pg_class c ON c.oid = h.oid
     WHERE c.reloftype <> 0 AND EXISTS (
-        SELECT FROM @extschema@._pems_host_added() d
+        SELECT FROM @extschema@._pems_app_added() d
         WHERE d.table_name = h.relname AND NOT EXISTS (
             SELECT FROM pg_attribute a WHERE a.attrelid = h.oid AND a.attname = d.column_name AND NOT a.attisdropped))
     UNION ALL
@@ -196,7 +196,7 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $function$
     FROM host h WHERE h.relpersistence = 'u'
     UNION ALL
     SELECT p.name, p.line
-    FROM host h CROSS JOIN LATERAL @extschema@._pems_host_publication_obstacles(h.oid) p WHERE h.written
+    FROM host h CROSS JOIN LATERAL @extschema@._pems_app_publication_obstacles(h.oid) p WHERE h.written
     UNION ALL
     SELECT r.rulename, format('rule %s of %s does something else in place of what we write: DROP RULE %I ON %s',
                               r.rulename, h.relname, r.rulename, h.oid::regclass)
@@ -217,7 +217,7 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $function$
     UNION ALL
     SELECT k.name, format('constraint %s of %s forbids values of sync_status that we write (%s): %s DROP CONSTRAINT %I',
                           k.name, h.relname, array_to_string(k.words, ', '), h.command, k.name)
-    FROM host h CROSS JOIN LATERAL @extschema@._pems_host_checks() k WHERE h.relname = 'pfa_modification'
+    FROM host h CROSS JOIN LATERAL @extschema@._pems_app_checks() k WHERE h.relname = 'pfa_modification'
     UNION ALL
     SELECT u.attname, format('column %s.%s is generated, so we cannot write it: %s %s', u.relname, u.attname, u.command,
                              CASE WHEN u.attidentity = 'a' THEN format('ALTER COLUMN %I DROP IDENTITY', u.attname)
@@ -235,14 +235,14 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $function$
     FROM used u
     WHERE u.attnotnull AND (u.relname, u.attname) IN (('pfa_mirror', 'deleted_at'), ('pfa_modification', 'sync_error'))
 $function$;
-COMMENT ON FUNCTION @extschema@._pems_host_obstacles(oid) IS
+COMMENT ON FUNCTION @extschema@._pems_app_obstacles(oid) IS
     'Internal: why the extension could not write a table of the application, with the statement that corrects it';
 
 /*
- * _pems_host_key_problem(relation, columns): NULL when a unique index of the table has just these columns and foreign
+ * _pems_app_key_problem(relation, columns): NULL when a unique index of the table has just these columns and foreign
  * keys may refer to it; else a sentence.
  */
-CREATE FUNCTION @extschema@._pems_host_key_problem(relation oid, columns text[]) RETURNS text
+CREATE FUNCTION @extschema@._pems_app_key_problem(relation oid, columns text[]) RETURNS text
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $function$
     WITH key AS (
         SELECT i.indexrelid, i.indimmediate FROM pg_index i
@@ -262,30 +262,30 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $function$
         format('%s needs a primary key or unique constraint on (%s)', r.relname, array_to_string(columns, ', ')))
     FROM pg_class r WHERE r.oid = relation AND NOT EXISTS (SELECT FROM key k WHERE k.indimmediate)
 $function$;
-COMMENT ON FUNCTION @extschema@._pems_host_key_problem(oid, text[]) IS
+COMMENT ON FUNCTION @extschema@._pems_app_key_problem(oid, text[]) IS
     'Internal: a sentence when a table of the application has no key on these columns that foreign keys may refer to';
 
 /*
- * _pems_host_problems(attached): a sentence for each table, column or key that is missing or of the wrong type, for
+ * _pems_app_problems(attached): a sentence for each table, column or key that is missing or of the wrong type, for
  * what would run with our rights, and for what we could not write.
  *
  * Parameters: attached: the columns that attach adds, the rights that it grants and, but for a copy, its foreign keys
  *   must be there, too: without them a modification can be deleted while it is being sent.
  * Returns: an empty array when all is well.
  */
-CREATE FUNCTION @extschema@._pems_host_problems(attached boolean) RETURNS text[]
+CREATE FUNCTION @extschema@._pems_app_problems(attached boolean) RETURNS text[]
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $function$
     WITH host AS (
         SELECT t.table_name, c.oid, c.relkind
-        FROM (SELECT DISTINCT h.table_name FROM @extschema@._pems_host_columns() h) t
+        FROM (SELECT DISTINCT h.table_name FROM @extschema@._pems_app_columns() h) t
         LEFT JOIN pg_class c ON c.relname = t.table_name AND c.relkind IN ('r', 'p', 'v', 'm', 'f')
                             AND c.relnamespace = '@extschema@'::regnamespace
     ), expected AS (
         SELECT e.table_name, e.column_name, e.column_type, true AS required, '' AS remedy
-        FROM @extschema@._pems_host_columns() e
+        FROM @extschema@._pems_app_columns() e
         UNION ALL
         SELECT a.table_name, a.column_name, a.column_type, attached, '; pems_attach() adds it again'
-        FROM @extschema@._pems_host_added() a
+        FROM @extschema@._pems_app_added() a
     ), problem AS (
         SELECT h.table_name, 1 AS rank, '' AS name, format('table %s is missing', h.table_name) AS line
         FROM host h WHERE h.oid IS NULL
@@ -305,8 +305,8 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $function$
         JOIN pg_attribute a ON a.attrelid = h.oid AND a.attname = e.column_name AND NOT a.attisdropped
         WHERE h.relkind = 'r' AND a.atttypid <> e.column_type
         UNION ALL
-        SELECT h.table_name, 3, k.columns::text, @extschema@._pems_host_key_problem(h.oid, k.columns)
-        FROM host h JOIN @extschema@._pems_host_keys() k USING (table_name)
+        SELECT h.table_name, 3, k.columns::text, @extschema@._pems_app_key_problem(h.oid, k.columns)
+        FROM host h JOIN @extschema@._pems_app_keys() k USING (table_name)
         WHERE h.relkind = 'r'
         UNION ALL
         SELECT h.table_name, 4, '', format('%s has child tables, whose rows its keys do not know', h.table_name)
@@ -314,10 +314,10 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $function$
         UNION ALL
         SELECT h.table_name, 5, f.place || f.name,
                format('%s of %s uses %s, which does not come with PostgreSQL', f.place, h.table_name, f.name)
-        FROM host h CROSS JOIN LATERAL @extschema@._pems_host_foreign_code(h.oid) f
+        FROM host h CROSS JOIN LATERAL @extschema@._pems_app_foreign_code(h.oid) f
         WHERE h.relkind = 'r'
         UNION ALL
-        SELECT h.table_name, 6, o.name, o.line FROM host h CROSS JOIN LATERAL @extschema@._pems_host_obstacles(h.oid) o
+        SELECT h.table_name, 6, o.name, o.line FROM host h CROSS JOIN LATERAL @extschema@._pems_app_obstacles(h.oid) o
         WHERE h.relkind = 'r'
         UNION ALL
         SELECT h.table_name, 7, p.privilege,
@@ -338,5 +338,5 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $function$
     SELECT coalesce(array_agg(p.line ORDER BY p.table_name, p.rank, p.name, p.line), '{}')
     FROM problem p WHERE p.line IS NOT NULL
 $function$;
-COMMENT ON FUNCTION @extschema@._pems_host_problems(boolean) IS
+COMMENT ON FUNCTION @extschema@._pems_app_problems(boolean) IS
     'Internal: everything that is wrong with the application''s tables, a sentence each';

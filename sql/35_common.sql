@@ -12,10 +12,10 @@
 CREATE FUNCTION @extschema@._pems_attached() RETURNS void
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $function$
 BEGIN
-    IF NOT EXISTS (SELECT FROM @extschema@.pems_control) OR NOT @extschema@._pems_host_intact(false) THEN
+    IF NOT EXISTS (SELECT FROM @extschema@.pems_control) OR NOT @extschema@._pems_app_intact(false) THEN
         RAISE EXCEPTION 'pems_sync is not attached to the tables of the application'
             USING ERRCODE = 'object_not_in_prerequisite_state',
-                  DETAIL = coalesce(nullif(array_to_string(@extschema@._pems_host_problems(
+                  DETAIL = coalesce(nullif(array_to_string(@extschema@._pems_app_problems(
                                         EXISTS (SELECT FROM @extschema@.pems_control)), E'\n'), ''),
                                     'pems_attach() has not run.'),
                   HINT = 'Run SELECT @extschema@.pems_attach().';
@@ -108,7 +108,7 @@ BEGIN
     IF ids IS NOT NULL AND problem IS NOT NULL THEN
         RAISE EXCEPTION '% %', argument, problem
             USING ERRCODE = 'invalid_parameter_value',
-                  DETAIL = format('It has %s.', @extschema@._pems_counted(cardinality(ids)::bigint, 'element'::text,
+                  DETAIL = format('It has %s.', @extschema@._pems_number_of(cardinality(ids)::bigint, 'element'::text,
                                                                           'elements'::text)),
                   HINT = format('Pass a list of 1 to %s ids.', most);
     END IF;
@@ -119,11 +119,11 @@ COMMENT ON FUNCTION @extschema@._pems_id_list(text[], text) IS
     'Internal: raises 22023 when a list of ids is none, or too long';
 
 /*
- * _pems_short(value, argument): returns the value, a text of at most 1 kB.  It is measured without being fetched.
+ * _pems_check_short(value, argument): returns the value, a text of at most 1 kB.  It is measured without being fetched.
  * Parameters: argument: how the error calls it.
  * Errors: 22023 when it is longer.
  */
-CREATE FUNCTION @extschema@._pems_short(value text, argument text) RETURNS text
+CREATE FUNCTION @extschema@._pems_check_short(value text, argument text) RETURNS text
 LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $function$
 BEGIN
     IF octet_length(value) > 1024 THEN
@@ -134,7 +134,8 @@ BEGIN
     RETURN value;
 END
 $function$;
-COMMENT ON FUNCTION @extschema@._pems_short(text, text) IS 'Internal: raises 22023 when a text is longer than 1 kB';
+COMMENT ON FUNCTION @extschema@._pems_check_short(text, text) IS
+    'Internal: raises 22023 when a text is longer than 1 kB';
 
 /*
  * _pems_actor(named): who acts: the user that the caller names, or the database role.
@@ -143,7 +144,7 @@ COMMENT ON FUNCTION @extschema@._pems_short(text, text) IS 'Internal: raises 220
 CREATE FUNCTION @extschema@._pems_actor(named text) RETURNS text
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $function$
 BEGIN
-    RETURN coalesce(@extschema@._pems_short(named, 'the name of the user'::text), @extschema@._pems_caller());
+    RETURN coalesce(@extschema@._pems_check_short(named, 'the name of the user'::text), @extschema@._pems_caller());
 END
 $function$;
 COMMENT ON FUNCTION @extschema@._pems_actor(text) IS
@@ -250,11 +251,11 @@ $function$;
 COMMENT ON FUNCTION @extschema@._pems_iso(timestamptz) IS 'Internal: ISO 8601 in UTC with Z';
 
 /*
- * _pems_counted(number, one, many): the number with the words for one or for many: 1 dead letter, 2 dead letters.
+ * _pems_number_of(number, one, many): the number with the words for one or for many: 1 dead letter, 2 dead letters.
  */
-CREATE FUNCTION @extschema@._pems_counted(number bigint, one text, many text) RETURNS text
+CREATE FUNCTION @extschema@._pems_number_of(number bigint, one text, many text) RETURNS text
 LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $function$
     SELECT format('%s %s', number, CASE number WHEN 1 THEN one ELSE many END)
 $function$;
-COMMENT ON FUNCTION @extschema@._pems_counted(bigint, text, text) IS
+COMMENT ON FUNCTION @extschema@._pems_number_of(bigint, text, text) IS
     'Internal: a number with the words for one or for many';

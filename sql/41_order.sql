@@ -10,22 +10,22 @@
  * (waits_for = 'turn').  Whoever finishes or removes an item leaves the record in pems_recheck.  The functions below
  * are the only ones that remove the mark: they look for the first unfinished item of each of these records.
  *
- *     commit_seq  item of PFA-1     before                     after _pems_settle() of PFA-1
+ *     commit_seq  item of PFA-1     before                     after _pems_release_next() of PFA-1
  *              7  completed         -                          -
  *             12  pending           waits for its turn         ready
  *             15  pending           waits for its turn         waits for its turn
  */
 
 /*
- * _pems_settle(organization_ids, pfa_ids): finds the first unfinished item of each record, and makes it ready if it
- * was waiting for its turn.  Where another session has that item locked, the record goes back into pems_recheck
+ * _pems_release_next(organization_ids, pfa_ids): finds the first unfinished item of each record, and makes it ready if
+ * it was waiting for its turn.  Where another session has that item locked, the record goes back into pems_recheck
  * instead: the worker waits for no session.
  *
  * Parameters: arrays in step; a record may stand in them more than once.
  * Returns: number of records that went back.
  * Tables: pfa_write_queue, pems_recheck.
  */
-CREATE FUNCTION @extschema@._pems_settle(organization_ids text[], pfa_ids text[]) RETURNS integer
+CREATE FUNCTION @extschema@._pems_release_next(organization_ids text[], pfa_ids text[]) RETURNS integer
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $function$
 DECLARE
     went_back integer;
@@ -60,18 +60,18 @@ BEGIN
     RETURN went_back;
 END
 $function$;
-COMMENT ON FUNCTION @extschema@._pems_settle(text[], text[]) IS
+COMMENT ON FUNCTION @extschema@._pems_release_next(text[], text[]) IS
     'Internal: makes the first unfinished item of each record ready';
 
 /*
- * _pems_settle_some(): settles the records that others left in pems_recheck, at most 500 rows: a session may leave a
+ * _pems_release_some(): settles the records that others left in pems_recheck, at most 500 rows: a session may leave a
  * hundred thousand at once, and all other edits would wait for that.
  *
  * Returns: when to call it again: now, where there may be more; in a second, where a session has a row locked; NULL:
  *   no need to.
  * Tables: pfa_write_queue, pems_recheck.
  */
-CREATE FUNCTION @extschema@._pems_settle_some() RETURNS timestamptz
+CREATE FUNCTION @extschema@._pems_release_some() RETURNS timestamptz
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $function$
 DECLARE
     organization_ids text[];
@@ -86,20 +86,20 @@ BEGIN
     IF organization_ids IS NULL THEN
         RETURN NULL;
     END IF;
-    went_back := @extschema@._pems_settle(organization_ids, pfa_ids);
+    went_back := @extschema@._pems_release_next(organization_ids, pfa_ids);
     RETURN CASE -- a session has the next items of these records locked, and may end without waking anybody
                 WHEN went_back > 250 OR (went_back > 0 AND cardinality(pfa_ids) < 500)
                 THEN clock_timestamp() + interval '1 second'
                 WHEN cardinality(pfa_ids) = 500 THEN clock_timestamp() END;
 END
 $function$;
-COMMENT ON FUNCTION @extschema@._pems_settle_some() IS
+COMMENT ON FUNCTION @extschema@._pems_release_some() IS
     'Internal: settles at most 500 records that others left; returns when to call it again';
 
 /*
- * _pems_heed_clock(): where the last attempt of an item lies in the future, the clock was set back since then, and its
- * scheduled_at is a time of the old clock.  Such items wait as long from now as they were to wait then, two seconds at
- * least.
+ * _pems_follow_clock(): where the last attempt of an item lies in the future, the clock was set back since then, and
+ * its scheduled_at is a time of the old clock.  Such items wait as long from now as they were to wait then, two seconds
+ * at least.
  *
  * Called with each claim, so it must cost next to nothing: of the items that wait for a time only the last one is
  * read. Where the clock was set back by more than a backoff lasts, items that were put off before are scheduled later
@@ -108,7 +108,7 @@ COMMENT ON FUNCTION @extschema@._pems_settle_some() IS
  * Returns: whether there may be more of them; a call changes at most 500.
  * Tables: pfa_write_queue.
  */
-CREATE FUNCTION @extschema@._pems_heed_clock() RETURNS boolean
+CREATE FUNCTION @extschema@._pems_follow_clock() RETURNS boolean
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $function$
 DECLARE
     last_attempt timestamptz;
@@ -132,7 +132,7 @@ BEGIN
     RETURN changed = 500;
 END
 $function$;
-COMMENT ON FUNCTION @extschema@._pems_heed_clock() IS
+COMMENT ON FUNCTION @extschema@._pems_follow_clock() IS
     'Internal: items that were put off before the clock was set back wait no longer than they were to';
 
 /*
@@ -146,8 +146,8 @@ COMMENT ON FUNCTION @extschema@._pems_heed_clock() IS
 CREATE FUNCTION @extschema@._pems_prepare() RETURNS timestamptz
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $function$
 DECLARE
-    settle_again CONSTANT timestamptz := @extschema@._pems_settle_some();
-    clock_again  CONSTANT boolean := @extschema@._pems_heed_clock();
+    settle_again CONSTANT timestamptz := @extschema@._pems_release_some();
+    clock_again  CONSTANT boolean := @extschema@._pems_follow_clock();
     due                   integer;
 BEGIN
     UPDATE @extschema@.pfa_write_queue q SET waits_for = NULL
@@ -168,12 +168,12 @@ COMMENT ON FUNCTION @extschema@._pems_prepare() IS
     'Internal: settles records and makes items ready whose time has come; returns when to call it again';
 
 /*
- * _pems_raise(sequence, highest): the sequence goes on behind that number.  Rows of a dump that are loaded into a
- * database in use set our sequences back, and what comes later would stand before what is there.
+ * _pems_raise_sequence(sequence, highest): the sequence goes on behind that number.  Rows of a dump that are loaded
+ * into a database in use set our sequences back, and what comes later would stand before what is there.
  * Returns: was it behind?
  * Tables: pems_control (locked, where the sequence is behind).
  */
-CREATE FUNCTION @extschema@._pems_raise(sequence regclass, highest bigint) RETURNS boolean
+CREATE FUNCTION @extschema@._pems_raise_sequence(sequence regclass, highest bigint) RETURNS boolean
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $function$
 BEGIN
     IF highest > coalesce(pg_sequence_last_value(sequence), 0) THEN
@@ -187,7 +187,7 @@ BEGIN
     RETURN false;
 END
 $function$;
-COMMENT ON FUNCTION @extschema@._pems_raise(regclass, bigint) IS
+COMMENT ON FUNCTION @extschema@._pems_raise_sequence(regclass, bigint) IS
     'Internal: a sequence that a loaded dump has set back goes on behind that number';
 
 /*
@@ -211,8 +211,8 @@ BEGIN
         organization := (SELECT min(q.organization_id) FROM @extschema@.pfa_write_queue q
                          WHERE q.organization_id > organization);
     END LOOP;
-    PERFORM @extschema@._pems_raise('@extschema@.pems_commit_order'::regclass, last_commit);
-    PERFORM @extschema@._pems_raise('@extschema@.pems_claim_order'::regclass,
+    PERFORM @extschema@._pems_raise_sequence('@extschema@.pems_commit_order'::regclass, last_commit);
+    PERFORM @extschema@._pems_raise_sequence('@extschema@.pems_claim_order'::regclass,
                                     (SELECT max(c.claim_token) FROM @extschema@.pems_claim c));
 END
 $function$;
@@ -226,7 +226,7 @@ COMMENT ON FUNCTION @extschema@._pems_keep_order() IS
 CREATE FUNCTION @extschema@._pems_keep_states() RETURNS void
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $function$
 BEGIN
-    PERFORM @extschema@._pems_raise('@extschema@.pems_state_order'::regclass,
+    PERFORM @extschema@._pems_raise_sequence('@extschema@.pems_state_order'::regclass,
                                     (SELECT max(v.state_seq) FROM @extschema@.pems_mirror_version v));
 END
 $function$;

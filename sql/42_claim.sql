@@ -343,7 +343,7 @@ BEGIN
     IF slow IS NULL THEN
         RETURN;
     END IF;
-    PERFORM @extschema@._pems_host_mark_all(slow, 'syncing'::text);
+    PERFORM @extschema@._pems_app_mark_all(slow, 'syncing'::text);
 END
 $function$;
 COMMENT ON FUNCTION @extschema@._pems_mark_syncing(text[]) IS

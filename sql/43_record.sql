@@ -47,12 +47,13 @@ COMMENT ON TYPE @extschema@._pems_outcome IS
     'known_version: the version that PEMS named in its answer to a write';
 
 /*
- * _pems_unlocked(outcomes): those outcomes of which no other session has the item, its modification or its mirror
- * locked; they are locked then.
+ * _pems_unlocked_outcomes(outcomes): those outcomes of which no other session has the item, its modification or its
+ * mirror locked; they are locked then.
  * Returns: NULL: none.
  * Tables: pfa_write_queue, pfa_modification, pfa_mirror.
  */
-CREATE FUNCTION @extschema@._pems_unlocked(outcomes @extschema@._pems_outcome[]) RETURNS @extschema@._pems_outcome[]
+CREATE FUNCTION @extschema@._pems_unlocked_outcomes(outcomes @extschema@._pems_outcome[])
+RETURNS @extschema@._pems_outcome[]
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $function$
 BEGIN
     RETURN (SELECT array_agg(l.o) FROM (
@@ -69,7 +70,7 @@ BEGIN
         FOR NO KEY UPDATE OF q SKIP LOCKED) l);
 END
 $function$;
-COMMENT ON FUNCTION @extschema@._pems_unlocked(@extschema@._pems_outcome[]) IS
+COMMENT ON FUNCTION @extschema@._pems_unlocked_outcomes(@extschema@._pems_outcome[]) IS
     'Internal: the outcomes of a batch whose rows no other session has locked';
 
 /*
@@ -164,7 +165,7 @@ BEGIN
     INTO organization_ids, pfa_ids, versions, records, deleted
     FROM new_mirror n WHERE n.data IS NOT NULL;
 
-    PERFORM @extschema@._pems_host_write_mirror(organization_ids, pfa_ids, versions, records, deleted);
+    PERFORM @extschema@._pems_app_write_mirror(organization_ids, pfa_ids, versions, records, deleted);
 
     -- A write whose answer was lost was found to be in PEMS: the version that shows it gets its modification, so that
     -- the author's next edit finds there which changes were the author's own.  Not where more than one version was made
@@ -264,7 +265,8 @@ CREATE FUNCTION @extschema@._pems_record(
     OUT recorded text[], OUT messages text[])
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $function$
 DECLARE
-    ours @extschema@._pems_outcome[] := CASE WHEN careful THEN @extschema@._pems_unlocked(outcomes) ELSE outcomes END;
+    ours @extschema@._pems_outcome[] := CASE WHEN careful THEN @extschema@._pems_unlocked_outcomes(outcomes)
+                                             ELSE outcomes END;
 BEGIN
     DELETE FROM @extschema@.pems_claim c WHERE c.claim_token = ANY (landed);
     ours := @extschema@._pems_record_items(ours);
@@ -274,7 +276,7 @@ BEGIN
         WHERE EXISTS (SELECT FROM unnest(ours) o WHERE o.verdict = 'conflict');
         PERFORM @extschema@._pems_record_pauses(ours) WHERE EXISTS (SELECT FROM unnest(ours) o WHERE o.pause);
 
-        PERFORM @extschema@._pems_host_mark(array_agg(o.modification_id),
+        PERFORM @extschema@._pems_app_mark(array_agg(o.modification_id),
                     array_agg(CASE o.verdict WHEN 'completed' THEN 'synced' WHEN 'pending' THEN 'queued'
                                    ELSE o.verdict END),
                     array_agg(CASE WHEN o.verdict = 'completed' THEN o.pems_version END),
@@ -283,7 +285,7 @@ BEGIN
         WHERE o.verdict <> 'pending' OR o.delay_ms > 0
         HAVING count(*) > 0;
 
-        PERFORM @extschema@._pems_settle(array_agg(o.organization_id), array_agg(o.pfa_id)) FROM unnest(ours) o;
+        PERFORM @extschema@._pems_release_next(array_agg(o.organization_id), array_agg(o.pfa_id)) FROM unnest(ours) o;
         messages := @extschema@._pems_messages(ours);
     END IF;
     IF NOT careful THEN

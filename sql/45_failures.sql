@@ -4,14 +4,14 @@
  */
 
 /*
- * _pems_adopt_items(item_ids): puts those of these items back into the queue that are in processing.  Nobody knows
+ * _pems_put_back_items(item_ids): puts those of these items back into the queue that are in processing.  Nobody knows
  * whether their writes arrived: each gets its row in the audit log, and the next request for it is a read, two seconds
  * from now, because PEMS may still be working on the write (the claim may be older than the request).
  *
  * Returns: number of items.
  * Tables: pfa_write_queue, pems_recheck, pems_audit_log.
  */
-CREATE FUNCTION @extschema@._pems_adopt_items(item_ids text[]) RETURNS integer
+CREATE FUNCTION @extschema@._pems_put_back_items(item_ids text[]) RETURNS integer
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $function$
 DECLARE
     adopted integer;
@@ -44,11 +44,11 @@ BEGIN
     RETURN adopted;
 END
 $function$;
-COMMENT ON FUNCTION @extschema@._pems_adopt_items(text[]) IS
+COMMENT ON FUNCTION @extschema@._pems_put_back_items(text[]) IS
     'Internal: puts those of these items back into the queue that are in processing';
 
 /*
- * _pems_adopt(): takes up the items that a worker left in processing when it ended, at most 1000.
+ * _pems_put_back_orphans(): takes up the items that a worker left in processing when it ended, at most 1000.
  * Called until it finds none, before the first claim: there is one worker per database, so every claim
  * that is there belongs to a dead one.
  *
@@ -58,14 +58,14 @@ COMMENT ON FUNCTION @extschema@._pems_adopt_items(text[]) IS
  * is unfinished is looked through.
  * Returns: number of items.
  */
-CREATE FUNCTION @extschema@._pems_adopt() RETURNS integer
+CREATE FUNCTION @extschema@._pems_put_back_orphans() RETURNS integer
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $function$
 DECLARE
     most CONSTANT integer := 1000;
     adopted       integer;
 BEGIN
     PERFORM @extschema@._pems_keep_order();
-    adopted := @extschema@._pems_adopt_items(ARRAY(
+    adopted := @extschema@._pems_put_back_items(ARRAY(
         SELECT DISTINCT i.id FROM @extschema@.pems_claim c CROSS JOIN LATERAL unnest(c.item_ids) i (id)
         JOIN @extschema@.pfa_write_queue q ON q.id = i.id AND q.status = 'processing' LIMIT most));
     IF adopted = most THEN
@@ -74,14 +74,15 @@ BEGIN
     DELETE FROM @extschema@.pems_claim;
     IF (SELECT s.processing
         FROM @extschema@._pems_sums(NULL::text, 'infinity'::timestamptz, 'infinity'::timestamptz) s) <> 0 THEN
-        adopted := adopted + @extschema@._pems_adopt_items(ARRAY(
+        adopted := adopted + @extschema@._pems_put_back_items(ARRAY(
             SELECT q.id FROM @extschema@.pfa_write_queue q
             WHERE q.unfinished AND q.status = 'processing' LIMIT most - adopted));
     END IF;
     RETURN adopted;
 END
 $function$;
-COMMENT ON FUNCTION @extschema@._pems_adopt() IS 'Internal: puts back what a worker that has ended left in processing';
+COMMENT ON FUNCTION @extschema@._pems_put_back_orphans() IS
+    'Internal: puts back what a worker that has ended left in processing';
 
 /*
  * _pems_quarantine(outcome, problem): the outcome of an item cannot be recorded, because something in the database (a
@@ -135,7 +136,7 @@ COMMENT ON FUNCTION @extschema@._pems_quarantine(@extschema@._pems_outcome, text
 CREATE FUNCTION @extschema@._pems_mark_failed(item_ids text[]) RETURNS void
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $function$
 BEGIN
-    PERFORM @extschema@._pems_host_mark(array_agg(q.modification_id), array_agg('failed'::text),
+    PERFORM @extschema@._pems_app_mark(array_agg(q.modification_id), array_agg('failed'::text),
                                         array_agg(NULL::integer),
                 array_agg(q.last_error))
     FROM @extschema@.pfa_write_queue q
@@ -158,7 +159,7 @@ $function$;
 COMMENT ON FUNCTION @extschema@._pems_backoff(integer) IS 'Internal: how long an item waits before that retry';
 
 /*
- * _pems_put_off_first(organization_id, after_at, after_seq, problem): the claim of one item of an organization fails,
+ * _pems_postpone_first(organization_id, after_at, after_seq, problem): the claim of one item of an organization fails,
  * because something that is read with it (its mirror, a version of the history) cannot be read.  The item that such a
  * claim would get waits as after any failure that may pass, and becomes a dead letter when its retries are used up.
  * Reads nothing but the queue.
@@ -169,7 +170,7 @@ COMMENT ON FUNCTION @extschema@._pems_backoff(integer) IS 'Internal: how long an
  * Returns: item_id (NULL: there is none); failed: it is a dead letter now; messages for _pems_send_notifications().
  * Tables: pfa_write_queue, pems_audit_log.
  */
-CREATE FUNCTION @extschema@._pems_put_off_first(
+CREATE FUNCTION @extschema@._pems_postpone_first(
     organization_id text, after_at timestamptz[], after_seq bigint[], problem text,
     OUT item_id text, OUT failed boolean, OUT messages text[])
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $function$
@@ -214,6 +215,6 @@ BEGIN
     messages := @extschema@._pems_messages(ARRAY[outcome]);
 END
 $function$;
-COMMENT ON FUNCTION @extschema@._pems_put_off_first(text, timestamptz[], bigint[], text) IS
+COMMENT ON FUNCTION @extschema@._pems_postpone_first(text, timestamptz[], bigint[], text) IS
     'Internal: the first item of an organization after these positions cannot be claimed: it waits, and is a dead '
     'letter in the end';

@@ -31,17 +31,17 @@ $function$;
 COMMENT ON FUNCTION @extschema@._pems_estimate(text) IS 'Internal: when what waits now will probably be done';
 
 /*
- * _pems_estimated(organization): estimatedCompletionTime of a call: as _pems_estimate() says; NULL when nothing of the
- * organization is being sent.
+ * _pems_estimate_json(organization): estimatedCompletionTime of a call: as _pems_estimate() says; NULL when nothing of
+ * the organization is being sent.
  */
-CREATE FUNCTION @extschema@._pems_estimated(organization text) RETURNS text
+CREATE FUNCTION @extschema@._pems_estimate_json(organization text) RETURNS text
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $function$
 BEGIN
     RETURN CASE WHEN @extschema@._pems_why_not_sent(organization) IS NULL
                 THEN @extschema@._pems_iso(@extschema@._pems_estimate(organization)) END;
 END
 $function$;
-COMMENT ON FUNCTION @extschema@._pems_estimated(text) IS
+COMMENT ON FUNCTION @extschema@._pems_estimate_json(text) IS
     'Internal: when what waits now will probably be done, as JSON has it; NULL when nothing is being sent';
 
 /*
@@ -164,7 +164,7 @@ BEGIN
                               AND (author IS NULL OR m.created_by = author));
     END IF;
     -- a dump that was loaded may have set it back: a later edit must not overtake
-    IF @extschema@._pems_raise('@extschema@.pems_commit_order'::regclass,
+    IF @extschema@._pems_raise_sequence('@extschema@.pems_commit_order'::regclass,
         (SELECT q.commit_seq FROM @extschema@.pfa_write_queue q WHERE q.organization_id = organization
          ORDER BY q.commit_seq DESC LIMIT 1)) THEN
         PERFORM @extschema@._pems_keep_order(), @extschema@._pems_keep_states();
@@ -245,7 +245,7 @@ BEGIN
     IF queued_ids IS NOT NULL THEN
         INSERT INTO @extschema@.pems_sync_job (id, organization_id, kind, requested_by, queued, rejected)
         VALUES (job, organization, kind, actor, queued, jsonb_array_length(rejections));
-        PERFORM @extschema@._pems_host_mark_all(queued_ids, 'queued'::text);
+        PERFORM @extschema@._pems_app_mark_all(queued_ids, 'queued'::text);
         PERFORM @extschema@._pems_wake(false);
         PERFORM @extschema@._pems_warn_if_idle();
     END IF;
@@ -297,7 +297,7 @@ BEGIN
         'jobId', done.job_id,
         'queuedCount', done.queued,
         'rejected', done.rejections,
-        'estimatedCompletionTime', CASE WHEN done.queued > 0 THEN @extschema@._pems_estimated(organization) END);
+        'estimatedCompletionTime', CASE WHEN done.queued > 0 THEN @extschema@._pems_estimate_json(organization) END);
 END
 $function$;
 COMMENT ON FUNCTION @extschema@.pems_commit(text, text[], text, text) IS

@@ -52,11 +52,11 @@ COMMENT ON FUNCTION @extschema@._pems_waiting(text, text[], integer) IS
     'Internal: the items of pems_write_sync(), those that it has to change and how many others';
 
 /*
- * _pems_hasten(item_ids, rank): makes those of these items that still wait due, with that priority.
+ * _pems_make_due(item_ids, rank): makes those of these items that still wait due, with that priority.
  * Returns: how many.
  * Tables: pfa_write_queue.
  */
-CREATE FUNCTION @extschema@._pems_hasten(item_ids text[], rank integer) RETURNS integer
+CREATE FUNCTION @extschema@._pems_make_due(item_ids text[], rank integer) RETURNS integer
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
 SET plan_cache_mode = force_generic_plan SET enable_seqscan = off
 SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off AS $function$
@@ -80,7 +80,7 @@ BEGIN
     RETURN changed;
 END
 $function$;
-COMMENT ON FUNCTION @extschema@._pems_hasten(text[], integer) IS
+COMMENT ON FUNCTION @extschema@._pems_make_due(text[], integer) IS
     'Internal: makes waiting items due, with a priority; returns how many';
 
 /*
@@ -114,7 +114,7 @@ DECLARE
 BEGIN
     SELECT w.* INTO waiting FROM @extschema@._pems_waiting(organization, wanted, rank) w;
     IF waiting.to_change IS NOT NULL THEN
-        changed := @extschema@._pems_hasten(waiting.to_change, rank);
+        changed := @extschema@._pems_make_due(waiting.to_change, rank);
     END IF;
     touched := waiting.due + changed;
 
@@ -126,7 +126,7 @@ BEGIN
     END IF;
     RETURN jsonb_build_object(
         'success', true, 'jobId', CASE WHEN touched > 0 THEN job END, 'queuedCount', touched,
-        'estimatedCompletionTime', @extschema@._pems_estimated(organization));
+        'estimatedCompletionTime', @extschema@._pems_estimate_json(organization));
 END
 $function$;
 COMMENT ON FUNCTION @extschema@.pems_write_sync(text, text[], text) IS

@@ -67,7 +67,7 @@ BEGIN
             actor);
     INSERT INTO @extschema@.pems_recheck (organization_id, pfa_id)
     SELECT modification.organization_id, modification.pfa_id WHERE item.id IS NOT NULL;
-    PERFORM @extschema@._pems_host_mark_all(ARRAY[wanted], 'discarded'::text);
+    PERFORM @extschema@._pems_app_mark_all(ARRAY[wanted], 'discarded'::text);
     PERFORM @extschema@._pems_wake(false);
     RETURN jsonb_build_object('success', true, 'modificationId', wanted, 'outcome', 'cancelled');
 END

@@ -35,7 +35,7 @@ BEGIN
     )
     SELECT array_agg(b.modification_id) INTO modification_ids FROM back b;
     IF modification_ids IS NOT NULL THEN
-        PERFORM @extschema@._pems_host_mark_all(modification_ids, 'queued'::text);
+        PERFORM @extschema@._pems_app_mark_all(modification_ids, 'queued'::text);
         PERFORM @extschema@._pems_wake(false);
         PERFORM @extschema@._pems_warn_if_idle();
     END IF;

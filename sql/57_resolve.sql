@@ -133,10 +133,10 @@ COMMENT ON FUNCTION @extschema@._pems_resolved_delta(@extschema@.pfa_sync_confli
     'Internal: what is sent after a resolution; raises 22023 or 55000 when it may not be';
 
 /*
- * _pems_say_what_is_dropped(conflict, merged_data): a NOTICE about changes of the edit that merged_data leaves out.
+ * _pems_notice_left_out(conflict, merged_data): a NOTICE about changes of the edit that merged_data leaves out.
  * merged_data replaces the whole edit, so they will not be sent; nobody should learn that from PEMS.
  */
-CREATE FUNCTION @extschema@._pems_say_what_is_dropped(
+CREATE FUNCTION @extschema@._pems_notice_left_out(
     conflict @extschema@.pfa_sync_conflict, merged_data jsonb) RETURNS void
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $function$
 DECLARE
@@ -150,7 +150,7 @@ BEGIN
     END IF;
 END
 $function$;
-COMMENT ON FUNCTION @extschema@._pems_say_what_is_dropped(@extschema@.pfa_sync_conflict, jsonb) IS
+COMMENT ON FUNCTION @extschema@._pems_notice_left_out(@extschema@.pfa_sync_conflict, jsonb) IS
     'Internal: NOTICE about changes of the edit that a merge leaves out';
 
 /*
@@ -165,7 +165,7 @@ BEGIN
     UPDATE @extschema@.pfa_write_queue q SET status = 'cancelled', waits_for = NULL, completed_at = clock_timestamp()
     WHERE q.id = item.id;
     INSERT INTO @extschema@.pems_recheck (organization_id, pfa_id) VALUES (item.organization_id, item.pfa_id);
-    PERFORM @extschema@._pems_host_mark_all(ARRAY[item.modification_id], 'superseded'::text);
+    PERFORM @extschema@._pems_app_mark_all(ARRAY[item.modification_id], 'superseded'::text);
     PERFORM @extschema@._pems_wake(false);
 END
 $function$;
@@ -214,7 +214,7 @@ BEGIN
     ELSE
         delta := @extschema@._pems_resolved_delta(conflict, item.operation, resolution, merged_data);
         IF resolution = 'merge' THEN
-            PERFORM @extschema@._pems_say_what_is_dropped(conflict, merged_data);
+            PERFORM @extschema@._pems_notice_left_out(conflict, merged_data);
         END IF;
         -- What became of an earlier write is known: the user saw what PEMS had after it.
         UPDATE @extschema@.pfa_write_queue q

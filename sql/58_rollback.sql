@@ -118,14 +118,14 @@ COMMENT ON FUNCTION @extschema@.pems_rollback_preview(text, text, integer) IS
     'What pems_rollback() would change: {changes: [{field, from, to}]}. Errors: P0002, 55000.';
 
 /*
- * _pems_demand_fillable(host_table): raises an error when a row that we insert into that table of the application
+ * _pems_check_fillable(host_table): raises an error when a row that we insert into that table of the application
  * would lack a value.
  * Errors: 55000.
  */
-CREATE FUNCTION @extschema@._pems_demand_fillable(host_table text) RETURNS void
+CREATE FUNCTION @extschema@._pems_check_fillable(host_table text) RETURNS void
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $function$
 DECLARE
-    unfilled CONSTANT text[] := ARRAY(SELECT @extschema@._pems_host_unfilled(host_table));
+    unfilled CONSTANT text[] := ARRAY(SELECT @extschema@._pems_app_unfilled(host_table));
 BEGIN
     IF unfilled <> '{}' THEN
         RAISE EXCEPTION 'pems_sync has no value for a column of "%" that must not be null', host_table
@@ -135,7 +135,7 @@ BEGIN
     END IF;
 END
 $function$;
-COMMENT ON FUNCTION @extschema@._pems_demand_fillable(text) IS
+COMMENT ON FUNCTION @extschema@._pems_check_fillable(text) IS
     'Internal: raises 55000 when a row that the extension inserts into a table of the application would lack a value';
 
 /*
@@ -151,8 +151,8 @@ LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $function$
 DECLARE
     problem text;
 BEGIN
-    PERFORM @extschema@._pems_demand_fillable('pfa_modification'::text);
-    PERFORM @extschema@._pems_host_add_modification(modification, organization, pfa_id, base_version, delta, actor,
+    PERFORM @extschema@._pems_check_fillable('pfa_modification'::text);
+    PERFORM @extschema@._pems_app_add_modification(modification, organization, pfa_id, base_version, delta, actor,
                                                     reason);
 EXCEPTION WHEN integrity_constraint_violation THEN
     GET STACKED DIAGNOSTICS problem = MESSAGE_TEXT;
@@ -194,7 +194,7 @@ DECLARE
     delta        jsonb;
     done         record;
 BEGIN
-    PERFORM @extschema@._pems_short(reason, 'reason'::text);
+    PERFORM @extschema@._pems_check_short(reason, 'reason'::text);
     IF coalesce(reason, '') !~ '[^[:space:]]' THEN
         RAISE EXCEPTION 'a rollback needs a reason'
             USING ERRCODE = 'invalid_parameter_value', HINT = 'Say why, for those who read the history later.';

@@ -88,7 +88,7 @@ DECLARE
     generation   bigint;
     endpoint     text;
 BEGIN
-    PERFORM @extschema@._pems_short(api_url, 'api_url'::text);
+    PERFORM @extschema@._pems_check_short(api_url, 'api_url'::text);
     PERFORM @extschema@._pems_check_sealed(api_url, sealed_token, key_id);
     endpoint := @extschema@._pems_check_api_url(api_url);
     PERFORM @extschema@._pems_lock_credentials(dropping => false);

@@ -3,14 +3,14 @@
  */
 
 /*
- * _pems_take_over(target): items that another database queued (this one is a copy, or a dump was loaded into it) are
+ * _pems_take_foreign(target): items that another database queued (this one is a copy, or a dump was loaded into it) are
  * ours from now on, and go on.
  *
  * Parameters: target: the organization; *: all.
  * Returns: how many.
  * Tables: pfa_write_queue, pems_recheck.
  */
-CREATE FUNCTION @extschema@._pems_take_over(target text) RETURNS bigint
+CREATE FUNCTION @extschema@._pems_take_foreign(target text) RETURNS bigint
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp SET enable_seqscan = off AS $function$
 DECLARE
     this_database CONSTANT bigint := @extschema@._pems_database_id();
@@ -27,11 +27,11 @@ BEGIN
         SELECT DISTINCT c.organization_id, c.pfa_id FROM changed c
     )
     SELECT count(*), array_agg(c.id) FILTER (WHERE c.status = 'processing') INTO changed_items, sending FROM changed c;
-    PERFORM @extschema@._pems_adopt_items(sending) WHERE sending IS NOT NULL;
+    PERFORM @extschema@._pems_put_back_items(sending) WHERE sending IS NOT NULL;
     RETURN changed_items;
 END
 $function$;
-COMMENT ON FUNCTION @extschema@._pems_take_over(text) IS
+COMMENT ON FUNCTION @extschema@._pems_take_foreign(text) IS
     'Internal: items that another database queued are ours from now on';
 
 /*
@@ -52,7 +52,7 @@ DECLARE
                                  ELSE @extschema@._pems_organization(organization_id) END;
     actor  CONSTANT text := @extschema@._pems_actor(paused_by);
 BEGIN
-    PERFORM @extschema@._pems_short(reason, 'reason'::text);
+    PERFORM @extschema@._pems_check_short(reason, 'reason'::text);
     INSERT INTO @extschema@.pems_pause (organization_id, cause, reason, paused_by)
     VALUES (target, 'administrator', pems_pause.reason, actor)
     ON CONFLICT ON CONSTRAINT pems_pause_pkey DO UPDATE
@@ -97,12 +97,12 @@ BEGIN
         END IF;
         UPDATE @extschema@.pems_control c SET cluster = @extschema@._pems_cluster();
     END IF;
-    IF target = '*' AND (is_copy OR @extschema@._pems_standing() <> 'ok' OR NOT @extschema@._pems_host_intact(false)
-                         OR EXISTS (SELECT FROM @extschema@._pems_host_missing())) THEN
+    IF target = '*' AND (is_copy OR @extschema@._pems_standing() <> 'ok' OR NOT @extschema@._pems_app_intact(false)
+                         OR EXISTS (SELECT FROM @extschema@._pems_app_missing())) THEN
         PERFORM @extschema@.pems_attach(false);
     END IF;
     PERFORM @extschema@._pems_keep_order();
-    IF @extschema@._pems_take_over(target) > 0 THEN
+    IF @extschema@._pems_take_foreign(target) > 0 THEN
         -- a dump was loaded, which may have set this back, too
         PERFORM @extschema@._pems_keep_states();
     END IF;

@@ -48,7 +48,7 @@ LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp AS $function$
     WHERE l.database = (SELECT d.oid FROM pg_database d WHERE d.datname = current_database())
       AND l.mode IN ('ShareLock', 'ShareRowExclusiveLock', 'ExclusiveLock', 'AccessExclusiveLock')
       AND c.relkind IN ('r', 'p') AND c.relnamespace = '@extschema@'::regnamespace
-      AND (c.relname IN (SELECT h.table_name FROM @extschema@._pems_host_columns() h)
+      AND (c.relname IN (SELECT h.table_name FROM @extschema@._pems_app_columns() h)
            OR EXISTS (SELECT FROM pg_depend d JOIN pg_extension e ON e.oid = d.refobjid AND e.extname = 'pems_sync'
                       WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e'
                         AND d.refclassid = 'pg_extension'::regclass))
@@ -199,8 +199,8 @@ CREATE FUNCTION @extschema@._pems_problems(failed bigint, conflicts bigint, olde
 RETURNS TABLE (level text, problem text)
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $function$
 DECLARE
-    attached CONSTANT boolean := EXISTS (SELECT FROM @extschema@.pems_control) AND @extschema@._pems_host_intact(false);
-    wrong    CONSTANT text[] := @extschema@._pems_host_problems(EXISTS (SELECT FROM @extschema@.pems_control));
+    attached CONSTANT boolean := EXISTS (SELECT FROM @extschema@.pems_control) AND @extschema@._pems_app_intact(false);
+    wrong    CONSTANT text[] := @extschema@._pems_app_problems(EXISTS (SELECT FROM @extschema@.pems_control));
 BEGIN
     -- what is wrong with the tables is why the worker is not attached
     RETURN QUERY SELECT 'down', w FROM @extschema@._pems_worker_problem() w
@@ -213,7 +213,7 @@ BEGIN
                    AND NOT EXISTS (SELECT FROM @extschema@._pems_worker_state() w WHERE w.state = 'not_attached');
     RETURN QUERY SELECT 'degraded', format('What pems_attach() made is not as it was: %s; run SELECT pems_attach().',
                                            string_agg(m, ', '))
-                 FROM @extschema@._pems_host_missing() m
+                 FROM @extschema@._pems_app_missing() m
                  WHERE attached AND @extschema@._pems_standing() = 'ok' HAVING count(*) > 0;
     RETURN QUERY SELECT 'degraded', l FROM @extschema@._pems_lock_problems() l;
     RETURN QUERY SELECT 'degraded', 'The worker says: ' || w.last_error FROM @extschema@._pems_worker_state() w
@@ -230,13 +230,14 @@ BEGIN
         RETURN QUERY SELECT 'degraded', c FROM @extschema@._pems_credential_problems() c;
     END IF;
     RETURN QUERY SELECT 'degraded', format('PEMS at %s does not answer (%s in a row)', e.endpoint,
-                        @extschema@._pems_counted(e.faults::bigint, 'fault'::text, 'faults'::text))
+                        @extschema@._pems_number_of(e.faults::bigint, 'fault'::text, 'faults'::text))
                         || coalesce(': ' || e.last_error, '.')
                  FROM @extschema@._pems_endpoint_states() e WHERE e.breaker <> 'closed' ORDER BY e.endpoint;
-    RETURN QUERY SELECT 'degraded', @extschema@._pems_counted(failed, 'dead letter'::text, 'dead letters'::text)
+    RETURN QUERY SELECT 'degraded', @extschema@._pems_number_of(failed, 'dead letter'::text, 'dead letters'::text)
                         || '; see the view pems_dead_letters.' WHERE failed > 0;
     RETURN QUERY SELECT 'degraded', e FROM @extschema@._pems_edit_problems() e;
-    RETURN QUERY SELECT 'degraded', @extschema@._pems_counted(conflicts, 'conflict waits'::text, 'conflicts wait'::text)
+    RETURN QUERY SELECT 'degraded',
+                        @extschema@._pems_number_of(conflicts, 'conflict waits'::text, 'conflicts wait'::text)
                         || ' for a user; see the view pems_open_conflicts.' WHERE conflicts > 0;
     RETURN QUERY SELECT 'degraded', format('The oldest edit has been waiting for %s seconds.',
                                            floor(oldest_seconds)::bigint) WHERE oldest_seconds > 300;

@@ -33,7 +33,7 @@ COMMENT ON FUNCTION @extschema@._pems_endpoints_json() IS 'Internal: the endpoin
 CREATE FUNCTION @extschema@._pems_health_full() RETURNS jsonb
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $function$
 DECLARE
-    attached CONSTANT boolean := EXISTS (SELECT FROM @extschema@.pems_control) AND @extschema@._pems_host_intact(false);
+    attached CONSTANT boolean := EXISTS (SELECT FROM @extschema@.pems_control) AND @extschema@._pems_app_intact(false);
     sums     CONSTANT record := @extschema@._pems_sums(NULL::text, 'infinity'::timestamptz, 'infinity'::timestamptz);
     age      double precision;
     levels   text[];

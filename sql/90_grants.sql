@@ -82,7 +82,7 @@ GRANT UPDATE (cluster) ON @extschema@.pems_control TO pems_sync_worker;
 GRANT USAGE ON SEQUENCE @extschema@.pems_commit_order, @extschema@.pems_claim_order, @extschema@.pems_audit_order,
     @extschema@.pems_state_order TO pems_sync_worker;
 
--- _pems_raise() sets these.
+-- _pems_raise_sequence() sets these.
 GRANT UPDATE ON SEQUENCE @extschema@.pems_commit_order, @extschema@.pems_claim_order, @extschema@.pems_state_order
     TO pems_sync_worker;
 

@@ -34,7 +34,7 @@ $dump$;
 
 DO $attach$
 DECLARE
-    problems text[] := @extschema@._pems_host_problems(false);
+    problems text[] := @extschema@._pems_app_problems(false);
 BEGIN
     IF problems = '{}' THEN
         -- all arguments: a function without any that somebody has planted would be called instead, with our rights

@@ -16,7 +16,7 @@
 
 #include "database/app_owner.h"
 
-PG_FUNCTION_INFO_V1(pems_host_refused_words);
+PG_FUNCTION_INFO_V1(pems_app_refused_words);
 
 typedef struct Question
 {
@@ -62,12 +62,12 @@ answer(void *argument)
 }
 
 /*
- * pems_host_refused_words(constraint_id, words)
+ * pems_app_refused_words(constraint_id, words)
  *		Which of these values does the CHECK constraint on sync_status forbid?  Evaluated as who
  *		writes the table, as a write would.
  */
 Datum
-pems_host_refused_words(PG_FUNCTION_ARGS)
+pems_app_refused_words(PG_FUNCTION_ARGS)
 {
 	Question question = {PG_GETARG_DATUM(0), PG_GETARG_DATUM(1), (Datum) 0, false};
 

@@ -19,7 +19,7 @@
 #include "database/app_tables.h"
 #include "database/extension.h"
 
-PG_FUNCTION_INFO_V1(pems_host_intact);
+PG_FUNCTION_INFO_V1(pems_app_intact);
 
 const char *const pems_app_tables[PEMS_APP_TABLE_COUNT] = {"organization", "pfa_mirror",
 														   "pfa_modification"};
@@ -68,7 +68,7 @@ lock_tables(Oid schema, LOCKMODE mode, Oid *tables)
 static bool
 have_no_problem(Oid schema)
 {
-	char *query = psprintf("SELECT %s._pems_host_problems(true) OPERATOR(pg_catalog.=) "
+	char *query = psprintf("SELECT %s._pems_app_problems(true) OPERATOR(pg_catalog.=) "
 						   "'{}'::pg_catalog.text[]",
 						   quote_identifier(pems_schema_name(schema)));
 	bool isnull;
@@ -122,10 +122,10 @@ pems_app_tables_are_intact(Oid schema)
 }
 
 /*
- * pems_host_intact(exclusively)
+ * pems_app_intact(exclusively)
  */
 Datum
-pems_host_intact(PG_FUNCTION_ARGS)
+pems_app_intact(PG_FUNCTION_ARGS)
 {
 	bool exclusively = PG_GETARG_BOOL(0);
 

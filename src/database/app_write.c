@@ -31,10 +31,10 @@
 #include "database/extension.h"
 #include "database/statement.h"
 
-PG_FUNCTION_INFO_V1(pems_host_mark);
-PG_FUNCTION_INFO_V1(pems_host_mark_all);
-PG_FUNCTION_INFO_V1(pems_host_write_mirror);
-PG_FUNCTION_INFO_V1(pems_host_add_modification);
+PG_FUNCTION_INFO_V1(pems_app_mark);
+PG_FUNCTION_INFO_V1(pems_app_mark_all);
+PG_FUNCTION_INFO_V1(pems_app_write_mirror);
+PG_FUNCTION_INFO_V1(pems_app_add_modification);
 
 /*
  * The statements are analyzed with the extension's schema in the search path, so every name that is
@@ -336,10 +336,10 @@ length_of(ArrayType *array)
 }
 
 /*
- * pems_host_mark(modification_ids, sync_statuses, pems_versions, sync_errors)
+ * pems_app_mark(modification_ids, sync_statuses, pems_versions, sync_errors)
  */
 Datum
-pems_host_mark(PG_FUNCTION_ARGS)
+pems_app_mark(PG_FUNCTION_ARGS)
 {
 	uint64 rows = write_arguments(&mark_write, fcinfo);
 
@@ -359,11 +359,11 @@ texts_of(const char *text, int count)
 }
 
 /*
- * pems_host_mark_all(modification_ids, sync_status)
+ * pems_app_mark_all(modification_ids, sync_status)
  *		The same status for all of them, and neither a version nor an error.
  */
 Datum
-pems_host_mark_all(PG_FUNCTION_ARGS)
+pems_app_mark_all(PG_FUNCTION_ARGS)
 {
 	int count = length_of(PG_GETARG_ARRAYTYPE_P(0));
 	Datum values[4];
@@ -380,10 +380,10 @@ pems_host_mark_all(PG_FUNCTION_ARGS)
 }
 
 /*
- * pems_host_write_mirror(organization_ids, pfa_ids, versions, records, deleted)
+ * pems_app_write_mirror(organization_ids, pfa_ids, versions, records, deleted)
  */
 Datum
-pems_host_write_mirror(PG_FUNCTION_ARGS)
+pems_app_write_mirror(PG_FUNCTION_ARGS)
 {
 	int wanted = length_of(PG_GETARG_ARRAYTYPE_P(0));
 	uint64 rows = write_arguments(&mirror_write, fcinfo);
@@ -395,11 +395,11 @@ pems_host_write_mirror(PG_FUNCTION_ARGS)
 }
 
 /*
- * pems_host_add_modification(id, organization_id, pfa_id, base_version, delta, created_by,
+ * pems_app_add_modification(id, organization_id, pfa_id, base_version, delta, created_by,
  * change_reason)
  */
 Datum
-pems_host_add_modification(PG_FUNCTION_ARGS)
+pems_app_add_modification(PG_FUNCTION_ARGS)
 {
 	uint64 rows = write_arguments(&add_modification_write, fcinfo);
 

@@ -134,11 +134,11 @@ static const PemsColumn put_off_columns[] = {
 	[PUT_OFF_MESSAGES] = {"messages", TEXTARRAYOID},
 };
 static PemsStatement put_off_statement = {
-	.text = "SELECT * FROM %s._pems_put_off_first($1, $2, $3, $4)",
+	.text = "SELECT * FROM %s._pems_postpone_first($1, $2, $3, $4)",
 	.result = SPI_OK_SELECT,
 	.argument_count = 4,
 	.types = {TEXTOID, TIMESTAMPTZARRAYOID, INT8ARRAYOID, TEXTOID},
-	.columns = PEMS_COLUMNS("_pems_put_off_first()", put_off_columns),
+	.columns = PEMS_COLUMNS("_pems_postpone_first()", put_off_columns),
 };
 
 /* --- where claims begin: a position for each organization and priority --- */

@@ -29,7 +29,7 @@
 #include "database/statement.h"
 #include "shared/shmem.h"
 
-PG_FUNCTION_INFO_V1(pems_tally);
+PG_FUNCTION_INFO_V1(pems_count_changes);
 
 /* Upper bounds of the latency histogram, seconds; what is above them all is counted last. */
 static const double latency_bounds[] = {0.1, 0.5, 1, 5, 15, 30, 60, 120, 300};
@@ -254,10 +254,10 @@ insert_difference(const Changes *changes, Oid schema)
 }
 
 /*
- * pems_tally()
+ * pems_count_changes()
  */
 Datum
-pems_tally(PG_FUNCTION_ARGS)
+pems_count_changes(PG_FUNCTION_ARGS)
 {
 	TriggerData *trigger = (TriggerData *) fcinfo->context;
 	Changes *list = NULL;
@@ -265,7 +265,7 @@ pems_tally(PG_FUNCTION_ARGS)
 
 	if (!CALLED_AS_TRIGGER(fcinfo) || !TRIGGER_FIRED_FOR_STATEMENT(trigger->tg_event))
 		ereport(ERROR, (errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
-						errmsg("_pems_tally() must be called as a statement trigger")));
+						errmsg("_pems_count_changes() must be called as a statement trigger")));
 	is_flow = !TRIGGER_FIRED_BY_DELETE(trigger->tg_event);
 	SPI_connect();
 	count_rows(&list, trigger->tg_relation, trigger->tg_newtable, 1, is_flow);

@@ -18,11 +18,11 @@
 
 /* --- what a dead worker left --- */
 
-static const PemsColumn adopt_columns[] = {{"_pems_adopt", INT4OID}};
+static const PemsColumn adopt_columns[] = {{"_pems_put_back_orphans", INT4OID}};
 static PemsStatement adopt_statement = {
-	.text = "SELECT %s._pems_adopt()",
+	.text = "SELECT %s._pems_put_back_orphans()",
 	.result = SPI_OK_SELECT,
-	.columns = PEMS_COLUMNS("_pems_adopt()", adopt_columns),
+	.columns = PEMS_COLUMNS("_pems_put_back_orphans()", adopt_columns),
 };
 
 static void

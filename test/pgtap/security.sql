@@ -28,7 +28,7 @@ SELECT set_eq('SELECT proname::text FROM routine WHERE ''pems_sync.guarded=on'' 
 SELECT is((SELECT proconfig FROM routine WHERE proname = 'pems_attach'), ARRAY['search_path=pg_catalog, pg_temp', 'constraint_exclusion=partition', 'pems_sync.guarded=on'], 'and the planner does not evaluate CHECK constraints of others for pems_attach');
 SELECT set_eq('SELECT proname::text FROM routine WHERE prosecdef AND proowner <> ''pems_sync_worker''::regrole', ARRAY['pems_attach', 'pems_detach', '_pems_make_audit_partitions', '_pems_drop_audit_partitions'], 'all but four are owned by pems_sync_worker');
 SELECT is_empty('SELECT signature FROM routine WHERE NOT prosecdef AND proowner = ''pems_sync_worker''::regrole', 'and it owns nothing else');
-SELECT set_eq('SELECT proname::text FROM routine WHERE prosecdef AND prolang = (SELECT oid FROM pg_language WHERE lanname = ''c'')', ARRAY['_pems_tally', '_pems_host_refused_words'], 'no C function is a definer but the trigger that counts, which writes one table of ours and runs nothing of others, and what asks a CHECK constraint as the owner of its table: pems_attach() would ask as a superuser');
+SELECT set_eq('SELECT proname::text FROM routine WHERE prosecdef AND prolang = (SELECT oid FROM pg_language WHERE lanname = ''c'')', ARRAY['_pems_count_changes', '_pems_app_refused_words'], 'no C function is a definer but the trigger that counts, which writes one table of ours and runs nothing of others, and what asks a CHECK constraint as the owner of its table: pems_attach() would ask as a superuser');
 SELECT is_empty('SELECT signature FROM routine r JOIN pg_language l ON l.oid = r.prolang WHERE l.lanname IN (''sql'', ''plpgsql'') AND NOT coalesce(proconfig, ''{}'') @> ARRAY[''search_path=pg_catalog, pg_temp''] AND proname NOT IN (''_pems_check_draft'', ''_pems_check_size'', ''_pems_long_id'', ''_pems_due_at'')',
     'other SQL functions have it as well, but for the one that is inlined');
 SELECT is_empty('SELECT name FROM relation WHERE relowner = ''pems_sync_worker''::regrole', 'the worker owns no table: it cannot drop the audit log');
@@ -59,7 +59,7 @@ SELECT is_empty('SELECT c.oid::regclass FROM pg_class c WHERE c.relname ~ ''^pem
 SELECT is_empty('SELECT rolname FROM pg_roles WHERE rolname IN (''pems_sync_reader'', ''pems_sync_user'', ''pems_sync_admin'') AND has_table_privilege(rolname, ''pems_credential'', ''SELECT'')', 'sealed tokens are the worker''s alone');
 
 -- No SQL is put together from values: EXECUTE only where DDL is made from names of our own.
-SELECT set_eq('SELECT proname::text FROM routine WHERE prosrc ~ ''\mEXECUTE\s+(format|item|pg_catalog|line|wanted|''''|[a-z_.]+;)''', ARRAY['_pems_host_create', '_pems_host_extend', 'pems_attach', 'pems_detach', '_pems_make_audit_partition', '_pems_drop_audit_partitions'], 'dynamic SQL');
+SELECT set_eq('SELECT proname::text FROM routine WHERE prosrc ~ ''\mEXECUTE\s+(format|item|pg_catalog|line|wanted|''''|[a-z_.]+;)''', ARRAY['_pems_app_create', '_pems_app_extend', 'pems_attach', 'pems_detach', '_pems_make_audit_partition', '_pems_drop_audit_partitions'], 'dynamic SQL');
 -- Functions that look at rows say so: nothing that reads a table is IMMUTABLE, nothing that writes is STABLE.
 SELECT is_empty('SELECT signature FROM routine WHERE provolatile = ''i'' AND prosrc ~ ''\m(FROM|JOIN|INTO|UPDATE) public\.(pfa_|pems_)\w+\M(?!\()''', 'IMMUTABLE');
 SELECT is_empty('SELECT signature FROM routine WHERE provolatile IN (''i'', ''s'') AND prosrc ~ ''\m(INSERT INTO|DELETE FROM|nextval|FOR (NO KEY )?UPDATE)\M''', 'STABLE');

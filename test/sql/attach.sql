@@ -299,7 +299,7 @@ DO $$
 DECLARE
     command text;
 BEGIN
-    FOR command IN SELECT substring(p FROM 'ALTER TABLE .*') FROM unnest(_pems_host_problems(false)) p LOOP
+    FOR command IN SELECT substring(p FROM 'ALTER TABLE .*') FROM unnest(_pems_app_problems(false)) p LOOP
         EXECUTE command;
     END LOOP;
 END $$;
@@ -308,14 +308,14 @@ SELECT pems_attach() -> 'success';
 UPDATE pfa_modification SET sync_status = 'draft';
 -- a primary key, or an index that is named, is an identity, too
 ALTER TABLE pfa_modification REPLICA IDENTITY DEFAULT;
-SELECT _pems_host_problems(true);
+SELECT _pems_app_problems(true);
 ALTER TABLE pfa_modification ADD PRIMARY KEY (id);
-SELECT _pems_host_problems(true);
+SELECT _pems_app_problems(true);
 ALTER TABLE pfa_modification REPLICA IDENTITY NOTHING;
-SELECT _pems_host_problems(true);
+SELECT _pems_app_problems(true);
 CREATE UNIQUE INDEX pfa_modification_identity ON pfa_modification (id);
 ALTER TABLE pfa_modification REPLICA IDENTITY USING INDEX pfa_modification_identity;
-SELECT _pems_host_problems(true);
+SELECT _pems_app_problems(true);
 -- Whatever comes later stops everything, until it is mended: also a publication of all tables, in the same session.
 SELECT pems_commit('org-rio') -> 'queuedCount';
 ALTER TABLE pfa_modification REPLICA IDENTITY NOTHING;
@@ -364,14 +364,14 @@ DECLARE
     problems text[];
 BEGIN
     EXECUTE statement;
-    problems := _pems_host_problems(true);
+    problems := _pems_app_problems(true);
     RETURN QUERY SELECT unnest(problems);
     FOR command IN SELECT regexp_replace(p, '^.*?: (?=[A-Z]+ )', '') FROM unnest(problems) p LOOP
         EXECUTE command;
     END LOOP;
-    RETURN QUERY SELECT 'still: ' || p FROM unnest(_pems_host_problems(true)) p;
-    PERFORM _pems_host_mark('{m}', '{queued}', '{1}', '{sentence}'), _pems_host_write_mirror('{org-rio}', '{PFA-1}', '{2}', '{"{}"}', '{f}'),
-            _pems_host_write_mirror('{org-rio}', ARRAY['PFA-' || random()], '{2}', '{"{}"}', '{t}'), _pems_host_mark('{m}', '{draft}', '{1}', '{}');
+    RETURN QUERY SELECT 'still: ' || p FROM unnest(_pems_app_problems(true)) p;
+    PERFORM _pems_app_mark('{m}', '{queued}', '{1}', '{sentence}'), _pems_app_write_mirror('{org-rio}', '{PFA-1}', '{2}', '{"{}"}', '{f}'),
+            _pems_app_write_mirror('{org-rio}', ARRAY['PFA-' || random()], '{2}', '{"{}"}', '{t}'), _pems_app_mark('{m}', '{draft}', '{1}', '{}');
 END $$;
 SELECT regress.mend('SELECT');
 SELECT regress.mend('CREATE RULE nothing AS ON UPDATE TO pfa_mirror WHERE old.version = 7 DO INSTEAD NOTHING; CREATE RULE "Nor this" AS ON INSERT TO pfa_modification DO INSTEAD NOTHING');
@@ -388,7 +388,7 @@ SELECT regress.mend($$ALTER TABLE pfa_modification ADD CONSTRAINT few CHECK (syn
 -- what would run code of the application is not tried
 CREATE FUNCTION regress.never(text) RETURNS boolean LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'was run'; END $$;
 ALTER TABLE pfa_modification ADD CONSTRAINT foreign_code CHECK (regress.never(sync_status)) NOT VALID;
-SELECT _pems_host_problems(true);
+SELECT _pems_app_problems(true);
 ALTER TABLE pfa_modification DROP CONSTRAINT foreign_code;
 SELECT regress.mend('REVOKE UPDATE, SELECT ON pfa_mirror FROM regress_pems_owner; REVOKE INSERT ON pfa_modification FROM regress_pems_owner');
 SELECT regress.mend('REVOKE UPDATE ON pfa_mirror FROM regress_pems_owner; GRANT UPDATE (id, organization_id, pfa_id, version, data, deleted_at, last_synced_at) ON pfa_mirror TO regress_pems_owner');
@@ -409,12 +409,12 @@ DROP PUBLICATION regress_pems_inserts;
 RESET client_min_messages;
 -- the rights of the worker, who writes the tables of a superuser
 REVOKE UPDATE, INSERT ON pfa_mirror, pfa_modification FROM pems_sync_worker;
-SELECT _pems_host_problems(true);
+SELECT _pems_app_problems(true);
 ALTER TABLE pfa_mirror OWNER TO CURRENT_USER;
 REVOKE SELECT ON organization FROM pems_sync_worker;
-SELECT _pems_host_problems(false), _pems_host_problems(true);
+SELECT _pems_app_problems(false), _pems_app_problems(true);
 SELECT pems_health() -> 'problems' ->> 1;
-SELECT pems_attach() -> 'success', _pems_host_problems(true);
+SELECT pems_attach() -> 'success', _pems_app_problems(true);
 -- whatever comes later stops everything, also in a session that has written the tables before
 UPDATE pfa_modification SET delta = '{"model": "x"}';
 SELECT pems_commit('org-rio', ARRAY['m']) -> 'queuedCount';

@@ -1,4 +1,4 @@
--- What the worker does besides sending: _pems_prepare(), _pems_settle(), _pems_adopt(), _pems_quarantine(), _pems_mark_syncing(), _pems_fold_stats().
+-- What the worker does besides sending: _pems_prepare(), _pems_release_next(), _pems_put_back_orphans(), _pems_quarantine(), _pems_mark_syncing(), _pems_fold_stats().
 \set ECHO none
 \i test/support/regress_helpers.sql
 \i test/support/regress_tables.sql
@@ -45,8 +45,8 @@ UPDATE pfa_write_queue SET next_request = 'refresh', sent_version = 2 WHERE modi
 SET ROLE pems_sync_worker;
 SELECT count(*) FROM regress.claim(5);
 CREATE TEMPORARY TABLE tokens AS SELECT id, claim_token FROM pfa_write_queue;
-SELECT _pems_adopt();
-SELECT _pems_adopt();
+SELECT _pems_put_back_orphans();
+SELECT _pems_put_back_orphans();
 RESET ROLE;
 SELECT * FROM regress.items;
 SELECT q.modification_id, q.claim_token > t.claim_token AS new_token, q.scheduled_at BETWEEN q.last_attempt_at + interval '2 seconds' AND clock_timestamp() + interval '2 seconds' AS two_seconds_later FROM pfa_write_queue q JOIN tokens t USING (id) WHERE q.claim_token IS NOT NULL ORDER BY q.commit_seq;
@@ -54,7 +54,7 @@ SELECT event_type, modification_id, actor, attempt, http_method, http_status, er
 SELECT s -> 'processing', s -> 'totalQueued' FROM pems_sync_status('org-rio') s;
 -- the claim is long ago, but nobody knows when its request left: two seconds all the same
 UPDATE pfa_write_queue SET status = 'processing', waits_for = NULL, last_attempt_at = now() - interval '1 hour' WHERE modification_id = 'w1';
-SELECT _pems_adopt();
+SELECT _pems_put_back_orphans();
 SELECT scheduled_at > clock_timestamp() AS later FROM pfa_write_queue WHERE modification_id = 'w1';
 SELECT _pems_prepare() IS NOT NULL AS others_wait;
 SELECT regress.claim(1);
@@ -64,7 +64,7 @@ SELECT regress.queue('o1', 'PFA-1'), regress.queue('o2', 'PFA-1'), regress.queue
 UPDATE pfa_write_queue SET status = 'processing', claim_token = 0, last_attempt_at = now(), attempt = 1, waits_for = NULL WHERE modification_id IN ('o1', 'late');
 UPDATE pfa_write_queue SET waits_for = 'turn' WHERE modification_id = 'early';
 DELETE FROM pems_recheck;
-SELECT _pems_adopt();
+SELECT _pems_put_back_orphans();
 SELECT _pems_prepare() IS NOT NULL AS orphans_wait;
 SELECT modification_id, status, waits_for FROM regress.items;
 SELECT regress.clear();
@@ -82,7 +82,7 @@ RESET ROLE;
 CREATE TEMPORARY TABLE untouched AS SELECT * FROM pfa_write_queue WHERE modification_id IN ('k1', 'k3', 'k5');
 SELECT count(*) AS claims FROM pems_claim;
 SET ROLE pems_sync_worker;
-SELECT _pems_adopt();
+SELECT _pems_put_back_orphans();
 RESET ROLE;
 SELECT modification_id, status, waits_for, next_request, error_code FROM regress.items;
 SELECT count(*) AS changed FROM (TABLE untouched EXCEPT TABLE pfa_write_queue) d;
@@ -94,19 +94,19 @@ SELECT regress.queue('j1', 'PFA-1'), regress.queue('j2', 'PFA-2'), regress.queue
 SELECT regress.claim(1);
 UPDATE pfa_write_queue SET status = 'processing' WHERE modification_id = 'j3';
 SELECT count(*) AS named FROM pems_claim c JOIN pfa_write_queue q ON q.id = ANY (c.item_ids) WHERE q.modification_id = 'j3';
-SELECT _pems_adopt();
+SELECT _pems_put_back_orphans();
 SELECT modification_id, status, waits_for, next_request FROM regress.items;
 SELECT count(*) AS claims FROM pems_claim;
 SELECT s -> 'processing', s -> 'totalQueued' FROM pems_sync_status() s;
 -- its statistics are found whether they are folded or not
 UPDATE pfa_write_queue SET status = 'processing', waits_for = NULL WHERE modification_id = 'j2';
 SELECT _pems_fold_stats();
-SELECT _pems_adopt();
+SELECT _pems_put_back_orphans();
 -- nothing is in processing any more
-SELECT _pems_adopt();
+SELECT _pems_put_back_orphans();
 -- a claim of items that are gone
 INSERT INTO pems_claim VALUES (-1, '{nowhere}'), (-2, '{}');
-SELECT _pems_adopt();
+SELECT _pems_put_back_orphans();
 SELECT count(*) AS claims FROM pems_claim;
 SELECT regress.clear();
 
@@ -212,7 +212,7 @@ TRUNCATE pems_audit_log;
 SELECT regress.queue('low', 'PFA-1', priority => 'low'), regress.queue('first', 'PFA-2'), regress.queue('second', 'PFA-3'), regress.queue('high', 'PFA-4', priority => 'high');
 CREATE FUNCTION regress.put_off(after_at timestamptz[] DEFAULT '{-infinity,-infinity,-infinity}', after_seq bigint[] DEFAULT '{0,0,0}') RETURNS text LANGUAGE sql AS $$
     SELECT concat_ws(' ', q.modification_id, p.failed, p.messages[1]::jsonb ->> 'type', p.messages[1]::jsonb ->> 'modificationId', p.messages[1]::jsonb ->> 'errorMessage')
-    FROM _pems_put_off_first('org-rio', after_at, after_seq, 'a page is damaged') p LEFT JOIN pfa_write_queue q ON q.id = p.item_id $$;
+    FROM _pems_postpone_first('org-rio', after_at, after_seq, 'a page is damaged') p LEFT JOIN pfa_write_queue q ON q.id = p.item_id $$;
 SET ROLE pems_sync_worker;
 SELECT regress.put_off();
 -- from a place on, as a claim
@@ -272,10 +272,10 @@ SELECT regress.prepare(), (SELECT count(*) FROM pfa_write_queue WHERE scheduled_
 DELETE FROM pems_claim;
 SELECT regress.fill(2500, 'processing', NULL);
 INSERT INTO pems_claim SELECT -n, ARRAY(SELECT id FROM pfa_write_queue ORDER BY commit_seq OFFSET n * 300 LIMIT 300) FROM generate_series(0, 4) n;
-SELECT _pems_adopt(), (SELECT count(*) FROM pems_claim) AS claims;
-SELECT _pems_adopt(), (SELECT count(*) FROM pems_claim) AS claims;
-SELECT _pems_adopt(), (SELECT count(*) FROM pems_claim) AS claims;
-SELECT _pems_adopt(), (SELECT count(*) FROM pems_claim) AS claims;
+SELECT _pems_put_back_orphans(), (SELECT count(*) FROM pems_claim) AS claims;
+SELECT _pems_put_back_orphans(), (SELECT count(*) FROM pems_claim) AS claims;
+SELECT _pems_put_back_orphans(), (SELECT count(*) FROM pems_claim) AS claims;
+SELECT _pems_put_back_orphans(), (SELECT count(*) FROM pems_claim) AS claims;
 SELECT count(*) FROM pems_audit_log WHERE error_code = 'OUTCOME_UNKNOWN' AND organization_id = 'org-rio';
 -- fold: 5000 differences a call, the same sums after each, and none of those that are left is forgotten
 SELECT regress.fill(0, 'pending', NULL);
@@ -325,7 +325,7 @@ SELECT pems_attach() -> 'success', regress.behind();
 SELECT regress.set_back(), pems_resume() -> 'success', regress.behind();
 SELECT regress.set_back();
 SET ROLE pems_sync_worker;
-SELECT _pems_adopt();
+SELECT _pems_put_back_orphans();
 RESET ROLE;
 SELECT regress.behind();
 SET client_min_messages = warning;

@@ -96,7 +96,7 @@ INSERT INTO regress.call (roles, statement, allowed) VALUES
     ('none', $$SELECT pems_resolve_conflict(regress.conflict_of('e1'), 'merge'::text, '{"monthlyRate": -1}'::jsonb, NULL::text, NULL::text)$$, '22023'),
     ('none', $$SELECT pems_resolve_conflict(regress.conflict_of('e1'), 'use_pems'::text, NULL::jsonb, NULL::text, NULL::text)$$, 'ok'),
     -- the worker
-    ('pems_sync_worker', $$SELECT _pems_standing(), _pems_prepare(), _pems_adopt(), _pems_fold_stats(), _pems_catalogue(), _pems_mark_failed(NULL::text[]), _pems_send_notifications(NULL::text[])$$, 'ok'),
+    ('pems_sync_worker', $$SELECT _pems_standing(), _pems_prepare(), _pems_put_back_orphans(), _pems_fold_stats(), _pems_catalogue(), _pems_mark_failed(NULL::text[]), _pems_send_notifications(NULL::text[])$$, 'ok'),
     ('pems_sync_worker', $$SELECT * FROM _pems_organizations()$$, 'ok'),
     ('pems_sync_worker', $$SELECT * FROM _pems_first_ready(ARRAY['org-rio'], ARRAY['-infinity', '-infinity', '-infinity']::timestamptz[], ARRAY[0, 0, 0]::bigint[])$$, 'ok'),
     -- two items of a record that believe that it is their turn
@@ -112,11 +112,11 @@ INSERT INTO regress.call (roles, statement, allowed) VALUES
     ('none', $$SELECT regress.claim(1)$$, 'ok'),
     ('none', $$SELECT _pems_record(ARRAY(SELECT regress.outcome(modification_id, 'pending', '{"error": "refused", "pause": true, "delay_ms": 1}') FROM pfa_write_queue WHERE status = 'processing'), false, '{}'::bigint[])$$, 'ok'),
     ('none', $$UPDATE pfa_write_queue SET status = 'processing', waits_for = NULL WHERE id = (SELECT min(id) FROM pfa_write_queue WHERE status = 'pending')$$, 'ok'),
-    ('pems_sync_worker', $$SELECT _pems_adopt()$$, 'ok'),
+    ('pems_sync_worker', $$SELECT _pems_put_back_orphans()$$, 'ok'),
     ('none', $$UPDATE pfa_write_queue SET last_attempt_at = now() + interval '1 hour', scheduled_at = now() + interval '2 hours' WHERE waits_for = 'time'$$, 'ok'),
     ('none', $$DO 'BEGIN EXECUTE (SELECT format(''DROP TABLE %s'', max(inhrelid)::regclass) FROM pg_inherits WHERE inhparent = ''pems_audit_log''::regclass); END'$$, 'ok'),
     ('pems_sync_worker', $$SELECT _pems_make_audit_partitions()$$, 'ok'), ('none', $$SELECT _pems_recount()$$, 'ok'),
-    ('pems_sync_worker', $$SELECT * FROM _pems_put_off_first('org-rio', ARRAY['-infinity', '-infinity', '-infinity']::timestamptz[], ARRAY[0, 0, 0]::bigint[], 'unreadable')$$, 'ok'),
+    ('pems_sync_worker', $$SELECT * FROM _pems_postpone_first('org-rio', ARRAY['-infinity', '-infinity', '-infinity']::timestamptz[], ARRAY[0, 0, 0]::bigint[], 'unreadable')$$, 'ok'),
     ('pems_sync_worker', $$SELECT _pems_prepare(), _pems_note_credentials(ARRAY['org-rio'], ARRAY['ok'], ARRAY[''])$$, 'ok'),
     -- administrators
     ('admin none', $$SELECT pems_retry(NULL::text[], 'org-rio'::text, 'root'::text)$$, 'ok'),

@@ -223,7 +223,7 @@ SELECT regress.clear();
 SELECT regress.queue('f1', 'PFA-2', '{"dor": "PROJECT"}');
 SELECT regress.claim();
 CREATE TEMPORARY TABLE stale AS SELECT regress.applied('f1') AS outcome;
-SELECT _pems_adopt();
+SELECT _pems_put_back_orphans();
 UPDATE pfa_write_queue SET waits_for = NULL, scheduled_at = now();
 SELECT regress.claim();
 CREATE TEMPORARY TABLE before AS SELECT (SELECT count(*) FROM pems_audit_log) AS lines, (SELECT count(*) FROM pems_mirror_version) AS versions;

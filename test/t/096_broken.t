@@ -70,7 +70,7 @@ sub fence
     fault($db, delayAfterApplyMs => 1500);
     my $id = commit_edit($db, 'PFA-1', { monthlyRate => 1 });
     ok($t->wait_until(sub { $fake->record(code_of($db), 'PFA-1')->{version} == 2 }, what => 'the write'), "$db: a write is under way");
-    is($t->sql('SET ROLE pems_sync_worker; SELECT _pems_adopt()', db => $db), '1', "$db: another worker takes it up");
+    is($t->sql('SET ROLE pems_sync_worker; SELECT _pems_put_back_orphans()', db => $db), '1', "$db: another worker takes it up");
     wait_requests($db, 1);
     return $t->wait_status($id, 'synced', db => $db);
 }

@@ -521,7 +521,7 @@ sub take_over
 {
     my ($self) = @_;
     $self->get_busy;
-    my $adopt = "SET ROLE pems_sync_worker;\n" . "SELECT _pems_adopt(); SELECT pg_sleep(0.02);\n" x (chance(.5) ? 1 : 20);
+    my $adopt = "SET ROLE pems_sync_worker;\n" . "SELECT _pems_put_back_orphans(); SELECT pg_sleep(0.02);\n" x (chance(.5) ? 1 : 20);
     return chance(.5) ? $self->aside($adopt) : $self->sql($adopt);
 }
 

@@ -1,5 +1,5 @@
 /*
- * 32_attach: pems_attach() and pems_detach(), and the names that others must not have.
+ * 33_attach: pems_attach() and pems_detach(), and the names that others must not have.
  */
 
 /*
@@ -62,11 +62,11 @@ COMMENT ON FUNCTION @extschema@._pems_foreign_functions() IS
     'Internal: functions in the schema that are named like those of the extension and are not';
 
 /*
- * _pems_host_unfilled(host_table): columns of a table of the application that need a value which we do not have when
+ * _pems_app_unfilled(host_table): columns of a table of the application that need a value which we do not have when
  * we insert a row: a mirror that is missing, the modification of a rollback.  Where a trigger of the application sees
  * the new rows first, it may fill them: none then.
  */
-CREATE FUNCTION @extschema@._pems_host_unfilled(host_table text) RETURNS SETOF text
+CREATE FUNCTION @extschema@._pems_app_unfilled(host_table text) RETURNS SETOF text
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $function$
     SELECT a.attname
     FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid
@@ -81,7 +81,7 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $function$
                                        WHERE g.tgrelid = a.attrelid AND g.tgtype & 7 = 7 AND g.tgenabled IN ('O', 'A')))
     ORDER BY a.attnum
 $function$;
-COMMENT ON FUNCTION @extschema@._pems_host_unfilled(text) IS
+COMMENT ON FUNCTION @extschema@._pems_app_unfilled(text) IS
     'Internal: columns of a table of the application that need a value which the extension does not have when it '
     'inserts a row';
 
@@ -98,7 +98,7 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $function$
            format('Give it a default: ALTER TABLE @extschema@.%I ALTER COLUMN %I SET DEFAULT ...', h.name, c)
     FROM (VALUES ('pfa_mirror'::text, 'inserting a mirror that is missing'),
                  ('pfa_modification', 'pems_rollback()')) AS h (name, use)
-    CROSS JOIN LATERAL @extschema@._pems_host_unfilled(h.name) AS c
+    CROSS JOIN LATERAL @extschema@._pems_app_unfilled(h.name) AS c
 $function$;
 COMMENT ON FUNCTION @extschema@._pems_attach_warnings() IS 'Internal: what pems_attach() warns of';
 
@@ -109,7 +109,7 @@ COMMENT ON FUNCTION @extschema@._pems_attach_warnings() IS 'Internal: what pems_
 CREATE FUNCTION @extschema@._pems_attach_hint() RETURNS text
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $function$
     WITH wanted AS (
-        SELECT DISTINCT h.table_name FROM @extschema@._pems_host_columns() h
+        SELECT DISTINCT h.table_name FROM @extschema@._pems_app_columns() h
     ), elsewhere AS (
         SELECT c.relnamespace AS schema FROM wanted w JOIN pg_class c ON c.relname = w.table_name AND c.relkind = 'r'
         WHERE c.relpersistence <> 't' GROUP BY c.relnamespace HAVING count(*) = (SELECT count(*) FROM wanted)
@@ -162,14 +162,14 @@ DECLARE
     warning   record;
     warnings  jsonb := '[]';
 BEGIN
-    PERFORM @extschema@._pems_demand_guard();
+    PERFORM @extschema@._pems_check_guard();
     IF create_missing THEN
-        made := @extschema@._pems_host_create(@extschema@._pems_caller());
+        made := @extschema@._pems_app_create(@extschema@._pems_caller());
     END IF;
 
     -- nobody is to change anything about them between this look and the end
-    PERFORM @extschema@._pems_host_lock();
-    problems := @extschema@._pems_host_problems(false);
+    PERFORM @extschema@._pems_app_lock();
+    problems := @extschema@._pems_app_problems(false);
     IF problems <> '{}' THEN
         RAISE EXCEPTION 'the tables of the application are not as pems_sync needs them'
             USING ERRCODE = 'object_not_in_prerequisite_state',
@@ -178,10 +178,10 @@ BEGIN
     END IF;
 
     PERFORM @extschema@._pems_check_names(''::text);
-    PERFORM @extschema@._pems_host_extend();
-    PERFORM @extschema@._pems_host_check_rows();
+    PERFORM @extschema@._pems_app_extend();
+    PERFORM @extschema@._pems_app_check_rows();
     PERFORM @extschema@._pems_keep_order(), @extschema@._pems_keep_states();
-    snapshot := @extschema@._pems_host_snapshot();
+    snapshot := @extschema@._pems_app_snapshot();
     PERFORM @extschema@._pems_make_audit_partitions();
     -- those that CREATE EXTENSION makes would be its members, whose rows pg_dump leaves out
     FOR partition IN
@@ -230,16 +230,16 @@ LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $func
 DECLARE
     item record;
 BEGIN
-    PERFORM @extschema@._pems_demand_guard();
-    PERFORM @extschema@._pems_host_lock();
+    PERFORM @extschema@._pems_check_guard();
+    PERFORM @extschema@._pems_app_lock();
     FOR item IN
         SELECT format('DROP TRIGGER %I ON %s', g.tgname, g.tgrelid::regclass) AS command
-        FROM @extschema@._pems_host_triggers() t
+        FROM @extschema@._pems_app_triggers() t
         JOIN pg_trigger g ON g.tgname = t.trigger_name
              AND g.tgrelid = to_regclass(format('@extschema@.%I', t.table_name))
         UNION ALL
         SELECT format('ALTER TABLE %s DROP CONSTRAINT %I', c.conrelid::regclass, c.conname)
-        FROM @extschema@._pems_host_foreign_keys() f
+        FROM @extschema@._pems_app_foreign_keys() f
         JOIN pg_constraint c ON c.conname = f.constraint_name
              AND c.conrelid = format('@extschema@.%I', f.table_name)::regclass
     LOOP
