@@ -64,8 +64,8 @@ COMMENT ON FUNCTION @extschema@._pems_release_next(text[], text[]) IS
     'Internal: makes the first unfinished item of each record ready';
 
 /*
- * _pems_release_some(): settles the records that others left in pems_recheck, at most 500 rows: a session may leave a
- * hundred thousand at once, and all other edits would wait for that.
+ * _pems_release_some(): releases the next items of the records that others left in pems_recheck, at most 500 rows: a
+ * session may leave a hundred thousand at once, and all other edits would wait for that.
  *
  * Returns: when to call it again: now, where there may be more; in a second, where a session has a row locked; NULL:
  *   no need to.
@@ -94,7 +94,7 @@ BEGIN
 END
 $function$;
 COMMENT ON FUNCTION @extschema@._pems_release_some() IS
-    'Internal: settles at most 500 records that others left; returns when to call it again';
+    'Internal: releases the next items of at most 500 records that others left; returns when to call it again';
 
 /*
  * _pems_follow_clock(): where the last attempt of an item lies in the future, the clock was set back since then, and
@@ -136,8 +136,8 @@ COMMENT ON FUNCTION @extschema@._pems_follow_clock() IS
     'Internal: items that were put off before the clock was set back wait no longer than they were to';
 
 /*
- * _pems_prepare(): what has to happen before a claim: settles the records that others left in pems_recheck, and makes
- * items ready whose time has come; at most 500 of each.
+ * _pems_prepare(): what has to happen before a claim: releases the next items of the records that others left in
+ * pems_recheck, and makes items ready whose time has come; at most 500 of each.
  *
  * Returns: when to call it again: now, where there is more; when the next item's time comes; in a second, where a
  *   session has a row locked; NULL: no need to.
@@ -165,7 +165,8 @@ BEGIN
 END
 $function$;
 COMMENT ON FUNCTION @extschema@._pems_prepare() IS
-    'Internal: settles records and makes items ready whose time has come; returns when to call it again';
+    'Internal: releases the next items of records, and makes items ready whose time has come; returns when to call '
+    'it again';
 
 /*
  * _pems_raise_sequence(sequence, highest): the sequence goes on behind that number.  Rows of a dump that are loaded

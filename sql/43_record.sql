@@ -249,26 +249,26 @@ COMMENT ON FUNCTION @extschema@._pems_record_pauses(@extschema@._pems_outcome[])
     'Internal: pauses organizations whose credential PEMS refused';
 
 /*
- * _pems_record(outcomes, careful, landed): records what became of claimed items, in one transaction: queue, audit log,
- * mirror and history, conflicts, modifications, and which items may be sent next.
+ * _pems_record(outcomes, careful, done_claims): records what became of claimed items, in one transaction: queue, audit
+ * log, mirror and history, conflicts, modifications, and which items may be sent next.
  *
  * Parameters:
- *   careful  leave out what other sessions have locked instead of waiting for them
- *   landed   claims of which all outcomes were recorded before this call: their rows in pems_claim are deleted
+ *   careful      leave out what other sessions have locked instead of waiting for them
+ *   done_claims  claims of which all outcomes were recorded before this call: their rows in pems_claim are deleted
  * Returns:
  *   recorded  ids of the items that are done with (recorded, or no longer ours), in the order of outcomes
  *   messages  for _pems_send_notifications(), once this is committed; NULL: none
  * Tables: pems_claim, pfa_modification, and those of the functions above.
  */
 CREATE FUNCTION @extschema@._pems_record(
-    outcomes @extschema@._pems_outcome[], careful boolean, landed bigint[] DEFAULT '{}',
+    outcomes @extschema@._pems_outcome[], careful boolean, done_claims bigint[] DEFAULT '{}',
     OUT recorded text[], OUT messages text[])
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $function$
 DECLARE
     ours @extschema@._pems_outcome[] := CASE WHEN careful THEN @extschema@._pems_unlocked_outcomes(outcomes)
                                              ELSE outcomes END;
 BEGIN
-    DELETE FROM @extschema@.pems_claim c WHERE c.claim_token = ANY (landed);
+    DELETE FROM @extschema@.pems_claim c WHERE c.claim_token = ANY (done_claims);
     ours := @extschema@._pems_record_items(ours);
     IF ours IS NOT NULL THEN
         PERFORM @extschema@._pems_record_mirrors(ours);

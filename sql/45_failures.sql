@@ -14,7 +14,7 @@
 CREATE FUNCTION @extschema@._pems_put_back_items(item_ids text[]) RETURNS integer
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $function$
 DECLARE
-    adopted integer;
+    put_back integer;
 BEGIN
     WITH abandoned AS (
         SELECT q.id, q.next_request FROM @extschema@.pfa_write_queue q
@@ -40,8 +40,8 @@ BEGIN
            CASE WHEN b.lost_request <> 'write' THEN 'GET' WHEN b.operation = 'DELETE' THEN 'DELETE' ELSE 'PUT' END,
            b.error_code, b.last_error
     FROM put_back b;
-    GET DIAGNOSTICS adopted = ROW_COUNT;
-    RETURN adopted;
+    GET DIAGNOSTICS put_back = ROW_COUNT;
+    RETURN put_back;
 END
 $function$;
 COMMENT ON FUNCTION @extschema@._pems_put_back_items(text[]) IS
@@ -62,23 +62,23 @@ CREATE FUNCTION @extschema@._pems_put_back_orphans() RETURNS integer
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $function$
 DECLARE
     most CONSTANT integer := 1000;
-    adopted       integer;
+    put_back       integer;
 BEGIN
     PERFORM @extschema@._pems_keep_order();
-    adopted := @extschema@._pems_put_back_items(ARRAY(
+    put_back := @extschema@._pems_put_back_items(ARRAY(
         SELECT DISTINCT i.id FROM @extschema@.pems_claim c CROSS JOIN LATERAL unnest(c.item_ids) i (id)
         JOIN @extschema@.pfa_write_queue q ON q.id = i.id AND q.status = 'processing' LIMIT most));
-    IF adopted = most THEN
-        RETURN adopted;
+    IF put_back = most THEN
+        RETURN put_back;
     END IF;
     DELETE FROM @extschema@.pems_claim;
     IF (SELECT s.processing
         FROM @extschema@._pems_sums(NULL::text, 'infinity'::timestamptz, 'infinity'::timestamptz) s) <> 0 THEN
-        adopted := adopted + @extschema@._pems_put_back_items(ARRAY(
+        put_back := put_back + @extschema@._pems_put_back_items(ARRAY(
             SELECT q.id FROM @extschema@.pfa_write_queue q
-            WHERE q.unfinished AND q.status = 'processing' LIMIT most - adopted));
+            WHERE q.unfinished AND q.status = 'processing' LIMIT most - put_back));
     END IF;
-    RETURN adopted;
+    RETURN put_back;
 END
 $function$;
 COMMENT ON FUNCTION @extschema@._pems_put_back_orphans() IS

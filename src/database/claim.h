@@ -11,8 +11,8 @@
 
 /*
  * Claim what the exchange's grants allow; sets items, item_count and room_missing.  The items and
- * their memory contexts are children of that context.  Grants that are to look from their low-water
- * marks again are moved.
+ * their memory contexts are children of that context.  A thorough grant is moved: it begins at the
+ * first ready item behind its `passed`.
  */
 extern void pems_claim_run(PemsExchange *exchange, MemoryContext context);
 

@@ -18,29 +18,29 @@
 
 /* --- what a dead worker left --- */
 
-static const PemsColumn adopt_columns[] = {{"_pems_put_back_orphans", INT4OID}};
-static PemsStatement adopt_statement = {
+static const PemsColumn put_back_columns[] = {{"_pems_put_back_orphans", INT4OID}};
+static PemsStatement put_back_statement = {
 	.text = "SELECT %s._pems_put_back_orphans()",
 	.result = SPI_OK_SELECT,
-	.columns = PEMS_COLUMNS("_pems_put_back_orphans()", adopt_columns),
+	.columns = PEMS_COLUMNS("_pems_put_back_orphans()", put_back_columns),
 };
 
 static void
-adopt(void *argument)
+put_back_orphans(void *argument)
 {
-	int *adopted = argument;
+	int *put_back = argument;
 	PemsRow row;
 
-	pems_statement_run(&adopt_statement, pems_transaction_schema(), NULL, NULL);
-	row = pems_statement_row(&adopt_statement, 0);
-	*adopted = (int) pems_row_integer(&row, 0, 0);
+	pems_statement_run(&put_back_statement, pems_transaction_schema(), NULL, NULL);
+	row = pems_statement_row(&put_back_statement, 0);
+	*put_back = (int) pems_row_integer(&row, 0, 0);
 }
 
 PemsQueueStatus
-pems_queue_adopt(int *adopted)
+pems_queue_put_back_orphans(int *put_back)
 {
-	return pems_transaction_run("taking up what the last worker left", PEMS_TABLES_OURS, adopt,
-								adopted);
+	return pems_transaction_run("taking up what the last worker left", PEMS_TABLES_OURS,
+								put_back_orphans, put_back);
 }
 
 /* --- statistics --- */

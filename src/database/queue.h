@@ -144,7 +144,7 @@ extern PemsQueueStatus pems_queue_open(void);
 /* *setup is allocated in the current memory context. */
 extern PemsQueueStatus pems_queue_read_setup(PemsQueueSetup *setup);
 /* Take up some of what a dead predecessor left; 0: there is nothing more. */
-extern PemsQueueStatus pems_queue_adopt(int *adopted);
+extern PemsQueueStatus pems_queue_put_back_orphans(int *put_back);
 
 /* What is known of a credential, for people. */
 typedef struct PemsCredentialNote
@@ -163,9 +163,9 @@ typedef struct PemsExchange
 	int result_count;
 	/* nothing that has not to do with the results: if it fails, they are at fault */
 	bool only_record;
-	bool careful;        /* leave out results whose rows others have locked, instead of waiting */
-	const int64 *landed; /* claim tokens of which everything was recorded before */
-	int landed_count;
+	bool careful; /* leave out results whose rows others have locked, instead of waiting */
+	const int64 *recorded_claims; /* claim tokens of which everything was recorded before */
+	int recorded_claim_count;
 	PemsGrant *grants;
 	int grant_count;
 	int64 room;           /* bytes that claimed items may take ... */

@@ -64,7 +64,7 @@ pems_recording_run(PemsExchange *exchange, MemoryContext context)
 	record_statement.types[0] = pems_outcome_array_type();
 	values[0] = pems_outcome_array(exchange->results, exchange->result_count);
 	values[1] = BoolGetDatum(exchange->careful);
-	values[2] = pems_bigint_array(exchange->landed, exchange->landed_count);
+	values[2] = pems_bigint_array(exchange->recorded_claims, exchange->recorded_claim_count);
 	pems_transaction_begin_timed_write(exchange->result_count);
 	pems_statement_run(&record_statement, pems_transaction_schema(), values, NULL);
 	pems_transaction_end_timed_write();

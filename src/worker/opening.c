@@ -53,7 +53,7 @@ forget_everything(Turn *turn)
 		pems_field_free_catalogue(&turn->catalogue);
 	turn->catalogue_loaded = false;
 	turn->opened = false;
-	turn->adopted = false;
+	turn->orphans_put_back = false;
 	turn->setup_wanted = true;
 	turn->next_due_us = INT64_MAX;
 	turn->status = PEMS_WORKER_WAITING;
@@ -147,17 +147,18 @@ note_credentials(Turn *turn)
 
 /* Items that a predecessor left can be taken up as soon as the tables are attached. */
 static bool
-adopt_items(Turn *turn)
+put_back_orphans(Turn *turn)
 {
 	int count = 0;
 	int some;
 
-	if (turn->adopted)
+	if (turn->orphans_put_back)
 		return true;
 	do
 	{
 		CHECK_FOR_INTERRUPTS();
-		if (!went_well(turn, pems_queue_adopt(&some), "could not take up unfinished items"))
+		if (!went_well(turn, pems_queue_put_back_orphans(&some),
+					   "could not take up unfinished items"))
 			return false;
 		count += some;
 	} while (some > 0);
@@ -165,7 +166,7 @@ adopt_items(Turn *turn)
 		ereport(LOG, (errmsg_plural("pems_sync: took up %d item that the last worker left",
 									"pems_sync: took up %d items that the last worker left", count,
 									count)));
-	turn->adopted = true;
+	turn->orphans_put_back = true;
 	return true;
 }
 
@@ -183,7 +184,7 @@ read_setup(Turn *turn)
 		pause_after_failure(turn);
 		return false;
 	}
-	if (setup.standing == PEMS_STANDING_OK && !adopt_items(turn))
+	if (setup.standing == PEMS_STANDING_OK && !put_back_orphans(turn))
 		return false;
 	turn->status = status_for(turn, &setup);
 	if (turn->status == PEMS_WORKER_RUNNING)

@@ -246,8 +246,8 @@ exchange(Turn *turn, bool look, int64 now)
 	PemsGrant *grants;
 	PemsExchange exchange = {.results = results_of(&turn->answered),
 							 .result_count = turn->answered.count,
-							 .landed = turn->recorded_claims,
-							 .landed_count = turn->recorded_claim_count,
+							 .recorded_claims = turn->recorded_claims,
+							 .recorded_claim_count = turn->recorded_claim_count,
 							 .room = most_in_hand() - turn->bytes_in_hand,
 							 .one_fits_always = nothing_in_hand(turn)};
 	MemoryContext memory;

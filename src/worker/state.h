@@ -55,9 +55,9 @@ typedef struct Turn
 
 	/* --- what is known of the database --- */
 	PemsWorkerStatus status;
-	bool opened;       /* the extension was found */
-	bool adopted;      /* what a predecessor left was taken up */
-	bool setup_wanted; /* the configuration is to be read */
+	bool opened;           /* the extension was found */
+	bool orphans_put_back; /* what a predecessor left was taken up */
+	bool setup_wanted;     /* the configuration is to be read */
 	bool catalogue_loaded;
 	PemsCatalogue catalogue;
 
