@@ -71,7 +71,9 @@ sub kill_primary
 sub is_alive
 {
     my ($pid) = @_;
-    return kill(0, $pid) && (!-e "/proc/$pid/stat" || slurp_file("/proc/$pid/stat") !~ /^.*\) Z /s);
+    # the process may end at any moment: then there is no file, or it cannot be read any more
+    my $stat = eval { slurp_file("/proc/$pid/stat") } // '';
+    return kill(0, $pid) && $stat !~ /^.*\) Z /s;
 }
 
 # All that was committed synchronously is before the position that the first returns; the second waits for its replay.
