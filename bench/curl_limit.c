@@ -1,13 +1,13 @@
 /*
  * curl_limit.c
  *		How fast libcurl's multi interface sends the PUT of the example, with no database behind it:
- *the limit of line 1 of the benchmark.
+ *		the limit of line 1 of the benchmark.
  *
  *	curl_limit API_URL TOKEN SET COUNT IN_FLIGHT
  *
  * Sends one PUT to each of the records SET-1 to SET-COUNT, IN_FLIGHT at a time over as many
- *connections, and prints the number per second.  Status 1 when any of them was not answered with
- *200.
+ * connections, and prints the number per second.  Status 1 when any of them was not answered with
+ * 200.
  */
 #include <curl/curl.h>
 #include <stdio.h>

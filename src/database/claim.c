@@ -170,7 +170,9 @@ position_arrays(const PemsPosition *positions, int count, Datum *at, Datum *seq)
 
 /* --- the first that is ready --- */
 
-/* Of some organizations, for each of their priorities; the positions are PEMS_PRIORITIES for each.
+/*
+ * Of some organizations, for each of their priorities; each organization has PEMS_PRIORITIES
+ * positions.
  */
 static void
 find_first_ready(const char *const *organization_ids, const PemsPosition *positions, int count)

@@ -50,8 +50,10 @@ typedef enum PemsOutcomeClass
 {
 	PEMS_OUTCOME_DONE,   /* write: applied, new_version is set */
 	PEMS_OUTCOME_RECORD, /* read: version, data are set; health: alive */
-	/* read: a record that cannot be taken: older than what is known (version and data are set), or
-	 * not to be stored */
+	/*
+	 * read: a record that cannot be taken: older than what is known (version and data are set), or
+	 * not to be stored
+	 */
 	PEMS_OUTCOME_UNUSABLE,
 	PEMS_OUTCOME_GONE,       /* 404, 410 */
 	PEMS_OUTCOME_REJECTED,   /* final: a dead letter */
@@ -66,8 +68,10 @@ typedef enum PemsOutcomeClass
 typedef struct PemsOutcome
 {
 	PemsOutcomeClass class;
-	/* the write may have been applied: a read comes before the next write; also of a REJECTED
-	 * answer that was too large */
+	/*
+	 * the write may have been applied: a read comes before the next write; also of a REJECTED
+	 * answer that was too large
+	 */
 	bool unknown;
 	bool endpoint_fault;     /* counts for the breaker */
 	int64_t new_version;     /* DONE */
@@ -83,8 +87,10 @@ typedef struct PemsOutcome
 	 * FORBIDDEN_ADDRESS, INTERNAL_ERROR
 	 */
 	const char *error_code;
-	/* a sentence that an administrator understands, or NULL; malloc'ed, at most 1000 bytes, valid
-	 * UTF-8, no control characters */
+	/*
+	 * a sentence that an administrator understands, or NULL; malloc'ed, at most 1000 bytes, valid
+	 * UTF-8, no control characters
+	 */
 	char *error;
 } PemsOutcome;
 

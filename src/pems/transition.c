@@ -100,7 +100,9 @@ try_later(const PemsTransitionInput *input, const PemsOutcome *outcome, PemsTran
 
 	remember_unknown(input, outcome, t);
 	if (free_of_charge)
-		/* behind the others: else one whose requests alone fail would be every probe of the breaker
+		/*
+		 * It waits behind the others.  Otherwise an item whose requests alone fail would be every
+		 * probe of the breaker.
 		 */
 		t->delay_ms =
 			at_most(pems_retry_backoff_ms(PEMS_TRANSITION_SETTLE_MS, input->attempt, input->jitter),
@@ -174,8 +176,10 @@ after_record(const PemsTransitionInput *input, const PemsOutcome *outcome, PemsT
 	if (input->step != PEMS_STEP_REFRESH)
 	{
 		t->next = PEMS_STEP_WRITE;
-		/* an application that deletes the mirror again and again, or marks it as deleted, makes us
-		 * read again and again */
+		/*
+		 * an application that deletes the mirror again and again, or marks it as deleted, makes us
+		 * read again and again
+		 */
 		if (!input->record_known || input->record_deleted)
 			next_round(input, outcome, PEMS_STEP_WRITE, 0, t);
 	}

@@ -26,7 +26,8 @@
 /* A record that a read did not find is looked for again that much later: a replica may lag. */
 #define PEMS_TRANSITION_CONFIRM_MS 3000
 
-/* What failed while the breaker was open waits so long at most: no longer than for the next probe.
+/*
+ * What failed while the breaker was open waits at most so long: no longer than for the next probe.
  */
 #define PEMS_TRANSITION_PROBE_MS 60000
 

@@ -87,8 +87,8 @@ typedef struct PemsDecision
  * put the old value back.  To send again could change PEMS twice and undo somebody's decision.
  *
  * Each of other_bases takes the place of base in turn: one conflict is enough.  So a field counts
- *as unchanged only where all that the user may have seen agree with remote.  (What is sent is the
- *same whatever the base.)  Of an update they need to have no more than what delta names.
+ * as unchanged only where all that the user may have seen agree with remote.  (What is sent is the
+ * same whatever the base.)  Of an update they need to have no more than what delta names.
  *
  * A base that is no JSON object counts as missing.  own is laid over
  * base; with base missing it counts for nothing.  Content decides, for deletes

@@ -110,8 +110,10 @@ pems_number_unstorable(const char *literal)
 	long long digits;
 	Decimal decimal;
 
-	/* numeric keeps a number with an exponent in a few bytes, but writes all of its digits: they
-	 * are counted as numeric_in() and numeric_out() do */
+	/*
+	 * numeric keeps a number with an exponent in a few bytes, but writes all of its digits: they
+	 * are counted as numeric_in() and numeric_out() do
+	 */
 	read_decimal(literal, &decimal);
 	digits = decimal.magnitude > 1 ? decimal.magnitude : 1;
 	if (decimals > 0)

@@ -51,8 +51,10 @@ extern PemsPlan pems_delivery_decide(PemsDelivery *delivery, const PemsCatalogue
 extern bool pems_delivery_start(PemsDelivery *delivery, PemsClient *client, int64 now);
 /* It is not to be sent now after all: the result puts it back as it was. */
 extern void pems_delivery_withdraw(PemsDelivery *delivery);
-/* Its answer is there: judge it, fill in the result; tells limiter and breaker.  Frees nothing of
- * answer. */
+/*
+ * Its answer is there: judge it, fill in the result, tell limiter and breaker.  The answer still
+ * belongs to the caller.
+ */
 extern void pems_delivery_finish(PemsDelivery *delivery, const PemsCatalogue *catalogue,
 								 PemsAnswer *answer, int64 now);
 #endif /* PEMS_DELIVERY_H */

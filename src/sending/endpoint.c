@@ -101,7 +101,9 @@ kept_for_others(const PemsEndpoint *endpoint)
 	return Min(others, pems_max_in_flight / 4);
 }
 
-/* Claimed ones that were answered make room, and as many again are the stock for the next moment.
+/*
+ * Claimed items that were answered leave their slots, and as many again may be claimed as a stock
+ * for the next moment.
  */
 int
 pems_endpoint_free_slots(const PemsEndpoint *endpoint)

@@ -1,7 +1,7 @@
 /*
  * sending/endpoint.h
  *		Endpoints: one base URL of PEMS each, with its rate limit, its breaker and the counts of
- *what is claimed and under way for it.  The counts are changed here and nowhere else.
+ *		what is claimed and under way for it.  The counts are changed here and nowhere else.
  *
  * Process: the background worker.  Endpoints are never freed while the worker serves one
  * installation of the extension, because requests under way point to them;
@@ -66,8 +66,10 @@ extern void pems_endpoints_claim_made(void);
 extern uint64 pems_endpoint_start(PemsEndpoint *endpoint, int64 now);
 /* Its first byte leaves now: the limiter knows from now on when it arrives. */
 extern void pems_endpoint_sent(PemsEndpoint *endpoint, uint64 ticket);
-/* The request has ended.  What the judged answer says of the endpoint: limiter, breaker, last
- * error. */
+/*
+ * The request has ended.  What the judged answer says of the endpoint goes to the limiter, the
+ * breaker and last_error.
+ */
 extern void pems_endpoint_end(PemsEndpoint *endpoint, uint64 ticket, const PemsAnswer *answer,
 							  const PemsOutcome *outcome, int64 now);
 extern bool pems_endpoint_breaker_is_open(const PemsEndpoint *endpoint, int64 now);

@@ -158,8 +158,10 @@ move_on(PemsDelivery *delivery, const PemsCatalogue *catalogue, const PemsOutcom
 	pems_transition_after(&input, outcome, &delivery->result.transition);
 }
 
-/* The delta's fields, for a conflict that concerns the record as a whole: the decision on a record
- * that is gone. */
+/*
+ * The fields of the delta, for a conflict about the record as a whole.  An empty merge (no base, no
+ * remote) decides as on a record that is gone, and names them all.
+ */
 static char *
 delta_fields(PemsDelivery *delivery)
 {

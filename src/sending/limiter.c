@@ -1,6 +1,6 @@
 /*
  * sending/limiter.c
- *		Sliding window, circuit breaker and fair shares of one endpoint.
+ *		Sliding window and circuit breaker of one endpoint.
  *
  * Process: any; pure, without PostgreSQL, I/O or a clock of its own.
  * Memory: malloc.  A limiter is one block plus three rings that grow with the

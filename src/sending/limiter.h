@@ -26,8 +26,10 @@
 
 #include "shared/limits.h"
 
-/* One second, and a fiftieth more: the server may measure with a clock that runs a little
- * differently. */
+/*
+ * One second, and a fiftieth more: the clock that the server measures with may run a little faster
+ * or slower.
+ */
 #define PEMS_LIMITER_WINDOW_US  1020000
 #define PEMS_LIMITER_ARRIVAL_US 250000
 #define PEMS_BREAKER_THRESHOLD  5 /* endpoint faults in a row that open it */
@@ -37,15 +39,19 @@
 
 typedef struct PemsLimiter PemsLimiter;
 
-/* rate: requests per second, 0 = no limit, above PEMS_LIMITER_MAX_RATE = no limit.  NULL when out
- * of memory. */
+/*
+ * rate: requests per second; 0, or more than PEMS_LIMITER_MAX_RATE: no limit.  NULL when out of
+ * memory.
+ */
 extern PemsLimiter *pems_limiter_create(int rate, bool blind, int64_t now);
 extern void pems_limiter_destroy(PemsLimiter *limiter);
 /* Takes effect at once; starts of the last second still count. */
 extern void pems_limiter_set_rate(PemsLimiter *limiter, int rate, int64_t now);
 
-/* How many requests may start now (INT_MAX without limit; 0 while throttled or the breaker is open;
- * 1 when a probe is due). */
+/*
+ * How many requests may start now (INT_MAX without limit; 0 while throttled or the breaker is open;
+ * 1 when a probe is due).
+ */
 extern int pems_limiter_capacity(const PemsLimiter *limiter, int64_t now);
 /*
  * The earliest time at which capacity may be above 0: now, a later time, or NEVER

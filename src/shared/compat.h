@@ -54,8 +54,7 @@
 #define pems_wait_event() PG_WAIT_EXTENSION
 #endif
 
-/* 17: a wait event set belongs to a resource owner, NULL for one that lives as long as the process
- */
+/* 17: a wait event set belongs to a resource owner; NULL: it lives as long as the process. */
 #if PG_VERSION_NUM >= 170000
 #define pems_create_wait_set(events) CreateWaitEventSet(NULL, events)
 #else

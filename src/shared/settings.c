@@ -155,8 +155,7 @@ pems_settings_define(void)
 							 "When a record is read again after it was written.", NULL,
 							 &pems_refresh_after_write, pems_refresh_after_write, refresh_options,
 							 PGC_SIGHUP, 0, NULL, NULL, NULL);
-	/* The only one that does not come from the configuration: functions of ours set it (guard.c).
-	 */
+	/* Functions of ours set this one (guard.c); the others come from the configuration. */
 	DefineCustomBoolVariable(
 		"pems_sync.guarded", "Refuse functions that belong to others.", NULL, &pems_guarded, false,
 		PGC_SUSET, GUC_NO_SHOW_ALL | GUC_NOT_IN_SAMPLE | GUC_DISALLOW_IN_FILE, NULL, NULL, NULL);

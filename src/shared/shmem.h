@@ -118,15 +118,17 @@ extern void pems_shmem_install_hooks(void);
 extern void pems_shmem_wake_at_commit(uint32 reasons);
 /*
  * Tell the worker of this database when the current transaction commits: items of that organization
- * (text) are ready, the first in line since that time.  Wakes it, too.
+ * (text) are ready, scheduled for ready_from or later.  Wakes it, too.
  */
 extern void pems_shmem_note_ready_at_commit(Datum organization_id, TimestampTz ready_from);
 /* Per bucket, what was announced since the last call; PEMS_READY_BUCKETS of them. */
 extern void pems_shmem_read_ready_since(const PemsWorkerSlot *slot, TimestampTz *taken);
 /* Where an organization announces: 0 to PEMS_READY_BUCKETS - 1. */
 extern int pems_shmem_bucket(const char *organization_id, size_t length);
-/* Which slot is that database's?  -1: none has a worker that is connected to it.  The caller holds
- * the lock. */
+/*
+ * Which slot is that database's?  -1: none has a worker that is connected to it.  The caller holds
+ * the lock.
+ */
 extern int pems_shmem_slot_of(Oid database);
 /* A copy of what the worker of that database says; false: there is no slot for it. */
 extern bool pems_shmem_read_slot(Oid database, const char *database_name, PemsWorkerSlot *copy);

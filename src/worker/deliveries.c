@@ -182,7 +182,9 @@ has_room(const Turn *turn)
 		   nothing_in_hand(turn);
 }
 
-/* A request needs as much again as its item.  One may always start: or there would never be room.
+/*
+ * A request needs as much memory again as its item.  One may always start, or there might never be
+ * room.
  */
 bool
 has_room_for_request(const Turn *turn)

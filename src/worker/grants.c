@@ -4,10 +4,10 @@
  *
  * Process: the background worker.
  *
- * What the endpoint's limiter and breaker let start, what is free of its share of max_in_flight,
- *and a stock: as many as the endpoint answered since the last claim.  So an endpoint that hangs
- *never has all the slots, and nothing lies claimed in front of it.  Organizations of one endpoint
- *take turns.
+ * An endpoint gets what its limiter and breaker let start, but no more than what is free of its
+ * share of max_in_flight plus a stock, which is as many as it answered since the last claim.  So an
+ * endpoint that hangs never has all the slots, and nothing lies claimed in front of it.
+ * Organizations of one endpoint take turns.
  */
 #include "postgres.h"
 

@@ -116,8 +116,10 @@ start_requests(Turn *turn, int64 now)
 		PEMS_FAILPOINT("request_sent");
 }
 
-/* For people who look.  Nothing waits because it fails, and where it is slow it is left off for a
- * while. */
+/*
+ * Only people look at it: where it fails nothing waits for it, and where it is slow it is left out
+ * for a while.
+ */
 static void
 show_as_syncing(Turn *turn, const char *const *ids, int count, int64 now)
 {
@@ -131,7 +133,6 @@ show_as_syncing(Turn *turn, const char *const *ids, int count, int64 now)
 		went_well(turn, done, CANNOT_SHOW);
 }
 
-/* Requests that take their time show their modification as syncing. */
 void
 show_slow_requests(Turn *turn, int64 now)
 {

@@ -115,8 +115,10 @@ extern void problem_is_over(Turn *turn, const char *what);
 extern void exchange_problems_are_over(Turn *turn);
 /* Leave the database alone for a moment. */
 extern void pause_after_failure(Turn *turn);
-/* What the queue said about a transaction; true when it went well.  Reports, pauses, or forgets
- * all. */
+/*
+ * What came of a transaction; true when it went well.  Otherwise the problem is reported and the
+ * database left alone for a moment, or everything is forgotten, where the extension is gone.
+ */
 extern bool went_well(Turn *turn, PemsQueueStatus result, const char *what);
 
 /* --- deliveries.c: lists of claimed items, and their memory --- */
@@ -181,8 +183,7 @@ extern int make_grants(Turn *turn, PemsGrant **grants, int64 now);
 extern void note_claimed(const PemsGrant *grants, int grant_count, const PemsItem *items,
 						 int item_count);
 
-/* --- recording.c: the exchange with the queue: record what is answered, claim what may start ---
- */
+/* --- recording.c: the exchange: record what was answered, claim what may start --- */
 
 /* One transaction.  Its messages are kept for send_notifications(). */
 extern PemsQueueStatus run_exchange(Turn *turn, PemsExchange *exchange);
@@ -192,11 +193,7 @@ extern void exchange(Turn *turn, bool look, int64 now);
 extern void settle_claim(Turn *turn, PemsExchange *exchange, MemoryContext memory);
 extern void keep_messages(Turn *turn, const PemsTexts *texts);
 extern void send_notifications(Turn *turn);
-/*
- * Told to end while a commit waits for a synchronous standby, the server lets the commit return,
- * although it may be durable here only.  A request for a claim that a promoted standby would not
- * know must not leave.
- */
+/* After a commit: end the process if it was told to, before a request leaves. */
 extern void end_if_told_to(void);
 
 /* --- one_by_one.c: a transaction failed as a whole; find out whose fault it is --- */

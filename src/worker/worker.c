@@ -228,8 +228,7 @@ report_state(void)
 
 /* --- connection --- */
 
-/* One that was left half dropped takes no connections either (its datconnlimit says so, from 16
- * on). */
+/* datconnlimit of a database that was left half dropped and takes no connections; from 16 on. */
 #define DATABASE_IS_INVALID (-2)
 
 /*
@@ -261,7 +260,9 @@ database_is_ready(const char *name)
 	return ready;
 }
 
-/* The last process failed to connect.  Wait until the database takes connections, then start anew.
+/*
+ * The last process failed to connect: wait until the database takes connections, then end, so that
+ * a new process starts.
  */
 static void
 wait_for_database(void)

@@ -272,7 +272,8 @@ simulate_events(Simulation *simulation, int64_t now)
 	}
 }
 
-/* Runs for `seconds`, always as fast as the limiter lets it; returns the most that one window held.
+/*
+ * Runs for `seconds`, always as fast as the limiter lets it; returns the most that one window held.
  */
 static int
 simulate(Simulation *simulation, int rate, int seconds, unsigned connect, unsigned slowest)
