@@ -9,7 +9,7 @@
  * A worker that is not connected yet needs no wake-up: it looks when it starts.
  *
  * Limit: a transaction that is prepared (two-phase commit) is not announced; its
- * items are found when the worker looks from the start of the line again.
+ * items are found by the worker's next thorough claim, which begins at the first item then.
  */
 #include "postgres.h"
 
