@@ -13,7 +13,7 @@
 #include "utils/jsonb.h"
 #include "utils/numeric.h"
 
-#include "pems/judge.h"
+#include "pems/request.h"
 #include "record/field.h"
 #include "record/json.h"
 #include "record/number.h"
