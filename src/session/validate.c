@@ -101,8 +101,8 @@ write_findings(JsonBuffer *buffer, const char *code, char *const *errors, size_t
 {
 	pems_json_append_text(buffer, "{");
 	pems_value_append_member(buffer, "code", code);
-	pems_json_append_text(buffer, ",\"errors\":");
-	pems_value_append_texts(buffer, errors, count);
+	pems_json_append_key(buffer, "errors", strlen("errors"));
+	pems_json_append_strings(buffer, errors, count);
 	pems_json_append_text(buffer, "}");
 }
 

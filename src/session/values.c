@@ -64,24 +64,8 @@ pems_value_take_text(char *text)
 }
 
 void
-pems_value_append_texts(JsonBuffer *buffer, char *const *texts, size_t count)
-{
-	pems_json_append_text(buffer, "[");
-	for (size_t i = 0; i < count; i++)
-	{
-		if (i > 0)
-			pems_json_append_text(buffer, ",");
-		pems_json_append_string(buffer, texts[i], strlen(texts[i]));
-	}
-	pems_json_append_text(buffer, "]");
-}
-
-void
 pems_value_append_member(JsonBuffer *buffer, const char *name, const char *text)
 {
-	if (buffer->length > 0 && buffer->data[buffer->length - 1] != '{')
-		pems_json_append_text(buffer, ",");
-	pems_json_append_string(buffer, name, strlen(name));
-	pems_json_append_text(buffer, ":");
+	pems_json_append_key(buffer, name, strlen(name));
 	pems_json_append_string(buffer, text, strlen(text));
 }
