@@ -31,6 +31,21 @@
 /* What the audit log keeps of an answer that is no JSON. */
 #define RESPONSE_TEXT_LIMIT 2000
 
+/* What is no plain character is shown as a question mark: this is a note, not a copy. */
+static size_t
+plain_text(const PemsAnswer *answer, char *text)
+{
+	size_t length = Min(answer->body_length, RESPONSE_TEXT_LIMIT);
+
+	for (size_t i = 0; i < length; i++)
+	{
+		unsigned char c = (unsigned char) answer->body[i];
+
+		text[i] = c >= ' ' && c < 127 ? (char) c : '?';
+	}
+	return length;
+}
+
 /*
  * The answer as JSON for the audit log: itself, or, where it is none or the database could not hold
  * it, its text inside an object.
@@ -40,6 +55,8 @@ response_json(PemsDelivery *delivery, const PemsAnswer *answer)
 {
 	JsonDocument document;
 	JsonBuffer buffer = {0};
+	char text[RESPONSE_TEXT_LIMIT];
+	size_t length;
 	char *json;
 
 	if (answer->body == NULL || answer->body_length == 0)
@@ -52,17 +69,11 @@ response_json(PemsDelivery *delivery, const PemsAnswer *answer)
 		if (storable)
 			return pems_delivery_keep(delivery, answer->body);
 	}
-	pems_json_append_text(&buffer, "{\"text\":\"");
-	for (size_t i = 0; i < Min(answer->body_length, RESPONSE_TEXT_LIMIT); i++)
-	{
-		unsigned char c = (unsigned char) answer->body[i];
-
-		/* what is no plain character is shown as a question mark: this is a note, not a copy */
-		if (c == '"' || c == '\\')
-			pems_json_append_text(&buffer, "\\");
-		pems_json_append(&buffer, c >= ' ' && c < 127 ? (char *) &c : "?", 1);
-	}
-	pems_json_append_text(&buffer, "\"}");
+	length = plain_text(answer, text);
+	pems_json_append_text(&buffer, "{");
+	pems_json_append_key(&buffer, "text", strlen("text"));
+	pems_json_append_string(&buffer, text, length);
+	pems_json_append_text(&buffer, "}");
 	json = buffer.failed ? NULL : pems_delivery_keep(delivery, buffer.data);
 	pems_json_buffer_free(&buffer);
 	return json;
