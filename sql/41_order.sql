@@ -146,9 +146,9 @@ COMMENT ON FUNCTION @extschema@._pems_follow_clock() IS
 CREATE FUNCTION @extschema@._pems_prepare() RETURNS timestamptz
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $function$
 DECLARE
-    settle_again CONSTANT timestamptz := @extschema@._pems_release_some();
-    clock_again  CONSTANT boolean := @extschema@._pems_follow_clock();
-    due                   integer;
+    release_again CONSTANT timestamptz := @extschema@._pems_release_some();
+    clock_again   CONSTANT boolean := @extschema@._pems_follow_clock();
+    due                    integer;
 BEGIN
     UPDATE @extschema@.pfa_write_queue q SET waits_for = NULL
     FROM (SELECT d.id FROM @extschema@.pfa_write_queue d
@@ -159,7 +159,7 @@ BEGIN
     IF due = 500 OR clock_again THEN
         RETURN clock_timestamp();
     END IF;
-    RETURN least(settle_again,
+    RETURN least(release_again,
                  (SELECT min(q.scheduled_at) FROM @extschema@.pfa_write_queue q
                   WHERE q.in_line AND q.waits_for = 'time' AND q.scheduled_at > clock_timestamp()));
 END

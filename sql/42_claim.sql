@@ -310,8 +310,8 @@ BEGIN
                       WHEN 'object' THEN (step.data #> c.path::text[]) @> (step.written #> c.path::text[])
                       ELSE (step.data #> c.path::text[]) = (step.written #> c.path::text[]) END
         LOOP
-            FOR place IN REVERSE cardinality(mine.keys) .. 1 LOOP
-                mine.value := jsonb_build_object(mine.keys[place], mine.value);
+            FOR level IN REVERSE cardinality(mine.keys) .. 1 LOOP
+                mine.value := jsonb_build_object(mine.keys[level], mine.value);
             END LOOP;
             own := @extschema@._pems_apply_delta(own, mine.value);
         END LOOP;
