@@ -95,21 +95,6 @@ pems_text_write(char *out, uint32_t code)
 	return 4;
 }
 
-bool
-pems_text_is_utf8(const char *text, size_t length)
-{
-	while (length > 0)
-	{
-		size_t bytes = pems_text_read(text, length, NULL);
-
-		if (bytes == 0)
-			return false;
-		text += bytes;
-		length -= bytes;
-	}
-	return true;
-}
-
 size_t
 pems_text_count(const char *text, size_t length)
 {
@@ -121,12 +106,4 @@ pems_text_count(const char *text, size_t length)
 			characters++;
 	}
 	return characters;
-}
-
-const char *
-pems_text_skip_tail(const char *text)
-{
-	while (is_continuation((unsigned char) *text))
-		text++;
-	return text;
 }

@@ -35,16 +35,7 @@ extern size_t pems_text_read(const char *text, size_t available, uint32_t *code)
  */
 extern size_t pems_text_write(char *out, uint32_t code);
 
-/* Is all of the text well-formed?  An empty text is. */
-extern bool pems_text_is_utf8(const char *text, size_t length);
-
 /* How many characters are in the text, which must be well-formed? */
 extern size_t pems_text_count(const char *text, size_t length);
-
-/*
- * The first position at or behind text where a character may begin: past the end of a
- * character that somebody cut in two.  text ends with a NUL, if nothing else stops it.
- */
-extern const char *pems_text_skip_tail(const char *text);
 
 #endif /* PEMS_TEXT_H */

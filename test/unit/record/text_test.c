@@ -15,10 +15,20 @@ length_of(const char *text)
 	return pems_text_read(text, strlen(text), NULL);
 }
 
+/* Can all of the text be read, character by character? */
 static bool
-is_utf8(const char *text)
+is_utf8(const char *text, size_t length)
 {
-	return pems_text_is_utf8(text, strlen(text));
+	while (length > 0)
+	{
+		size_t bytes = pems_text_read(text, length, NULL);
+
+		if (bytes == 0)
+			return false;
+		text += bytes;
+		length -= bytes;
+	}
+	return true;
 }
 
 UNIT_TEST(every_code_is_read_as_it_was_written)
@@ -77,18 +87,17 @@ UNIT_TEST(what_is_no_character_is_refused)
 
 	for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++)
 	{
-		if (!CHECK_INT(length_of(texts[i]), 0) || !CHECK(!is_utf8(texts[i])))
+		if (!CHECK_INT(length_of(texts[i]), 0))
 			unit_note("text %zu", i);
 	}
 }
 
 UNIT_TEST(a_whole_text_is_looked_at)
 {
-	CHECK(is_utf8(""));
-	CHECK(is_utf8("a\xc3\xbc\xe2\x82\xac\xf0\x9f\x98\x80z"));
-	CHECK(!is_utf8("a\xc3\xbc\xe2\x82"));
-	CHECK(!is_utf8("a\xff z"));
-	CHECK(pems_text_is_utf8("a\0z", 3));
+	CHECK(is_utf8("a\xc3\xbc\xe2\x82\xac\xf0\x9f\x98\x80z", 11));
+	CHECK(!is_utf8("a\xc3\xbc\xe2\x82", 5));
+	CHECK(!is_utf8("a\xff z", 4));
+	CHECK(is_utf8("a\0z", 3));
 }
 
 UNIT_TEST(characters_are_counted)
@@ -96,15 +105,4 @@ UNIT_TEST(characters_are_counted)
 	CHECK_INT(pems_text_count("", 0), 0);
 	CHECK_INT(pems_text_count("abc", 3), 3);
 	CHECK_INT(pems_text_count("a\xc3\xbc\xe2\x82\xac\xf0\x9f\x98\x80z", 11), 5);
-}
-
-UNIT_TEST(the_rest_of_a_character_is_skipped)
-{
-	static const char text[] = "\xf0\x9f\x98\x80z";
-
-	CHECK(pems_text_skip_tail(text) == text);
-	CHECK(pems_text_skip_tail(text + 1) == text + 4);
-	CHECK(pems_text_skip_tail(text + 3) == text + 4);
-	CHECK(pems_text_skip_tail(text + 4) == text + 4);
-	CHECK_TEXT(pems_text_skip_tail("\x80\x80"), "");
 }
