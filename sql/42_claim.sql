@@ -39,7 +39,7 @@ COMMENT ON FUNCTION @extschema@._pems_first_ready(text[], timestamptz[], bigint[
  * loaded into this one) goes back to wait for pems_resume().
  *
  * sent_version stays that of the first write whose answer was lost, until it is known what became of that write: a
- * worker that ends in between must leave the doubt in the row.
+ * worker that ends in between leaves in the row which write that was.
  *
  * base_is_mirror: the mirror is in the state that the user saw: at its version, which has had no other data.  Only
  * where it is not, base_data and own_data are returned.  mirror_data is returned then, and where objects are sent,

@@ -9,9 +9,9 @@
 #include <string.h>
 
 /*
- * Give every organization up to `rounds` slots, as that many turns of one each
- * would, but no more than `capacity` in all (only where rounds is 1 does that
- * bound).  Returns the slots given and moves the cursor to who got the last.
+ * Give every organization up to `rounds` slots, as that many turns of one each would.  With more
+ * than one round there are slots for all; with one round it may end early, at `capacity`.  Returns
+ * the slots given and moves the cursor to who got the last.
  */
 static int
 share_rounds(int rounds, int capacity, size_t count, const int *wanted, size_t *cursor, int *grants)

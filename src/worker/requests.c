@@ -51,8 +51,10 @@ collect_answers(Turn *turn)
 /* --- start --- */
 
 /*
- * The endpoint cannot take it now (breaker, throttle), the credential is gone or names another
- * endpoint, or it has been lying here for too long: back into the queue.
+ * The endpoint cannot take it now (breaker, throttle), the credential is gone, refused or names
+ * another endpoint, nothing of its organization can be recorded since it was claimed (so
+ * claims_from_us was set later than it was claimed), or it has been waiting here for too long: back
+ * into the queue.
  */
 static bool
 must_withdraw(Turn *turn, const PemsDelivery *delivery, int64 now)
