@@ -8,7 +8,7 @@
 /*
  * No core file, and no debugger of somebody else who runs as the same user: both would show tokens
  * and keys.  For the rest of the process; call it before a secret is read.  Where the system
- * refuses, nothing is said: it is a second wall.
+ * refuses, nothing is said: it is an additional protection.
  */
 extern void pems_process_keep_private(void);
 
