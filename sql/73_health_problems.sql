@@ -199,18 +199,17 @@ CREATE FUNCTION @extschema@._pems_problems(failed bigint, conflicts bigint, olde
 RETURNS TABLE (level text, problem text)
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $function$
 DECLARE
-    attached CONSTANT boolean := EXISTS (SELECT FROM @extschema@.pems_control) AND @extschema@._pems_app_intact(false);
-    wrong    CONSTANT text[] := @extschema@._pems_app_problems(EXISTS (SELECT FROM @extschema@.pems_control));
+    attached   CONSTANT boolean := EXISTS (SELECT FROM @extschema@.pems_control)
+                                   AND @extschema@._pems_app_intact(false);
+    unattached CONSTANT boolean := EXISTS (SELECT FROM @extschema@._pems_worker_state() w
+                                           WHERE w.state = 'not_attached');
+    wrong      CONSTANT text[] := @extschema@._pems_app_problems(EXISTS (SELECT FROM @extschema@.pems_control));
 BEGIN
-    -- what is wrong with the tables is why the worker is not attached
-    RETURN QUERY SELECT 'down', w FROM @extschema@._pems_worker_problem() w
-                 WHERE w IS NOT NULL
-                   AND (wrong = '{}' OR NOT EXISTS (SELECT FROM @extschema@._pems_worker_state() s
-                                                    WHERE s.state = 'not_attached'));
-    RETURN QUERY SELECT 'down', 'The tables of the application: ' || p FROM unnest(wrong) p;
+    -- whether the worker has noticed yet makes no difference
+    RETURN QUERY SELECT 'down', w FROM @extschema@._pems_worker_problem() w WHERE w IS NOT NULL AND NOT unattached;
     RETURN QUERY SELECT 'down', 'pems_sync is not attached to the tables of the application; run SELECT pems_attach().'
-                 WHERE NOT attached AND wrong = '{}'
-                   AND NOT EXISTS (SELECT FROM @extschema@._pems_worker_state() w WHERE w.state = 'not_attached');
+                 WHERE NOT attached OR unattached;
+    RETURN QUERY SELECT 'down', 'The tables of the application: ' || p FROM unnest(wrong) p;
     RETURN QUERY SELECT 'degraded', format('What pems_attach() made is not as it was: %s; run SELECT pems_attach().',
                                            string_agg(m, ', '))
                  FROM @extschema@._pems_app_missing() m

@@ -413,7 +413,7 @@ SELECT _pems_app_problems(true);
 ALTER TABLE pfa_mirror OWNER TO CURRENT_USER;
 REVOKE SELECT ON organization FROM pems_sync_worker;
 SELECT _pems_app_problems(false), _pems_app_problems(true);
-SELECT pems_health() -> 'problems' ->> 1;
+SELECT pems_health() -> 'problems' ->> 2;
 SELECT pems_attach() -> 'success', _pems_app_problems(true);
 -- whatever comes later stops everything, also in a session that has written the tables before
 UPDATE pfa_modification SET delta = '{"model": "x"}';
@@ -431,7 +431,7 @@ SELECT pems_discard('m') -> 'success';
 RESET session_replication_role;
 REVOKE USAGE ON SCHEMA public FROM PUBLIC, regress_pems_owner;
 SELECT regress.attempt($$SELECT pems_commit('org-rio')$$);
-SELECT pems_health() -> 'problems' ->> 1;
+SELECT pems_health() -> 'problems' ->> 2;
 GRANT USAGE ON SCHEMA public TO PUBLIC;
 SELECT pems_commit('org-rio') -> 'queuedCount';
 SELECT pems_detach() -> 'success';

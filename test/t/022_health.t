@@ -161,7 +161,7 @@ like($t->sql_error("SELECT pems_health_check('org-rio')"), qr/^55000/, 'and so i
 $t->sql('SELECT pems_attach()');
 ok($t->wait_worker, 'the worker has seen it');
 $t->sql('ALTER TABLE organization RENAME TO elsewhere');
-$health = health_is('a table is missing', 'down', qr/table organization is missing/) if $t->wait_for("SELECT pems_health() ->> 'attached' = 'false'");
+$health = health_is('a table is missing', 'down', qr/not attached.*pems_attach/, qr/table organization is missing/) if $t->wait_for("SELECT pems_health() ->> 'attached' = 'false'");
 is($health->{attached}, $false, 'that is not attached either');
 $t->sql('ALTER TABLE elsewhere RENAME TO organization; SELECT pems_attach()');
 health_is('attached again', 'ok');

@@ -44,10 +44,10 @@ my %said = map { $_->{modificationId} => $_ } @{ $answer->{rejected} };
 is($answer->{queuedCount}, 1, 'what is not too large is queued');
 is(scalar(keys %said), 22, 'and each of the others is named');
 is_deeply([ map { "$_->{code} @{ $_->{errors} }" } @said{qw(large-1 large-19 author reason record)} ], [
-    ('VALIDATION_FAILED The changes must not be larger than 256 kB (pems_sync.max_delta_size)') x 2,
+    ('VALIDATION_FAILED The changes must be at most 256 kB (pems_sync.max_delta_size)') x 2,
     'VALIDATION_FAILED created_by must not be longer than 1 kB',
     'VALIDATION_FAILED change_reason must not be longer than 1 kB',
-    'VALIDATION_FAILED The record must not be larger than 4096 kB (pems_sync.max_record_size)' ], 'with what is too large, and the limit');
+    'VALIDATION_FAILED The record must be at most 4096 kB (pems_sync.max_record_size)' ], 'with what is too large, and the limit');
 # in other ways that one session can ask for them
 $session->query_safe("SELECT pems_commit('org-rio', committed_by => 'user\@example.com')");
 $session->query_safe("SELECT pems_commit('org-rio', ARRAY[" . join(', ', map { "'$_'" } sort keys %said) . '])');
@@ -73,7 +73,7 @@ unlike($t->log_since($log), qr/terminated by signal|exited with exit code|out of
 $t->set(max_delta_size => '1kB');
 ok($t->wait_for("SELECT current_setting('pems_sync.max_delta_size') = '1kB'"), 'another limit');
 my $small = $t->edit('RIO', $records[25], { description => 'x' x 400, model => 'y' x 700 });
-like($t->sql(PemsSync::Test::commit_statement('RIO', [$small])), qr/must not be larger than 1024 bytes/, 'counts from then on');
+like($t->sql(PemsSync::Test::commit_statement('RIO', [$small])), qr/must be at most 1024 bytes/, 'counts from then on');
 $t->set(max_delta_size => '256kB');
 ok($t->wait_for("SELECT current_setting('pems_sync.max_delta_size') = '256kB'"), 'back again');
 $t->commit('RIO', [$small]);

@@ -462,7 +462,6 @@ UNIT_TEST(a_write_was_ignored_where_a_member_is_what_it_was)
 	CHECK(!ignored("{'custom':{'a':1}}", "{}", "{'custom':{'a':1}}"));
 }
 
-
 /* Decide on {'dor':'BEO'} over 'PROJECT' after a write on version 3 whose answer was lost. */
 static PemsMergeAction
 after_lost_answer(const char *remote_dor, int64_t remote_version, bool outcome_unknown)
