@@ -81,7 +81,7 @@ UNIT_TEST(pfa_ids)
 	{
 		if (!CHECK(!pems_request_valid_pfa_id(bad[i])))
 			unit_note("id: %s", bad[i]);
-		CHECK(path(PEMS_CALL_UPDATE, bad[i], "RIO") == NULL);
+		CHECK_MADE(path(PEMS_CALL_UPDATE, bad[i], "RIO"), NULL);
 	}
 	CHECK(!pems_request_valid_pfa_id(NULL));
 	memset(text, 'a', sizeof(text));
@@ -108,13 +108,13 @@ UNIT_TEST(paths)
 {
 	CHECK_MADE(path(PEMS_CALL_UPDATE, "PFA-1", "RIO"), "/pems/pfa/PFA-1");
 	CHECK_MADE(path(PEMS_CALL_DELETE, "PFA-1", "RIO"), "/pems/pfa/PFA-1");
-	CHECK(path(PEMS_CALL_DELETE, "PFA-1", NULL) == NULL);
+	CHECK_MADE(path(PEMS_CALL_DELETE, "PFA-1", NULL), NULL);
 	CHECK_MADE(path(PEMS_CALL_READ, "PFA-1", "RIO"), "/pems/pfa/PFA-1?organizationCode=RIO");
 	CHECK_MADE(path(PEMS_CALL_HEALTH, NULL, NULL), "/pems/health");
 	CHECK_MADE(path(PEMS_CALL_READ, "PFA-1", "R&D/\xc3\x9c x?#%=+~\r\n.."),
 			   "/pems/pfa/PFA-1?organizationCode=R%26D%2F%C3%9C%20x%3F%23%25%3D%2B~%0D%0A..");
-	CHECK(path(PEMS_CALL_READ, "PFA-1", NULL) == NULL);
-	CHECK(path(PEMS_CALL_READ, NULL, "RIO") == NULL);
+	CHECK_MADE(path(PEMS_CALL_READ, "PFA-1", NULL), NULL);
+	CHECK_MADE(path(PEMS_CALL_READ, NULL, "RIO"), NULL);
 }
 
 UNIT_TEST(urls)
@@ -124,7 +124,7 @@ UNIT_TEST(urls)
 	CHECK_MADE(health_url("https://pems.example.com/api///"),
 			   "https://pems.example.com/api/pems/health");
 	CHECK_MADE(health_url("https://pems.example.com"), "https://pems.example.com/pems/health");
-	CHECK(health_url(NULL) == NULL);
+	CHECK_MADE(health_url(NULL), NULL);
 }
 
 UNIT_TEST(write_bodies)
@@ -150,9 +150,9 @@ UNIT_TEST(write_bodies)
 	CHECK_MADE(body(PEMS_CALL_DELETE, &write),
 			   "{\"pfaId\":\"PFA-12345\",\"organizationCode\":\"RIO\","
 			   "\"version\":9223372036854775807}");
-	CHECK(body(PEMS_CALL_READ, &write) == NULL);
+	CHECK_MADE(body(PEMS_CALL_READ, &write), NULL);
 	write.changes = NULL;
-	CHECK(body(PEMS_CALL_UPDATE, &write) == NULL);
+	CHECK_MADE(body(PEMS_CALL_UPDATE, &write), NULL);
 }
 
 UNIT_TEST(updates_and_deletes_are_writes)
