@@ -45,8 +45,8 @@ is($answer->{queuedCount}, 1, 'what is not too large is queued');
 is(scalar(keys %said), 22, 'and each of the others is named');
 is_deeply([ map { "$_->{code} @{ $_->{errors} }" } @said{qw(large-1 large-19 author reason record)} ], [
     ('VALIDATION_FAILED The changes must be at most 256 kB (pems_sync.max_delta_size)') x 2,
-    'VALIDATION_FAILED created_by must not be longer than 1 kB',
-    'VALIDATION_FAILED change_reason must not be longer than 1 kB',
+    'VALIDATION_FAILED created_by must be at most 1 kB long',
+    'VALIDATION_FAILED change_reason must be at most 1 kB long',
     'VALIDATION_FAILED The record must be at most 4096 kB (pems_sync.max_record_size)' ], 'with what is too large, and the limit');
 # in other ways that one session can ask for them
 $session->query_safe("SELECT pems_commit('org-rio', committed_by => 'user\@example.com')");
