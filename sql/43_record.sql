@@ -14,7 +14,7 @@ CREATE TYPE @extschema@._pems_outcome AS (
     attempt         integer,
     step            text,
     was_unknown     boolean,
-    verdict         text,
+    new_status      text,
     next_request    text,
     outcome_unknown boolean,
     delay_ms        bigint,
@@ -41,7 +41,7 @@ CREATE TYPE @extschema@._pems_outcome AS (
 );
 COMMENT ON TYPE @extschema@._pems_outcome IS
     'Internal: what became of one claimed item. From item_id to was_unknown: the item and its modification when it '
-    'was claimed (step: next_request, was_unknown: outcome_unknown); verdict: its new status; delay_ms: NULL = at '
+    'was claimed (step: next_request, was_unknown: outcome_unknown); new_status: of the item; delay_ms: NULL = at '
     'once; pems_version with mirror_data (a record read), mirror_patch (the changes that a write made) or '
     'mirror_deleted: what the mirror becomes; seen_version: the mirror''s version when the item was claimed; '
     'known_version: the version that PEMS named in its answer to a write';
@@ -88,15 +88,15 @@ DECLARE
 BEGIN
     WITH changed AS (
         UPDATE @extschema@.pfa_write_queue q
-        SET status = o.verdict, next_request = o.next_request, outcome_unknown = o.outcome_unknown,
-            waits_for = CASE WHEN o.verdict = 'pending' AND o.delay_ms > 0 THEN 'time' END,
-            scheduled_at = CASE WHEN o.verdict = 'pending' AND o.delay_ms > 0
+        SET status = o.new_status, next_request = o.next_request, outcome_unknown = o.outcome_unknown,
+            waits_for = CASE WHEN o.new_status = 'pending' AND o.delay_ms > 0 THEN 'time' END,
+            scheduled_at = CASE WHEN o.new_status = 'pending' AND o.delay_ms > 0
                                 THEN clock_timestamp() + o.delay_ms * interval '1 millisecond' ELSE q.scheduled_at END,
             retry_count = o.retry_count, rounds = o.rounds, error_code = o.error_code, last_error = o.error,
             -- a claim that was given back made no request
-            attempt = q.attempt - CASE WHEN o.verdict = 'pending' AND o.event_type IS NULL THEN 1 ELSE 0 END,
+            attempt = q.attempt - CASE WHEN o.new_status = 'pending' AND o.event_type IS NULL THEN 1 ELSE 0 END,
             known_version = coalesce(o.known_version, q.known_version),
-            completed_at = CASE WHEN o.verdict IN ('completed', 'failed') THEN clock_timestamp() END
+            completed_at = CASE WHEN o.new_status IN ('completed', 'failed') THEN clock_timestamp() END
         FROM unnest(outcomes) o
         WHERE q.id = o.item_id AND q.claim_token = o.claim_token AND q.status = 'processing'
         RETURNING o, o.*
@@ -141,7 +141,7 @@ BEGIN
                CASE WHEN o.mirror_patch IS NOT NULL THEN @extschema@._pems_apply_delta(m.data, o.mirror_patch)
                     ELSE coalesce(o.mirror_data, m.data) END AS data,
                -- a record that is there after a delete was made again, by somebody else
-               o.verdict = 'completed' AND (o.event_type = 'WRITE_ATTEMPT' OR o.step = 'refresh')
+               o.new_status = 'completed' AND (o.event_type = 'WRITE_ATTEMPT' OR o.step = 'refresh')
                AND (o.mirror_data IS NULL OR q.operation <> 'DELETE') AS ours,
                o.modification_id, o.created_by, o.change_reason
         FROM unnest(outcomes) o
@@ -208,7 +208,7 @@ BEGIN
              ON d.organization_id = q.organization_id AND d.pfa_id = q.pfa_id
             AND d.version = coalesce(o.pems_version, o.seen_version)
             AND d.state_seq = @extschema@._pems_base_seq(q.organization_id, q.pfa_id, d.version, q.last_attempt_at)
-        WHERE o.verdict = 'conflict'
+        WHERE o.new_status = 'conflict'
         RETURNING id, item_id
     )
     INSERT INTO @extschema@.pems_audit_log
@@ -273,16 +273,16 @@ BEGIN
     IF ours IS NOT NULL THEN
         PERFORM @extschema@._pems_record_mirrors(ours);
         PERFORM @extschema@._pems_record_conflicts(ours)
-        WHERE EXISTS (SELECT FROM unnest(ours) o WHERE o.verdict = 'conflict');
+        WHERE EXISTS (SELECT FROM unnest(ours) o WHERE o.new_status = 'conflict');
         PERFORM @extschema@._pems_record_pauses(ours) WHERE EXISTS (SELECT FROM unnest(ours) o WHERE o.pause);
 
         PERFORM @extschema@._pems_app_mark(array_agg(o.modification_id),
-                    array_agg(CASE o.verdict WHEN 'completed' THEN 'synced' WHEN 'pending' THEN 'queued'
-                                   ELSE o.verdict END),
-                    array_agg(CASE WHEN o.verdict = 'completed' THEN o.pems_version END),
+                    array_agg(CASE o.new_status WHEN 'completed' THEN 'synced' WHEN 'pending' THEN 'queued'
+                                   ELSE o.new_status END),
+                    array_agg(CASE WHEN o.new_status = 'completed' THEN o.pems_version END),
                     array_agg(o.error))
         FROM unnest(ours) o
-        WHERE o.verdict <> 'pending' OR o.delay_ms > 0
+        WHERE o.new_status <> 'pending' OR o.delay_ms > 0
         HAVING count(*) > 0;
 
         PERFORM @extschema@._pems_release_next(array_agg(o.organization_id), array_agg(o.pfa_id)) FROM unnest(ours) o;

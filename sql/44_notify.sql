@@ -39,13 +39,13 @@ BEGIN
     RETURN (
     WITH event AS (
         SELECT o.organization_id, o.pfa_id, o.modification_id, o.job_id, o.error,
-               CASE o.verdict WHEN 'completed' THEN 'SYNC_SUCCESS' WHEN 'conflict' THEN 'SYNC_CONFLICT'
+               CASE o.new_status WHEN 'completed' THEN 'SYNC_SUCCESS' WHEN 'conflict' THEN 'SYNC_CONFLICT'
                               WHEN 'failed' THEN 'SYNC_FAILED' ELSE 'SYNC_RETRY' END AS type,
-               CASE WHEN o.verdict = 'conflict' THEN (
+               CASE WHEN o.new_status = 'conflict' THEN (
                    SELECT c.id FROM @extschema@.pfa_sync_conflict c
                    WHERE c.item_id = o.item_id AND c.status = 'unresolved') END AS conflict_id
         FROM unnest(outcomes) o
-        WHERE o.verdict <> 'pending' OR o.delay_ms > 0
+        WHERE o.new_status <> 'pending' OR o.delay_ms > 0
     ), batch AS (
         SELECT e.organization_id, jsonb_object_agg(e.type, e.n) AS counts, sum(e.n) AS n
         FROM (SELECT t.organization_id, t.type, count(*) AS n FROM event t GROUP BY t.organization_id, t.type) e

@@ -119,7 +119,7 @@ BEGIN
     IF NOT FOUND THEN
         RETURN NULL;
     END IF;
-    outcome.verdict := 'failed';
+    outcome.new_status := 'failed';
     outcome.error := problem;
     RETURN @extschema@._pems_messages(ARRAY[outcome]);
 END
@@ -209,7 +209,7 @@ BEGIN
     outcome.pfa_id := changed.pfa_id;
     outcome.modification_id := changed.modification_id;
     outcome.job_id := changed.job_id;
-    outcome.verdict := changed.status;
+    outcome.new_status := changed.status;
     outcome.delay_ms := 1;
     outcome.error := changed.last_error;
     messages := @extschema@._pems_messages(ARRAY[outcome]);

@@ -38,7 +38,7 @@ typedef enum Attribute
 	ATTEMPT,
 	STEP,
 	WAS_UNKNOWN,
-	VERDICT,
+	NEW_STATUS,
 	NEXT_REQUEST,
 	OUTCOME_UNKNOWN,
 	DELAY_MS,
@@ -77,7 +77,7 @@ static const PemsColumn attribute_list[ATTRIBUTE_COUNT] = {
 	[ATTEMPT] = {"attempt", INT4OID},
 	[STEP] = {"step", TEXTOID},
 	[WAS_UNKNOWN] = {"was_unknown", BOOLOID},
-	[VERDICT] = {"verdict", TEXTOID},
+	[NEW_STATUS] = {"new_status", TEXTOID},
 	[NEXT_REQUEST] = {"next_request", TEXTOID},
 	[OUTCOME_UNKNOWN] = {"outcome_unknown", BOOLOID},
 	[DELAY_MS] = {"delay_ms", INT8OID},
@@ -241,7 +241,7 @@ set_item(Outcome *outcome, const PemsItem *item)
 static void
 set_transition(Outcome *outcome, const PemsTransition *transition)
 {
-	set_text(outcome, VERDICT, pems_transition_status_name(transition->status));
+	set_text(outcome, NEW_STATUS, pems_transition_status_name(transition->status));
 	set_text(outcome, NEXT_REQUEST, pems_transition_step_name(transition->next));
 	set_boolean(outcome, OUTCOME_UNKNOWN, transition->outcome_unknown);
 	set_datum(outcome, DELAY_MS, INT8OID, Int64GetDatum(transition->delay_ms),

@@ -1,4 +1,4 @@
--- _pems_record(), as the worker calls it: each verdict with everything that goes with it, in one transaction.
+-- _pems_record(), as the worker calls it: each new status with everything that goes with it, in one transaction.
 \set ECHO none
 \i test/support/regress_helpers.sql
 \i test/support/regress_tables.sql
@@ -260,7 +260,7 @@ SELECT pems_resume('org-rio') -> 'paused';
 SELECT count(*) FROM regress.claim();
 SELECT regress.clear();
 
--- A batch of several organizations and verdicts; one line per attempt.
+-- A batch of several organizations and new statuses; one line per attempt.
 SELECT regress.queue('b' || n, 'PFA-' || n, '{"model": "b"}') FROM generate_series(1, 4) n;
 SELECT regress.queue('b5', 'PFA-1', '{"model": "b"}', organization_id => 'org-rio2');
 SELECT count(*) FROM (SELECT regress.claim() UNION ALL SELECT regress.claim(10, 'org-rio2')) c;
@@ -274,7 +274,7 @@ SELECT regress.clear();
 
 -- Two sessions committed at the same time, and the later edit was sent first: the earlier one was sent back for it.  Whatever
 -- becomes of the later one, the earlier one, which is the first of the record, goes on then.
-CREATE FUNCTION regress.raced(verdict text, changes jsonb) RETURNS text LANGUAGE plpgsql AS $$
+CREATE FUNCTION regress.raced(new_status text, changes jsonb) RETURNS text LANGUAGE plpgsql AS $$
 DECLARE
     claimed text;
 BEGIN
@@ -287,7 +287,7 @@ BEGIN
     IF EXISTS (SELECT FROM regress.claim()) THEN
         RETURN 'two in flight at once';
     END IF;
-    PERFORM regress.record(regress.outcome('late', verdict, changes));
+    PERFORM regress.record(regress.outcome('late', new_status, changes));
     PERFORM _pems_prepare();
     SELECT string_agg(c, ' ') INTO claimed FROM regress.claim() c;
     RETURN coalesce(claimed, 'nothing') || ' claimed';

@@ -68,12 +68,12 @@ GRANT SELECT ON regress.items TO PUBLIC;
  * An outcome for the item of a modification, as the worker would give it to _pems_record(): a write
  * that was answered with 200, changed by what changes says.
  */
-CREATE FUNCTION regress.outcome(modification text, verdict text, changes jsonb DEFAULT '{}') RETURNS _pems_outcome
+CREATE FUNCTION regress.outcome(modification text, new_status text, changes jsonb DEFAULT '{}') RETURNS _pems_outcome
 LANGUAGE sql AS $$
     SELECT jsonb_populate_record(NULL::_pems_outcome, jsonb_build_object(
                'item_id', q.id, 'organization_id', q.organization_id, 'pfa_id', q.pfa_id, 'modification_id', q.modification_id,
                'job_id', q.job_id, 'created_by', d.created_by, 'change_reason', d.change_reason, 'step', q.next_request,
-               'was_unknown', q.outcome_unknown, 'claim_token', q.claim_token, 'attempt', q.attempt, 'verdict', verdict,
+               'was_unknown', q.outcome_unknown, 'claim_token', q.claim_token, 'attempt', q.attempt, 'new_status', new_status,
                'next_request', 'write', 'outcome_unknown', false, 'retry_count', q.retry_count, 'rounds', q.rounds,
                'seen_version', m.version, 'mirror_deleted', false, 'event_type', 'WRITE_ATTEMPT', 'http_method', 'PUT',
                'path', '/pems/pfa/' || q.pfa_id, 'http_status', 200, 'latency_ms', 12.5, 'pause', false) || changes)

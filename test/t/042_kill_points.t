@@ -157,6 +157,17 @@ sub stop_server
     return;
 }
 
+# Nothing can follow from here; what the database says of it.
+sub give_up
+{
+    my ($reason) = @_;
+    diag($_) for $t->sql('SELECT status, waits_for, held, next_request, outcome_unknown, scheduled_at > now() AS later, count(*) FROM pfa_write_queue'
+          . ' WHERE unfinished GROUP BY 1, 2, 3, 4, 5, 6 ORDER BY 7 DESC'),
+      $t->sql('SELECT row_to_json(w) FROM pems_worker w'), $t->sql('SELECT row_to_json(e) FROM pems_endpoints e'),
+      $t->sql('SELECT count(*) FROM pems_recheck'), $t->sql('SELECT pems_health()');
+    BAIL_OUT($reason);
+}
+
 my $begin = time;
 my %kills = (worker => 0, server => 0);
 for my $round (1 .. $kill_points)
@@ -167,7 +178,7 @@ for my $round (1 .. $kill_points)
     commit_more();
     # work is seen under way, and then a random moment later
     my $mark = $fake->mark + rand 30;
-    $t->wait_until(sub { $fake->mark > $mark }, what => 'requests') or BAIL_OUT('nothing is sent');
+    $t->wait_until(sub { $fake->mark > $mark }, what => 'requests') or give_up('nothing is sent');
     begin_commit() if rand() < 0.2;
     sleep rand 0.05;
     my $whole = $round == 1 || rand() < 0.25;
