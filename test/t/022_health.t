@@ -260,7 +260,7 @@ my $cancel = sub {
     $cancelled{$way}++ if $output =~ /ERROR:\s+57014/;
     return $cancelled{timeout} + $cancelled{administrator} == 20;
 };
-ok($t->wait_until($cancel, what => 'twenty cancelled checks'), 'checks are cancelled, by statement_timeout and by pg_cancel_backend()');
+ok($t->wait_until($cancel, what => 'twenty cancelled checks', timeout => 240), 'checks are cancelled, by statement_timeout and by pg_cancel_backend()');
 is_deeply(\%cancelled, { timeout => 10, administrator => 10 }, 'ten times each');
 ok($t->wait_until(sub { hanging() == 0 }, what => 'the last answer'), 'PEMS has answered them all');
 $fake->clear_faults($slow);
