@@ -5,6 +5,7 @@
 /*
  * _pems_payload(message): a notification as text.  The server accepts less than 8000 bytes: of a longer message the
  * sentence is shortened first, then its longest members are left out.
+ * Returns: the text.
  */
 CREATE FUNCTION @extschema@._pems_payload(message jsonb) RETURNS text
 LANGUAGE plpgsql IMMUTABLE STRICT SET search_path = pg_catalog, pg_temp AS $function$

@@ -49,14 +49,16 @@ COMMENT ON FUNCTION @extschema@._pems_put_back_items(text[]) IS
 
 /*
  * _pems_put_back_orphans(): takes up the items that a worker left in processing when it ended, at most 1000.
- * Called until it finds none, before the first claim: there is one worker per database, so every claim
- * that is there belongs to a dead one.
+ * Called until it finds none, before the first claim: there is one worker per database, so every claim that is there
+ * belongs to one that has ended.
  *
  * Before that, no sequence stays behind what a dump has brought.
  *
  * They stand in pems_claim.  If the statistics know of more in processing (an administrator's UPDATE, say), all that
  * is unfinished is looked through.
+ *
  * Returns: number of items.
+ * Tables: pems_claim, pems_sync_stats, pfa_write_queue.
  */
 CREATE FUNCTION @extschema@._pems_put_back_orphans() RETURNS integer
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $function$
@@ -148,8 +150,9 @@ COMMENT ON FUNCTION @extschema@._pems_mark_failed(text[]) IS
     'Internal: sync_status failed for items that are dead letters';
 
 /*
- * _pems_backoff(retry): how long an item waits before that retry, 0 the first: as pems_retry_backoff_ms() in
- * src/pems/retry.c.
+ * _pems_backoff(retry): how long an item waits before that retry: as pems_retry_backoff_ms() in src/pems/retry.c.
+ * Parameters: retry: 0 is the first.
+ * Returns: the wait, plus or minus 10 % at random.
  */
 CREATE FUNCTION @extschema@._pems_backoff(retry integer) RETURNS interval
 LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp AS $function$

@@ -6,6 +6,8 @@
  * conflict or is a dead letter is cancelled, and the items behind it go on.  So is one that another database queued (a
  * dump was loaded), also if that was sending it.
  *
+ * Parameters: discarded_by: for the audit log; NULL = the database role; organization_id: NULL = whichever the
+ *   modification belongs to.
  * Returns: {success, modificationId, outcome}: cancelled; in_flight when it is being sent or may
  *   already have arrived: too late, the result will be recorded.
  * Errors: P0002 no such modification (or of another organization); 55000 already finished; 22023 modification_id longer

@@ -8,7 +8,8 @@
  * Checks changes against the field catalogue and the business rules, on the record as it would
  * become (current with changes on top).
  *
- * Returns: {valid, errors}
+ * Parameters: changes: a delta; current: the record that it is for, NULL = an empty one.
+ * Returns: {valid, errors}: errors: a sentence each
  * Errors: 22023 when changes or current is no JSON object, or larger than pems_commit() would take.
  * Tables: pems_field.
  */

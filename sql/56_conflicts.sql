@@ -115,6 +115,7 @@ COMMENT ON FUNCTION @extschema@._pems_conflict_fields(@extschema@.pfa_sync_confl
  *
  * All of one conflict, for a side-by-side view.
  *
+ * Parameters: organization_id: NULL = whichever the conflict belongs to.
  * Returns: {id, organizationId, pfaId, modificationId, itemId, operation, createdBy, changeReason, status, kind,
  *   conflictFields, localVersion, pemsVersion, baseData, localData, pemsData, fields, errors, resolution,
  *   mergedData, resolvedBy, resolvedAt, createdAt, previousConflictId}.  fields: [{field, base, local,

@@ -99,6 +99,7 @@ COMMENT ON FUNCTION @extschema@._pems_rollback_changes(jsonb, jsonb) IS 'Interna
  * What pems_rollback() would change: the writable fields that differ between the record as it is and as it
  * was at that version.
  *
+ * Parameters: version: one that the history has; its newest state counts.
  * Returns: {changes: [{field, from, to}]}
  * Errors: P0002 unknown organization, record or version; 55000 the record is deleted in PEMS, or not attached.
  * Tables: pfa_mirror, pems_mirror_version, pems_field.

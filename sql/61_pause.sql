@@ -39,6 +39,7 @@ COMMENT ON FUNCTION @extschema@._pems_take_foreign(text) IS
  *
  * Stops sending, for one organization or (NULL) all.  Requests in flight finish.
  *
+ * Parameters: reason: a sentence for people, or NULL; paused_by: NULL = the database role.
  * Returns: {success, paused}
  * Errors: P0002 unknown organization; 22023 reason or paused_by longer than 1 kB; 55000 not attached.
  * Tables: pems_pause, pems_audit_log.
@@ -74,6 +75,7 @@ COMMENT ON FUNCTION @extschema@.pems_pause(text, text, text) IS
  * application's tables.)  It also puts a restored copy to work; one organization of a copy cannot be.  Items that
  * another database queued, which are not sent before, become ours.
  *
+ * Parameters: resumed_by: for the audit log; NULL = the database role.
  * Returns: {success, paused}
  * Errors: P0002 unknown organization; 22023 resumed_by longer than 1 kB; 55000 from pems_attach(), or resume of one
  *   organization in a copy.

@@ -122,6 +122,7 @@ COMMENT ON FUNCTION @extschema@._pems_record_states(text, text[]) IS
  * The state of single records, for badges in a list.  A record is as far as its first unfinished edit;
  * what is behind that one is held.
  *
+ * Parameters: pfa_ids: the records; 1 to 10,000 (administrators: 100,000).
  * Returns: {"PFA-1": {status, since, etaSeconds, error, conflictId, modificationId}, ...}; records that are
  *   neither mirrored nor edited are left out.
  *   status      draft, queued, syncing, conflict, failed, or synced: nothing is under way

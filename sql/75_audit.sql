@@ -33,6 +33,7 @@ COMMENT ON FUNCTION @extschema@._pems_check_event_types(text[]) IS
  *
  * Parameters: each filter NULL: all.  start_date is included, end_date is not.  page_size: 1 to 1,000,000 rows.
  *   after_at, after_seq: at and seq of the last row of the page before.
+ * Returns: rows of pems_audit_log.
  * Errors: P0002 unknown organization; 22023 page_size out of range, end_date before start_date, an unknown event type,
  *   or one half of after_at and after_seq without the other.
  * Tables: pems_audit_log.
