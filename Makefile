@@ -61,6 +61,15 @@ include build-aux/programs.mk
 include build-aux/unit.mk
 include build-aux/run.mk
 
+# --- the two that the README begins with; both install what is missing, and leave nothing running ---
+
+.PHONY: demo test
+demo:
+	@bash demo/run.sh
+
+test:
+	@bash test/run.sh
+
 # --- what depends on what ---
 
 # The install script

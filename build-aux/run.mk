@@ -1,6 +1,6 @@
-# For people: what is run from the command line.
+# For people: what is run from the command line; `make demo` and `make test` are in the Makefile.
 
-.PHONY: help deps demo test soak bench kill-points fuzz-worker check-lint check-format check-version format
+.PHONY: help deps soak bench kill-points fuzz-worker check-lint check-format check-version format
 
 help:
 	@echo 'make              build the extension and pems-credential'
@@ -21,12 +21,6 @@ help:
 
 deps:
 	@bash test/support/deps.sh
-
-demo:
-	@bash demo/run.sh
-
-test:
-	@bash test/run.sh
 
 soak:
 	@bash test/soak.sh $(or $(SECONDS),600)
