@@ -11,7 +11,10 @@ CREATE FUNCTION @extschema@._pems_disputed_paths(payload jsonb, base_data jsonb,
 LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $function$
     WITH RECURSIVE part (path, ours, base, theirs) AS (
         SELECT ARRAY[m.key], m.value, base_data -> m.key, mirror_data -> m.key
-        FROM jsonb_each(CASE WHEN payload = '{}' THEN base_data || mirror_data ELSE payload END) m
+        FROM jsonb_each(CASE WHEN payload <> '{}' THEN payload
+                             -- the application may have put something else into the mirror than an object
+                             WHEN jsonb_typeof(base_data) = 'object' AND jsonb_typeof(mirror_data) = 'object'
+                             THEN base_data || mirror_data ELSE '{}' END) m
         UNION ALL
         SELECT p.path || m.key, m.value, p.base -> m.key, p.theirs -> m.key
         FROM part p CROSS JOIN LATERAL jsonb_each(CASE WHEN jsonb_typeof(p.ours) = 'object' THEN p.ours ELSE '{}' END) m

@@ -139,6 +139,8 @@ SELECT _pems_disputed_paths('{"a": 1, "b": 1, "c": 1, "d": null}', '{"a": 2, "b"
 SELECT _pems_disputed_paths(v.payload, '{"o": {"a": 1, "b": 1, "x y": {"c,d": [1]}}, "n": 1, "m": {"a": 1}}', '{"o": {"a": 2, "b": 1, "x y": {"c,d": [2]}}, "n": {"a": 1}, "m": 2}')
 FROM (VALUES (1, '{"o": {"a": 3}}'::jsonb), (2, '{"o": {"b": 3}}'), (3, '{"o": {"a": 2, "x y": {"c,d": [1], "e": 1}}}'), (4, '{"o": {}}'), (5, '{"o": 3}'), (6, '{"n": {"a": 2}, "m": {"a": 2}}')) v (n, payload) ORDER BY v.n;
 SELECT _pems_disputed_paths('{}', '{"a": 2, "b": 2}', '{"a": 2, "e": 1}');
+-- what is no object has none, whichever of the two it is
+SELECT _pems_disputed_paths('{}', v.base, v.mirror) FROM (VALUES ('{"a": 1}'::jsonb, '[1]'::jsonb), ('1', '{"a": 1}'), ('[1]', '"x"'), ('null', 'null')) v (base, mirror);
 -- the base is missing from the history; the mirror is deleted; there is no mirror any more
 SELECT regress.queue('o4', 'PFA-6', base_version => 99);
 UPDATE pfa_mirror SET deleted_at = now() WHERE organization_id = 'org-rio' AND pfa_id = 'PFA-6';
