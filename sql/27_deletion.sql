@@ -4,14 +4,17 @@
 
 /*
  * _pems_guard_item(): row trigger on pfa_write_queue, before an unfinished item is deleted, which happens with its
- * modification (foreign key).  On our own table, because the application's owner can remove triggers from his. An item
- * that waits is deleted; the next item of the record may be sent then.
+ * modification or its organization (foreign keys).  On our own table, because the application's owner can remove
+ * triggers from his.  An item that waits is deleted; the next item of the record may be sent then.  A modification that
+ * stays is discarded.
  *
  * Errors: 55000 while the item is in flight.
- * Tables: pems_recheck, pems_audit_log.
+ * Tables: pfa_modification, pems_recheck, pems_audit_log.
  */
 CREATE FUNCTION @extschema@._pems_guard_item() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $function$
+DECLARE
+    reason text := 'the modification was deleted';
 BEGIN
     -- a claim that has not committed yet was waited for: OLD is the item as it is now
     IF OLD.queued_in = @extschema@._pems_database_id()
@@ -23,10 +26,15 @@ BEGIN
                   HINT = 'Delete it when its sync_status has changed.';
     END IF;
     INSERT INTO @extschema@.pems_recheck (organization_id, pfa_id) VALUES (OLD.organization_id, OLD.pfa_id);
+    -- with its organization, whose modifications the application keeps, or by itself: nobody is to wait for it
+    IF EXISTS (SELECT FROM @extschema@.pfa_modification m WHERE m.id = OLD.modification_id) THEN
+        PERFORM @extschema@._pems_app_mark_all(ARRAY[OLD.modification_id], 'discarded'::text);
+        reason := 'the organization or the item was deleted';
+    END IF;
     INSERT INTO @extschema@.pems_audit_log
         (event_type, organization_id, pfa_id, modification_id, item_id, job_id, actor, error)
     VALUES ('DISCARDED', OLD.organization_id, OLD.pfa_id, OLD.modification_id, OLD.id, OLD.job_id,
-            @extschema@._pems_caller(), 'the modification was deleted');
+            @extschema@._pems_caller(), reason);
     PERFORM @extschema@._pems_wake(false);
     RETURN OLD;
 END

@@ -86,6 +86,21 @@ RESET ROLE;
 SELECT (SELECT count(*) FROM pfa_write_queue WHERE organization_id = 'org-port') AS items, (SELECT count(*) FROM pfa_sync_conflict WHERE organization_id = 'org-port') AS conflicts,
        (SELECT count(*) FROM pfa_modification WHERE organization_id = 'org-port') AS modifications;
 SELECT event_type, modification_id, actor FROM pems_audit_log WHERE event_type = 'DISCARDED' AND organization_id = 'org-port';
+-- Where the application keeps the modifications of an organization that goes, those that waited are discarded, and the audit log says why.
+ALTER TABLE pfa_modification DROP CONSTRAINT pfa_modification_organization_id_fkey;
+INSERT INTO organization (id, code, name) VALUES ('org-gone', 'GONE', 'gone');
+INSERT INTO pfa_mirror (id, organization_id, pfa_id, version, data) VALUES ('g', 'org-gone', 'PFA-1', 1, '{}');
+SELECT regress.queue('g-done', 'PFA-1', organization_id => 'org-gone', base_version => 1), regress.queue('g-waits', 'PFA-1', organization_id => 'org-gone', base_version => 1), regress.queue('g-failed', 'PFA-1', organization_id => 'org-gone', base_version => 1);
+UPDATE pfa_write_queue SET status = 'completed', completed_at = now() WHERE modification_id = 'g-done';
+UPDATE pfa_modification SET sync_status = 'synced' WHERE id = 'g-done';
+UPDATE pfa_write_queue SET status = 'failed', completed_at = now() WHERE modification_id = 'g-failed';
+SET ROLE regress_pems_app;
+SELECT regress.attempt($$DELETE FROM organization WHERE id = 'org-gone'$$);
+RESET ROLE;
+SELECT id, sync_status FROM pfa_modification WHERE organization_id = 'org-gone' ORDER BY id;
+SELECT event_type, modification_id, actor, error FROM pems_audit_log WHERE event_type = 'DISCARDED' AND organization_id = 'org-gone' ORDER BY modification_id;
+DELETE FROM pfa_modification WHERE organization_id = 'org-gone';
+ALTER TABLE pfa_modification ADD CONSTRAINT pfa_modification_organization_id_fkey FOREIGN KEY (organization_id) REFERENCES organization (id) ON DELETE CASCADE;
 
 -- TRUNCATE of each table, alone, together, and with CASCADE, while an item is unfinished.
 SELECT regress.attempt('TRUNCATE pfa_mirror');
