@@ -104,9 +104,6 @@ CREATE TRIGGER pems_guard_truncate BEFORE TRUNCATE ON @extschema@.pfa_sync_confl
     FOR EACH STATEMENT EXECUTE FUNCTION @extschema@._pems_guard_truncate();
 
 ALTER TABLE @extschema@.pfa_write_queue ENABLE ALWAYS TRIGGER pems_guard_truncate;
-
 ALTER TABLE @extschema@.pems_claim ENABLE ALWAYS TRIGGER pems_guard_truncate;
-
 ALTER TABLE @extschema@.pems_recheck ENABLE ALWAYS TRIGGER pems_guard_truncate;
-
 ALTER TABLE @extschema@.pfa_sync_conflict ENABLE ALWAYS TRIGGER pems_guard_truncate;

@@ -158,7 +158,6 @@ DECLARE
     made      text[] := '{}';
     problems  text[];
     snapshot  bigint;
-    partition text;
     warning   record;
     warnings  jsonb := '[]';
 BEGIN
@@ -183,20 +182,10 @@ BEGIN
     PERFORM @extschema@._pems_keep_order(), @extschema@._pems_keep_states();
     snapshot := @extschema@._pems_app_snapshot();
     PERFORM @extschema@._pems_make_audit_partitions();
-    -- those that CREATE EXTENSION makes would be its members, whose rows pg_dump leaves out
-    FOR partition IN
-        SELECT format('@extschema@.%I', c.relname)
-        FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid AND c.relname <> 'pems_audit_log_default'
-        JOIN pg_depend d ON d.objid = c.oid AND d.classid = 'pg_class'::regclass AND d.deptype = 'e'
-        WHERE i.inhparent = '@extschema@.pems_audit_log'::regclass
-    LOOP
-        EXECUTE 'ALTER EXTENSION pems_sync DROP TABLE ' || partition;
-    END LOOP;
 
     INSERT INTO @extschema@.pems_control AS c (cluster) VALUES (@extschema@._pems_cluster())
     ON CONFLICT (singleton) DO UPDATE SET attached_at = now();
     PERFORM @extschema@._pems_wake(configuration => true);
-    PERFORM @extschema@._pems_make_audit_partitions();
 
     FOR warning IN
         SELECT w.code, w.message, w.hint FROM @extschema@._pems_attach_warnings() w

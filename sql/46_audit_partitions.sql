@@ -10,7 +10,7 @@
  *
  * Its bounds go through text: so the formats of dates are fixed here, whatever those of the session are.
  *
- * Within CREATE EXTENSION it would become a member of the extension, and pg_dump would not dump it.
+ * Within CREATE EXTENSION it becomes a member of the extension, whose rows pg_dump leaves out: it is taken out again.
  *
  * Tables: pems_audit_log, pems_audit_log_default, the partition.
  */

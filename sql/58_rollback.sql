@@ -207,8 +207,7 @@ BEGIN
     END IF;
 
     PERFORM @extschema@._pems_add_rollback(
-        modification, organization, pfa_id, target.current_version::integer, delta,
-                                           actor, reason);
+        modification, organization, pfa_id, target.current_version::integer, delta, actor, reason);
     INSERT INTO @extschema@.pems_audit_log (event_type, organization_id, pfa_id, modification_id, actor, request, error)
     VALUES ('ROLLBACK_REQUESTED', organization, pfa_id, modification, actor,
             jsonb_build_object('version', version, 'changes', delta), reason);
