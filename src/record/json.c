@@ -16,6 +16,8 @@
 #include "record/arena.h"
 #include "record/number.h"
 
+const char pems_json_out_of_memory[] = "out of memory";
+
 /*
  * What jsonb can hold.  The size is that of a string, a key, and of all that is in an array or
  * object.  The last two are what a 64-bit server has memory for while it reads (it doubles its
@@ -67,7 +69,7 @@ allocate(Parser *parser, size_t size, size_t alignment)
 	void *piece = pems_arena_allocate(&parser->arena, size, alignment);
 
 	if (piece == NULL)
-		refuse(parser, "out of memory");
+		refuse(parser, pems_json_out_of_memory);
 	return piece;
 }
 
@@ -408,7 +410,7 @@ open_bracket(Parser *parser, JsonBuffer *open, JsonNode *scratch)
 
 	pems_json_append(open, &closing, 1);
 	if (open->failed)
-		return refuse(parser, "out of memory");
+		return refuse(parser, pems_json_out_of_memory);
 	skip_blanks(parser);
 	if (parser->cursor < parser->end && *parser->cursor == closing)
 		return false;

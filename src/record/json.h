@@ -73,11 +73,15 @@ typedef struct JsonDocument
 /* Nesting that a document may have; PostgreSQL's own parser takes more. */
 #define PEMS_JSON_MAX_DEPTH 512
 
+/* What a parser says when it could not read a text that may be right. */
+extern const char pems_json_out_of_memory[];
+
 /*
  * Parse a whole RFC 8259 text.  On success fill *document and return true.  On
  * failure (syntax, depth, invalid UTF-8, lone surrogate, trailing text, out of
  * memory) return false, leave nothing to free, and point *error, if it is not
- * NULL, to a static sentence.  The source must outlive the document (raw).
+ * NULL, to a static sentence (pems_json_out_of_memory[] itself, when there is none).
+ * The source must outlive the document (raw).
  * A duplicate key keeps its last value, as jsonb does; raw still shows both.
  * "\u0000" is an error, because jsonb cannot hold it.  A number, text or container
  * that is too large for jsonb is none: the nodes say so (unstorable).

@@ -67,15 +67,23 @@ plan_write(PemsDelivery *delivery, const char *changes, int64 version)
 	return PEMS_PLAN_SEND;
 }
 
+/* problem: why a text could not be parsed; NULL: that was no problem, but there was no memory. */
+static PemsPlan
+give_up(PemsDelivery *delivery, const char *problem)
+{
+	if (problem == NULL || problem == pems_json_out_of_memory)
+		pems_delivery_postpone(delivery,
+							   "The worker was out of memory while it compared the record.");
+	else
+		pems_delivery_fail_unsent(delivery, "RECORD_TOO_DEEP",
+								  "The edit, or a record that it is to be compared with, is nested "
+								  "more than 512 levels deep.");
+	return PEMS_PLAN_RECORD;
+}
+
 static PemsPlan
 follow(PemsDelivery *delivery, const PemsDecision *decision)
 {
-	if (decision->failed)
-	{
-		pems_delivery_postpone(delivery,
-							   "The worker was out of memory while it compared the record.");
-		return PEMS_PLAN_RECORD;
-	}
 	switch (decision->action)
 	{
 		case PEMS_MERGE_SEND:
@@ -97,13 +105,14 @@ compare(PemsDelivery *delivery, const PemsCatalogue *catalogue)
 	const PemsItem *item = &delivery->item;
 	JsonDocument delta, base, own, others, remote;
 	PemsDecision decision = {.failed = true};
+	const char *problem = NULL;
 	volatile PemsPlan plan = PEMS_PLAN_RECORD;
-	volatile bool parsed = pems_delivery_parse(item->payload, &delta);
+	volatile bool parsed = pems_delivery_parse(item->payload, &delta, &problem);
 
-	parsed = pems_delivery_parse(item->base_data, &base) && parsed;
-	parsed = pems_delivery_parse(item->own_data, &own) && parsed;
-	parsed = pems_delivery_parse(item->other_bases, &others) && parsed;
-	parsed = pems_delivery_parse(item->mirror_data, &remote) && parsed;
+	parsed = pems_delivery_parse(item->base_data, &base, &problem) && parsed;
+	parsed = pems_delivery_parse(item->own_data, &own, &problem) && parsed;
+	parsed = pems_delivery_parse(item->other_bases, &others, &problem) && parsed;
+	parsed = pems_delivery_parse(item->mirror_data, &remote, &problem) && parsed;
 	if (parsed)
 	{
 		PemsMergeInput input = {.catalogue = catalogue,
@@ -123,7 +132,7 @@ compare(PemsDelivery *delivery, const PemsCatalogue *catalogue)
 	}
 	PG_TRY();
 	{
-		plan = follow(delivery, &decision);
+		plan = decision.failed ? give_up(delivery, problem) : follow(delivery, &decision);
 	}
 	PG_FINALLY();
 	{
@@ -149,23 +158,21 @@ send_as_drafted(PemsDelivery *delivery)
 	const PemsItem *item = &delivery->item;
 	JsonDocument delta, record;
 	JsonBuffer changes = {0};
+	const char *problem = NULL;
 	volatile PemsPlan plan = PEMS_PLAN_RECORD;
 	volatile bool parsed;
 
 	if (item->is_delete || item->mirror_data == NULL)
 		return plan_write(delivery, item->is_delete ? NULL : item->payload, item->mirror_version);
-	parsed = pems_delivery_parse(item->payload, &delta);
-	parsed = pems_delivery_parse(item->mirror_data, &record) && parsed;
+	parsed = pems_delivery_parse(item->payload, &delta, &problem);
+	parsed = pems_delivery_parse(item->mirror_data, &record, &problem) && parsed;
 	if (parsed)
 		pems_patch_complete(delta.root, record.root, &changes);
 	delivery->writes_object = true;
 	PG_TRY();
 	{
-		if (!parsed || changes.failed)
-			pems_delivery_postpone(delivery,
-								   "The worker was out of memory while it read the record.");
-		else
-			plan = plan_write(delivery, changes.data, item->mirror_version);
+		plan = parsed && !changes.failed ? plan_write(delivery, changes.data, item->mirror_version)
+										 : give_up(delivery, problem);
 	}
 	PG_FINALLY();
 	{

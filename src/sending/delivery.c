@@ -29,10 +29,10 @@ pems_delivery_keep(PemsDelivery *delivery, const char *text)
 }
 
 bool
-pems_delivery_parse(const char *text, JsonDocument *document)
+pems_delivery_parse(const char *text, JsonDocument *document, const char **problem)
 {
 	memset(document, 0, sizeof(*document));
-	return text == NULL || pems_json_parse(text, strlen(text), document, NULL);
+	return text == NULL || pems_json_parse(text, strlen(text), document, problem);
 }
 
 PemsCall

@@ -17,8 +17,11 @@
 
 /* A copy in the item's memory; NULL of NULL. */
 extern char *pems_delivery_keep(PemsDelivery *delivery, const char *text);
-/* Parse a text; none is an empty document.  False: out of memory, or no JSON. */
-extern bool pems_delivery_parse(const char *text, JsonDocument *document);
+/*
+ * Parse a text of the database; none is an empty document.  False: out of memory, or nested too
+ * deeply; *problem, if it is not NULL, says so as pems_json_parse() does.
+ */
+extern bool pems_delivery_parse(const char *text, JsonDocument *document, const char **problem);
 /* The call of the step that the delivery is at. */
 extern PemsCall pems_delivery_call(const PemsDelivery *delivery);
 

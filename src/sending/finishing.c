@@ -128,9 +128,9 @@ write_was_ignored(const PemsDelivery *delivery, const PemsCatalogue *catalogue,
 	if (item->mirror_data == NULL || outcome->version != item->known_version ||
 		item->mirror_version >= item->known_version)
 		return false;
-	parsed = pems_delivery_parse(item->payload, &delta);
-	parsed = pems_delivery_parse(item->mirror_data, &before) && parsed;
-	parsed = pems_delivery_parse(outcome->data, &after) && parsed;
+	parsed = pems_delivery_parse(item->payload, &delta, NULL);
+	parsed = pems_delivery_parse(item->mirror_data, &before, NULL) && parsed;
+	parsed = pems_delivery_parse(outcome->data, &after, NULL) && parsed;
 	if (parsed)
 		ignored = pems_merge_was_ignored(catalogue, delta.root, before.root, after.root);
 	pems_json_free(&delta);
@@ -180,7 +180,7 @@ delta_fields(PemsDelivery *delivery)
 	PemsDecision decision;
 	char *json = "[]";
 
-	if (!pems_delivery_parse(delivery->item.payload, &delta))
+	if (!pems_delivery_parse(delivery->item.payload, &delta, NULL))
 		return json;
 	pems_merge_decide(&(PemsMergeInput){.delta = delta.root}, &decision);
 	if (!decision.failed)

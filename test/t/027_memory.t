@@ -81,6 +81,21 @@ changed_in_pems($pfa_ids[31], 3, 'small');
 $t->retry([$big]);
 ok($t->wait_status($big, 'synced'), 'when the record is smaller it can be retried');
 
+# ---- a record that is nested too deeply ----
+
+stop_sending();
+my $deep = $t->commit_edit('RIO', $pfa_ids[39], { monthlyRate => 3 });
+changed_in_pems($pfa_ids[39], 2, 'before it was deep');
+$t->sql("UPDATE pfa_mirror SET data = data || jsonb_build_object('notes', (repeat('[', 600) || repeat(']', 600))::jsonb) WHERE pfa_id = '$pfa_ids[39]'");
+$t->set(enabled => 'on');
+ok($t->wait_status($deep, 'failed'), 'an edit is not compared with a record that is nested too deeply');
+is($t->item($deep)->{error_code}, 'RECORD_TOO_DEEP', 'it is a dead letter of that kind');
+is($t->item($deep)->{retry_count}, 0, 'at once');
+is($t->sql("SELECT string_agg(event_type, ' ' ORDER BY at) FROM pems_audit_log WHERE modification_id = '$deep'"), 'COMMITTED NOT_SENT', 'and nothing was sent');
+$t->sql("UPDATE pfa_mirror SET data = data - 'notes' WHERE pfa_id = '$pfa_ids[39]'");
+$t->retry([$deep]);
+ok($t->wait_status($deep, 'synced'), 'when the record is not any more it can be retried');
+
 # ---- an error of the worker's own ----
 
 SKIP:
