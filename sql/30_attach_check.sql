@@ -87,7 +87,7 @@ COMMENT ON FUNCTION @extschema@._pems_app_foreign_code(oid) IS
  */
 CREATE FUNCTION @extschema@._pems_app_publication_obstacles(relation oid) RETURNS TABLE (name text, line text)
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $function$
-    WITH host AS (
+    WITH app_table AS (
         SELECT c.oid, n.nspname, c.relname, c.relreplident, (i.indkey::smallint[])[0:i.indnkeyatts - 1] AS identity
         FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
         LEFT JOIN pg_index i ON i.indrelid = c.oid AND i.indisvalid AND i.indimmediate
@@ -95,7 +95,7 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $function$
         WHERE c.oid = relation
     ), publication AS (
         SELECT p.oid, p.pubname, to_jsonb(t) ->> 'rowfilter' AS filter
-        FROM host h JOIN pg_publication_tables t ON t.schemaname = h.nspname AND t.tablename = h.relname
+        FROM app_table app JOIN pg_publication_tables t ON t.schemaname = app.nspname AND t.tablename = app.relname
         JOIN pg_publication p ON p.pubname = t.pubname WHERE p.pubupdate
     ), member AS (
         -- prqual and prattrs came with PostgreSQL 15
@@ -106,21 +106,21 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $function$
         CROSS JOIN LATERAL jsonb_to_record(to_jsonb(r)) AS m (prattrs smallint[], prqual text)
     )
     SELECT '', format('%s is published without a replica identity, so its rows cannot be updated: '
-                      'ALTER TABLE %s REPLICA IDENTITY FULL', h.relname, h.oid::regclass)
-    FROM host h WHERE h.relreplident <> 'f' AND h.identity IS NULL AND EXISTS (SELECT FROM publication)
+                      'ALTER TABLE %s REPLICA IDENTITY FULL', app.relname, app.oid::regclass)
+    FROM app_table app WHERE app.relreplident <> 'f' AND app.identity IS NULL AND EXISTS (SELECT FROM publication)
     UNION ALL
     SELECT m.pubname, format('publication %s publishes columns of %s without its replica identity, so its rows cannot '
                              'be updated: ALTER PUBLICATION %I DROP TABLE %s; ALTER PUBLICATION %I ADD TABLE %s%s',
-                             m.pubname, h.relname, m.pubname, h.oid::regclass, m.pubname, h.oid::regclass,
+                             m.pubname, app.relname, m.pubname, app.oid::regclass, m.pubname, app.oid::regclass,
                              ' WHERE ' || m.filter)
-    FROM host h CROSS JOIN member m
-    WHERE m.list IS NOT NULL AND (h.relreplident = 'f' OR NOT h.identity <@ m.list)
+    FROM app_table app CROSS JOIN member m
+    WHERE m.list IS NOT NULL AND (app.relreplident = 'f' OR NOT app.identity <@ m.list)
     UNION ALL
     SELECT m.pubname, format('publication %s has a row filter over columns of %s that are not of its replica '
                              'identity, so its rows cannot be updated: ALTER TABLE %s REPLICA IDENTITY FULL',
-                             m.pubname, h.relname, h.oid::regclass)
-    FROM host h CROSS JOIN member m
-    WHERE h.relreplident <> 'f' AND h.identity IS NOT NULL AND NOT m.looked_at <@ h.identity
+                             m.pubname, app.relname, app.oid::regclass)
+    FROM app_table app CROSS JOIN member m
+    WHERE app.relreplident <> 'f' AND app.identity IS NOT NULL AND NOT m.looked_at <@ app.identity
 $function$;
 COMMENT ON FUNCTION @extschema@._pems_app_publication_obstacles(oid) IS
     'Internal: publications that keep the rows of a table of the application from being updated, with the '
@@ -160,64 +160,64 @@ COMMENT ON FUNCTION @extschema@._pems_app_checks() IS
  */
 CREATE FUNCTION @extschema@._pems_app_obstacles(relation oid) RETURNS TABLE (name text, line text)
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $function$
-    WITH host AS (
+    WITH app_table AS (
         SELECT c.oid, c.relnamespace, c.relname, c.relowner, c.relname <> 'organization' AS written, c.relpersistence,
                c.relrowsecurity AND c.relforcerowsecurity AS forced,
                format('ALTER TABLE %s', c.oid::regclass) AS command
         FROM pg_class c WHERE c.oid = relation
     ), used AS (
         -- we write all that we use of the tables that we write
-        SELECT h.relname, h.written, h.command, a.attname, a.attnum, a.attnotnull, a.attcollation, a.attgenerated,
+        SELECT app.relname, app.written, app.command, a.attname, a.attnum, a.attnotnull, a.attcollation, a.attgenerated,
                a.attidentity, format_type(a.atttypid, a.atttypmod) AS type
-        FROM host h JOIN pg_attribute a ON a.attrelid = h.oid AND NOT a.attisdropped
+        FROM app_table app JOIN pg_attribute a ON a.attrelid = app.oid AND NOT a.attisdropped
         JOIN (SELECT e.table_name, e.column_name FROM @extschema@._pems_app_columns() e
               UNION ALL SELECT d.table_name, d.column_name FROM @extschema@._pems_app_added() d) u
-          ON u.table_name = h.relname AND u.column_name = a.attname
+          ON u.table_name = app.relname AND u.column_name = a.attname
     )
     SELECT '', format('%s has FORCE ROW LEVEL SECURITY, which may hide rows from its owner, who writes them: '
-                      '%s NO FORCE ROW LEVEL SECURITY', h.relname, h.command)
-    FROM host h WHERE h.written AND h.forced
+                      '%s NO FORCE ROW LEVEL SECURITY', app.relname, app.command)
+    FROM app_table app WHERE app.written AND app.forced
     UNION ALL
-    SELECT '', format('%s is a child of %s, through which its rows can be changed without its triggers: %s', h.relname,
-                      i.inhparent::regclass,
+    SELECT '', format('%s is a child of %s, through which its rows can be changed without its triggers: %s',
+                      app.relname, i.inhparent::regclass,
                       CASE WHEN c.relispartition
-                           THEN format('ALTER TABLE %s DETACH PARTITION %s', i.inhparent::regclass, h.oid::regclass)
-                           ELSE format('%s NO INHERIT %s', h.command, i.inhparent::regclass) END)
-    FROM host h JOIN pg_class c ON c.oid = h.oid JOIN pg_inherits i ON i.inhrelid = h.oid WHERE h.written
+                           THEN format('ALTER TABLE %s DETACH PARTITION %s', i.inhparent::regclass, app.oid::regclass)
+                           ELSE format('%s NO INHERIT %s', app.command, i.inhparent::regclass) END)
+    FROM app_table app JOIN pg_class c ON c.oid = app.oid JOIN pg_inherits i ON i.inhrelid = app.oid WHERE app.written
     UNION ALL
-    SELECT '', format('%s is a typed table, to which no column can be added: %s NOT OF', h.relname, h.command)
-    FROM host h JOIN pg_class c ON c.oid = h.oid
+    SELECT '', format('%s is a typed table, to which no column can be added: %s NOT OF', app.relname, app.command)
+    FROM app_table app JOIN pg_class c ON c.oid = app.oid
     WHERE c.reloftype <> 0 AND EXISTS (
         SELECT FROM @extschema@._pems_app_added() d
-        WHERE d.table_name = h.relname AND NOT EXISTS (
-            SELECT FROM pg_attribute a WHERE a.attrelid = h.oid AND a.attname = d.column_name AND NOT a.attisdropped))
+        WHERE d.table_name = app.relname AND NOT EXISTS (
+            SELECT FROM pg_attribute a WHERE a.attrelid = app.oid AND a.attname = d.column_name AND NOT a.attisdropped))
     UNION ALL
-    SELECT '', format('%s is unlogged, so nothing can refer to it: %s SET LOGGED', h.relname, h.command)
-    FROM host h WHERE h.relpersistence = 'u'
+    SELECT '', format('%s is unlogged, so nothing can refer to it: %s SET LOGGED', app.relname, app.command)
+    FROM app_table app WHERE app.relpersistence = 'u'
     UNION ALL
     SELECT p.name, p.line
-    FROM host h CROSS JOIN LATERAL @extschema@._pems_app_publication_obstacles(h.oid) p WHERE h.written
+    FROM app_table app CROSS JOIN LATERAL @extschema@._pems_app_publication_obstacles(app.oid) p WHERE app.written
     UNION ALL
     SELECT r.rulename, format('rule %s of %s does something else in place of what we write: DROP RULE %I ON %s',
-                              r.rulename, h.relname, r.rulename, h.oid::regclass)
-    FROM host h JOIN pg_rewrite r ON r.ev_class = h.oid
-    WHERE h.written AND r.is_instead AND r.ev_type IN ('2', '3') AND r.ev_enabled IN ('O', 'A') -- UPDATE, INSERT
+                              r.rulename, app.relname, r.rulename, app.oid::regclass)
+    FROM app_table app JOIN pg_rewrite r ON r.ev_class = app.oid
+    WHERE app.written AND r.is_instead AND r.ev_type IN ('2', '3') AND r.ev_enabled IN ('O', 'A') -- UPDATE, INSERT
     UNION ALL
     -- the owner writes, unless it is a superuser
     SELECT p.privilege, format('role %s, which owns and writes %s, has no %s on it: GRANT %s ON %s TO %s',
-                               h.relowner::regrole, h.relname, p.privilege, p.privilege, h.oid::regclass,
-                               h.relowner::regrole)
-    FROM host h CROSS JOIN unnest('{SELECT,INSERT,UPDATE}'::text[]) AS p (privilege)
-    WHERE h.written
-      AND EXISTS (SELECT FROM used u WHERE NOT has_column_privilege(h.relowner, h.oid, u.attnum, p.privilege))
+                               app.relowner::regrole, app.relname, p.privilege, p.privilege, app.oid::regclass,
+                               app.relowner::regrole)
+    FROM app_table app CROSS JOIN unnest('{SELECT,INSERT,UPDATE}'::text[]) AS p (privilege)
+    WHERE app.written
+      AND EXISTS (SELECT FROM used u WHERE NOT has_column_privilege(app.relowner, app.oid, u.attnum, p.privilege))
     UNION ALL
     SELECT '', format('role %s, which owns and writes %s, has no USAGE on its schema: GRANT USAGE ON SCHEMA %s TO %s',
-                      h.relowner::regrole, h.relname, h.relnamespace::regnamespace, h.relowner::regrole)
-    FROM host h WHERE h.written AND NOT has_schema_privilege(h.relowner, h.relnamespace, 'USAGE')
+                      app.relowner::regrole, app.relname, app.relnamespace::regnamespace, app.relowner::regrole)
+    FROM app_table app WHERE app.written AND NOT has_schema_privilege(app.relowner, app.relnamespace, 'USAGE')
     UNION ALL
     SELECT k.name, format('constraint %s of %s forbids values of sync_status that we write (%s): %s DROP CONSTRAINT %I',
-                          k.name, h.relname, array_to_string(k.words, ', '), h.command, k.name)
-    FROM host h CROSS JOIN LATERAL @extschema@._pems_app_checks() k WHERE h.relname = 'pfa_modification'
+                          k.name, app.relname, array_to_string(k.words, ', '), app.command, k.name)
+    FROM app_table app CROSS JOIN LATERAL @extschema@._pems_app_checks() k WHERE app.relname = 'pfa_modification'
     UNION ALL
     SELECT u.attname, format('column %s.%s is generated, so we cannot write it: %s %s', u.relname, u.attname, u.command,
                              CASE WHEN u.attidentity = 'a' THEN format('ALTER COLUMN %I DROP IDENTITY', u.attname)
@@ -275,9 +275,9 @@ COMMENT ON FUNCTION @extschema@._pems_app_key_problem(oid, text[]) IS
  */
 CREATE FUNCTION @extschema@._pems_app_problems(attached boolean) RETURNS text[]
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $function$
-    WITH host AS (
+    WITH app_table AS (
         SELECT t.table_name, c.oid, c.relkind
-        FROM (SELECT DISTINCT h.table_name FROM @extschema@._pems_app_columns() h) t
+        FROM (SELECT DISTINCT app.table_name FROM @extschema@._pems_app_columns() app) t
         LEFT JOIN pg_class c ON c.relname = t.table_name AND c.relkind IN ('r', 'p', 'v', 'm', 'f')
                             AND c.relnamespace = '@extschema@'::regnamespace
     ), expected AS (
@@ -287,52 +287,55 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $function$
         SELECT a.table_name, a.column_name, a.column_type, attached, '; pems_attach() adds it again'
         FROM @extschema@._pems_app_added() a
     ), problem AS (
-        SELECT h.table_name, 1 AS rank, '' AS name, format('table %s is missing', h.table_name) AS line
-        FROM host h WHERE h.oid IS NULL
+        SELECT app.table_name, 1 AS rank, '' AS name, format('table %s is missing', app.table_name) AS line
+        FROM app_table app WHERE app.oid IS NULL
         UNION ALL
-        SELECT h.table_name, 1, '', format('%s is not an ordinary table', h.table_name)
-        FROM host h WHERE h.relkind <> 'r'
+        SELECT app.table_name, 1, '', format('%s is not an ordinary table', app.table_name)
+        FROM app_table app WHERE app.relkind <> 'r'
         UNION ALL
-        SELECT h.table_name, 2, e.column_name, format('column %s.%s (%s) is missing%s', h.table_name, e.column_name,
+        SELECT app.table_name, 2, e.column_name, format('column %s.%s (%s) is missing%s', app.table_name, e.column_name,
                    e.column_type, e.remedy)
-        FROM host h JOIN expected e USING (table_name)
-        LEFT JOIN pg_attribute a ON a.attrelid = h.oid AND a.attname = e.column_name AND NOT a.attisdropped
-        WHERE h.relkind = 'r' AND e.required AND a.attname IS NULL
+        FROM app_table app JOIN expected e USING (table_name)
+        LEFT JOIN pg_attribute a ON a.attrelid = app.oid AND a.attname = e.column_name AND NOT a.attisdropped
+        WHERE app.relkind = 'r' AND e.required AND a.attname IS NULL
         UNION ALL
-        SELECT h.table_name, 2, e.column_name, format('column %s.%s must be %s, not %s', h.table_name, e.column_name,
-                   e.column_type, format_type(a.atttypid, a.atttypmod))
-        FROM host h JOIN expected e USING (table_name)
-        JOIN pg_attribute a ON a.attrelid = h.oid AND a.attname = e.column_name AND NOT a.attisdropped
-        WHERE h.relkind = 'r' AND a.atttypid <> e.column_type
+        SELECT app.table_name, 2, e.column_name,
+               format('column %s.%s must be %s, not %s', app.table_name, e.column_name, e.column_type,
+                      format_type(a.atttypid, a.atttypmod))
+        FROM app_table app JOIN expected e USING (table_name)
+        JOIN pg_attribute a ON a.attrelid = app.oid AND a.attname = e.column_name AND NOT a.attisdropped
+        WHERE app.relkind = 'r' AND a.atttypid <> e.column_type
         UNION ALL
-        SELECT h.table_name, 3, k.columns::text, @extschema@._pems_app_key_problem(h.oid, k.columns)
-        FROM host h JOIN @extschema@._pems_app_keys() k USING (table_name)
-        WHERE h.relkind = 'r'
+        SELECT app.table_name, 3, k.columns::text, @extschema@._pems_app_key_problem(app.oid, k.columns)
+        FROM app_table app JOIN @extschema@._pems_app_keys() k USING (table_name)
+        WHERE app.relkind = 'r'
         UNION ALL
-        SELECT h.table_name, 4, '', format('%s has child tables, whose rows its keys do not know', h.table_name)
-        FROM host h WHERE h.relkind = 'r' AND EXISTS (SELECT FROM pg_inherits i WHERE i.inhparent = h.oid)
+        SELECT app.table_name, 4, '', format('%s has child tables, whose rows its keys do not know', app.table_name)
+        FROM app_table app WHERE app.relkind = 'r' AND EXISTS (SELECT FROM pg_inherits i WHERE i.inhparent = app.oid)
         UNION ALL
-        SELECT h.table_name, 5, f.place || f.name,
-               format('%s of %s uses %s, which does not come with PostgreSQL', f.place, h.table_name, f.name)
-        FROM host h CROSS JOIN LATERAL @extschema@._pems_app_foreign_code(h.oid) f
-        WHERE h.relkind = 'r'
+        SELECT app.table_name, 5, f.place || f.name,
+               format('%s of %s uses %s, which does not come with PostgreSQL', f.place, app.table_name, f.name)
+        FROM app_table app CROSS JOIN LATERAL @extschema@._pems_app_foreign_code(app.oid) f
+        WHERE app.relkind = 'r'
         UNION ALL
-        SELECT h.table_name, 6, o.name, o.line FROM host h CROSS JOIN LATERAL @extschema@._pems_app_obstacles(h.oid) o
-        WHERE h.relkind = 'r'
+        SELECT app.table_name, 6, o.name, o.line
+        FROM app_table app CROSS JOIN LATERAL @extschema@._pems_app_obstacles(app.oid) o
+        WHERE app.relkind = 'r'
         UNION ALL
-        SELECT h.table_name, 7, p.privilege,
-               format('role pems_sync_worker has no %s on %s; pems_attach() grants it again', p.privilege, h.table_name)
-        FROM host h JOIN pg_class c ON c.oid = h.oid JOIN pg_roles r ON r.oid = c.relowner
+        SELECT app.table_name, 7, p.privilege,
+               format('role pems_sync_worker has no %s on %s; pems_attach() grants it again', p.privilege,
+                      app.table_name)
+        FROM app_table app JOIN pg_class c ON c.oid = app.oid JOIN pg_roles r ON r.oid = c.relowner
         CROSS JOIN (VALUES ('SELECT'), ('UPDATE'), ('INSERT')) AS p (privilege)
         -- it writes those of a superuser itself
-        WHERE attached AND (p.privilege = 'SELECT' OR (r.rolsuper AND h.table_name <> 'organization'))
-          AND NOT has_table_privilege('pems_sync_worker', h.oid, p.privilege)
+        WHERE attached AND (p.privilege = 'SELECT' OR (r.rolsuper AND app.table_name <> 'organization'))
+          AND NOT has_table_privilege('pems_sync_worker', app.oid, p.privilege)
         UNION ALL
-        SELECT k.host_table, 8, k.constraint_name,
+        SELECT k.app_table, 8, k.constraint_name,
                format('foreign key %s of %s %s; pems_attach() makes it again', k.constraint_name, k.table_name,
                       CASE k.state WHEN 'missing' THEN 'is missing' ELSE 'refers to another table' END)
-        FROM host h JOIN @extschema@._pems_foreign_key_states() k ON k.host_table = h.table_name
-        WHERE attached AND k.state IS NOT NULL AND h.oid IS NOT NULL
+        FROM app_table app JOIN @extschema@._pems_foreign_key_states() k ON k.app_table = app.table_name
+        WHERE attached AND k.state IS NOT NULL AND app.oid IS NOT NULL
           AND EXISTS (SELECT FROM @extschema@.pems_control c WHERE c.cluster = @extschema@._pems_cluster())
     )
     SELECT coalesce(array_agg(p.line ORDER BY p.table_name, p.rank, p.name, p.line), '{}')

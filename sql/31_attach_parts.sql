@@ -35,18 +35,18 @@ COMMENT ON FUNCTION @extschema@._pems_app_triggers() IS
  * there are already.
  */
 CREATE FUNCTION @extschema@._pems_app_foreign_keys()
-RETURNS TABLE (table_name text, constraint_name text, definition text, host_table text)
+RETURNS TABLE (table_name text, constraint_name text, definition text, app_table text)
 LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $function$
     SELECT k.table_name, k.table_name || '_' || k.column_name || '_fkey',
-           format('FOREIGN KEY (%I) REFERENCES @extschema@.%I (id)%s NOT VALID', k.column_name, k.host_table, k.action),
-           k.host_table
+           format('FOREIGN KEY (%I) REFERENCES @extschema@.%I (id)%s NOT VALID', k.column_name, k.app_table, k.action),
+           k.app_table
     FROM (VALUES ('pfa_write_queue', 'modification_id', 'pfa_modification', ' ON DELETE CASCADE'),
                  ('pfa_write_queue', 'organization_id', 'organization', ' ON DELETE CASCADE'),
                  ('pfa_sync_conflict', 'modification_id', 'pfa_modification', ' ON DELETE CASCADE'),
                  ('pfa_sync_conflict', 'organization_id', 'organization', ' ON DELETE CASCADE'),
                  ('pems_credential', 'organization_id', 'organization', ' ON DELETE CASCADE'),
                  ('pems_pause', 'of_organization', 'organization', ' ON DELETE CASCADE')
-         ) AS k (table_name, column_name, host_table, action)
+         ) AS k (table_name, column_name, app_table, action)
 $function$;
 COMMENT ON FUNCTION @extschema@._pems_app_foreign_keys() IS
     'Internal: foreign keys from the extension''s tables to the application''s tables';
@@ -56,13 +56,13 @@ COMMENT ON FUNCTION @extschema@._pems_app_foreign_keys() IS
  * replaced, where it refers to another table than the one that has the name now.
  */
 CREATE FUNCTION @extschema@._pems_foreign_key_states()
-RETURNS TABLE (table_name text, constraint_name text, host_table text, definition text, state text)
+RETURNS TABLE (table_name text, constraint_name text, app_table text, definition text, state text)
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $function$
 BEGIN
     RETURN QUERY
-    SELECT f.table_name, f.constraint_name, f.host_table, f.definition,
+    SELECT f.table_name, f.constraint_name, f.app_table, f.definition,
            CASE WHEN c.oid IS NULL THEN 'missing'
-                WHEN c.confrelid <> to_regclass(format('@extschema@.%I', f.host_table))::oid
+                WHEN c.confrelid <> to_regclass(format('@extschema@.%I', f.app_table))::oid
                 THEN 'replaced' END
     FROM @extschema@._pems_app_foreign_keys() f
     LEFT JOIN pg_constraint c ON c.conname = f.constraint_name AND c.contype = 'f'

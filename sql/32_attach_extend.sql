@@ -161,10 +161,10 @@ BEGIN
     SELECT string_agg(o.line, E'\n' ORDER BY o.line) INTO orphans
     FROM (
         SELECT format('%s of %s: %s does not exist, for example "%s"',
-                      @extschema@._pems_number_of(count(*), 'row'::text, 'rows'::text), r.table_name, r.host_table,
+                      @extschema@._pems_number_of(count(*), 'row'::text, 'rows'::text), r.table_name, r.app_table,
                       left(min(r.id), 100)) AS line
         FROM (
-            SELECT 'pfa_write_queue' AS table_name, 'pfa_modification' AS host_table, q.modification_id AS id
+            SELECT 'pfa_write_queue' AS table_name, 'pfa_modification' AS app_table, q.modification_id AS id
             FROM @extschema@.pfa_write_queue q
             WHERE NOT EXISTS (SELECT FROM @extschema@.pfa_modification m WHERE m.id = q.modification_id)
             UNION ALL
@@ -176,7 +176,7 @@ BEGIN
             UNION ALL
             SELECT 'pfa_sync_conflict', 'organization', c.organization_id FROM @extschema@.pfa_sync_conflict c
             WHERE NOT EXISTS (SELECT FROM @extschema@.organization o WHERE o.id = c.organization_id)) r
-        GROUP BY r.table_name, r.host_table) o;
+        GROUP BY r.table_name, r.app_table) o;
     DELETE FROM @extschema@.pems_credential c
     WHERE NOT EXISTS (SELECT FROM @extschema@.organization o WHERE o.id = c.organization_id);
     DELETE FROM @extschema@.pems_pause p

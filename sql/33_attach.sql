@@ -62,17 +62,17 @@ COMMENT ON FUNCTION @extschema@._pems_foreign_functions() IS
     'Internal: functions in the schema that are named like those of the extension and are not';
 
 /*
- * _pems_app_unfilled(host_table): columns of a table of the application that need a value which we do not have when
+ * _pems_app_unfilled(app_table): columns of a table of the application that need a value which we do not have when
  * we insert a row: a mirror that is missing, the modification of a rollback.  Where a trigger of the application sees
  * the new rows first, it may fill them: none then.
  */
-CREATE FUNCTION @extschema@._pems_app_unfilled(host_table text) RETURNS SETOF text
+CREATE FUNCTION @extschema@._pems_app_unfilled(app_table text) RETURNS SETOF text
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $function$
     SELECT a.attname
     FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid
-    WHERE a.attrelid = to_regclass(format('@extschema@.%I', host_table)) AND a.attnum > 0 AND NOT a.attisdropped
+    WHERE a.attrelid = to_regclass(format('@extschema@.%I', app_table)) AND a.attnum > 0 AND NOT a.attisdropped
       AND (a.attnotnull OR t.typnotnull) AND NOT a.atthasdef AND a.attidentity = '' AND t.typdefault IS NULL
-      AND a.attname <> ALL (CASE host_table
+      AND a.attname <> ALL (CASE app_table
               WHEN 'pfa_mirror' THEN '{id,organization_id,pfa_id,version,data,last_synced_at}'::text[]
               ELSE '{id,organization_id,pfa_id,base_version,delta,created_by,created_at,operation,change_reason,
                      sync_status}'::text[] END)

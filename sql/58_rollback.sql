@@ -119,17 +119,17 @@ COMMENT ON FUNCTION @extschema@.pems_rollback_preview(text, text, integer) IS
     'What pems_rollback() would change: {changes: [{field, from, to}]}. Errors: P0002, 55000.';
 
 /*
- * _pems_check_fillable(host_table): raises an error when a row that we insert into that table of the application
+ * _pems_check_fillable(app_table): raises an error when a row that we insert into that table of the application
  * would lack a value.
  * Errors: 55000.
  */
-CREATE FUNCTION @extschema@._pems_check_fillable(host_table text) RETURNS void
+CREATE FUNCTION @extschema@._pems_check_fillable(app_table text) RETURNS void
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $function$
 DECLARE
-    unfilled CONSTANT text[] := ARRAY(SELECT @extschema@._pems_app_unfilled(host_table));
+    unfilled CONSTANT text[] := ARRAY(SELECT @extschema@._pems_app_unfilled(app_table));
 BEGIN
     IF unfilled <> '{}' THEN
-        RAISE EXCEPTION 'pems_sync has no value for a column of "%" that must not be null', host_table
+        RAISE EXCEPTION 'pems_sync has no value for a column of "%" that must not be null', app_table
             USING ERRCODE = 'object_not_in_prerequisite_state',
                   DETAIL = format('Columns: %s.', array_to_string(unfilled, ', ')),
                   HINT = 'Give them a default, or fill them in a trigger BEFORE INSERT.';
