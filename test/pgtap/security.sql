@@ -59,7 +59,7 @@ SELECT is_empty('SELECT c.oid::regclass FROM pg_class c WHERE c.relname ~ ''^pem
 SELECT is_empty('SELECT rolname FROM pg_roles WHERE rolname IN (''pems_sync_reader'', ''pems_sync_user'', ''pems_sync_admin'') AND has_table_privilege(rolname, ''pems_credential'', ''SELECT'')', 'sealed tokens are the worker''s alone');
 
 -- No SQL is put together from values: EXECUTE only where DDL is made from names of our own.
-SELECT set_eq('SELECT proname::text FROM routine WHERE prosrc ~ ''\mEXECUTE\s+(format|item|pg_catalog|line|wanted|''''|[a-z_.]+;)''', ARRAY['_pems_app_create', '_pems_app_extend', 'pems_attach', 'pems_detach', '_pems_make_audit_partition', '_pems_drop_audit_partitions'], 'dynamic SQL');
+SELECT set_eq('SELECT proname::text FROM routine WHERE prosrc ~ ''\mEXECUTE\s+(format|item|pg_catalog|line|wanted|''''|[a-z_.]+;)''', ARRAY['_pems_app_create', '_pems_app_extend', 'pems_detach', '_pems_make_audit_partition', '_pems_drop_audit_partitions'], 'dynamic SQL');
 -- Functions that look at rows say so: nothing that reads a table is IMMUTABLE, nothing that writes is STABLE.
 SELECT is_empty('SELECT signature FROM routine WHERE provolatile = ''i'' AND prosrc ~ ''\m(FROM|JOIN|INTO|UPDATE) public\.(pfa_|pems_)\w+\M(?!\()''', 'IMMUTABLE');
 SELECT is_empty('SELECT signature FROM routine WHERE provolatile IN (''i'', ''s'') AND prosrc ~ ''\m(INSERT INTO|DELETE FROM|nextval|FOR (NO KEY )?UPDATE)\M''', 'STABLE');
