@@ -147,8 +147,8 @@ next_state(const MockRequest *request, const MockRecord *record)
 		.version = record->state.version + 1 + effect->version_bump,
 		.updated_at = now + request->server->clock_skew_us + effect->updated_at_skew_s * 1000000,
 		.deleted = request->call == MOCK_CALL_DELETE,
-		.modified_by = mock_memory_copy(request->modified_by),
-		.shown_code = mock_memory_copy(record->state.shown_code),
+		.modified_by = mock_memory_intern(request->modified_by),
+		.shown_code = record->state.shown_code,
 		.since = now,
 	};
 

@@ -105,8 +105,8 @@ make_names(Edit *edit)
 
 	if (pems_json_get(edit->node, "shownOrganizationCode") != NULL)
 		shown = mock_text_get_string(edit->node, "shownOrganizationCode");
-	edit->state.shown_code = mock_memory_copy(shown);
-	edit->state.modified_by = mock_memory_copy(mock_text_get_string(edit->node, "by"));
+	edit->state.shown_code = mock_memory_intern(shown);
+	edit->state.modified_by = mock_memory_intern(mock_text_get_string(edit->node, "by"));
 }
 
 /* NULL, or why not. */

@@ -16,7 +16,7 @@ typedef struct MockServer MockServer;
 extern const char *mock_edit_check(const JsonNode *node);
 /* Make the edit, and log it.  NULL and its version, or why not. */
 extern const char *mock_edit_make(MockServer *server, const JsonNode *node, int64_t *version);
-/* The record becomes that state, whose texts are taken over; what a log line needs besides. */
+/* The record becomes that state, whose data are taken over; what a log line needs besides. */
 extern void mock_edit_put(MockServer *server, MockOrganization *organization, const char *pfa_id,
 						  const MockRecordState *state, const char *user);
 

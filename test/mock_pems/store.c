@@ -234,22 +234,12 @@ mock_store_each_record(const MockOrganization *organization, void (*visit)(MockR
 
 /* ---------- what records were ---------- */
 
-static void
-free_state(MockRecordState *state)
-{
-	free(state->data);
-	free(state->modified_by);
-	free(state->shown_code);
-}
-
 MockRecordState
 mock_store_copy_state(const MockRecordState *state)
 {
 	MockRecordState copy = *state;
 
 	copy.data = mock_memory_copy_bytes(state->data, state->data_length);
-	copy.modified_by = mock_memory_copy(state->modified_by);
-	copy.shown_code = mock_memory_copy(state->shown_code);
 	return copy;
 }
 
@@ -265,7 +255,7 @@ cut_past(MockRecord *record, uint32_t most)
 	for (MockPastState *past = *link; past != NULL; past = older)
 	{
 		older = past->older;
-		free_state(&past->state);
+		free(past->state.data);
 		free(past);
 		record->past_count--;
 	}
@@ -362,7 +352,7 @@ free_record(MockRecord *record, void *context)
 {
 	(void) context;
 	cut_past(record, 0);
-	free_state(&record->state);
+	free(record->state.data);
 	free(record);
 }
 

@@ -19,7 +19,7 @@
 #include "index.h"
 #include "rate.h"
 
-/* What a record is, was, or is to become; texts are malloc'ed. */
+/* What a record is, was, or is to become; the data are malloc'ed. */
 typedef struct MockRecordState
 {
 	int64_t version;
@@ -28,9 +28,9 @@ typedef struct MockRecordState
 	bool forgotten;     /* there is no such record, and no tombstone; not in the index */
 	char *data;         /* compact JSON object */
 	size_t data_length;
-	char *modified_by; /* NULL: unknown */
-	char *shown_code;  /* organizationCode in answers; NULL: that of its organization */
-	int64_t since;     /* when the record became so, by our clock; 0: it was loaded so */
+	const char *modified_by; /* interned; NULL: unknown */
+	const char *shown_code;  /* interned; organizationCode in answers; NULL: its organization's */
+	int64_t since;           /* when the record became so, by our clock; 0: it was loaded so */
 } MockRecordState;
 
 typedef struct MockPastState
@@ -102,7 +102,7 @@ extern MockRecord *mock_store_find(const MockOrganization *organization, const c
 /* Also one that was forgotten. */
 extern MockRecord *mock_store_find_any(const MockOrganization *organization, const char *pfa_id);
 /*
- * Make the record or change it, and put it in its place in the order.  The texts of
+ * Make the record or change it, and put it in its place in the order.  The data of
  * the state are taken over; what the record was is remembered.
  */
 extern MockRecord *mock_store_put(MockOrganization *organization, const char *pfa_id,
