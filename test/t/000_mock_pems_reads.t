@@ -116,6 +116,8 @@ subtest 'records say who changed them, and whose they are' => sub {
     is(one('PFA-2')->{json}{organizationCode}, 'RIO2', 'one that says that it is of another organization');
     $fake->edit({ organizationCode => 'RIO', pfaId => 'PFA-2', changes => { n => 3 } });
     is((grep { $_->{pfaId} eq 'PFA-2' } @{ page(limit => 9)->{json}{records} })[0]{organizationCode}, 'RIO2', 'it keeps saying so');
+    update('PFA-2', 3, { n => 4 });
+    is(one('PFA-2')->{json}{organizationCode}, 'RIO2', 'after a write, too');
     is($fake->record('RIO', 'PFA-2')->{shownOrganizationCode}, 'RIO2', 'and the dump knows');
     $fake->edit({ organizationCode => 'RIO', pfaId => 'PFA-2', changes => {}, shownOrganizationCode => undef });
     is(one('PFA-2')->{json}{organizationCode}, 'RIO', 'until it is taken away');
@@ -221,6 +223,10 @@ subtest 'restored from a backup' => sub {
     update('PFA-1', 1, { n => 2 });
     is($fake->restore('RIO', secondsBack => 3600), 7, 'to a time when there was nothing');
     is(listing(9), '', 'there is nothing');
+    begin_again();
+    $fake->edit(map { { organizationCode => 'RIO', pfaId => 'PFA-1', changes => { n => $_ } } } 1 .. 60);
+    $fake->restore('RIO', versionsBack => 99);
+    is(one('PFA-1')->{json}{version}, 11, 'no further back than what is remembered');
     refused('restore', { organizationCode => 'RIO' }, 400);
     refused('restore', { organizationCode => 'RIO', versionsBack => 0 }, 400);
     refused('restore', { organizationCode => 'RIO', versionsBack => 1, to => $then }, 400);
@@ -443,7 +449,7 @@ sub body_of { return $_[0] =~ /\r\n\r\n(.*)$/s ? $1 : '' }
 subtest 'a page in the middle fails' => sub {
     begin_again();
     $fake->fault({ call => 'list', page => 2, status => 503, count => 2 });
-    is(listing(9), '1 2|503', '503') for 1, 2;
+    is(listing(9), '1 2|503', 'a status') for 1, 2;
     is(listing(9), '1 2|3 4|5 6|7', 'then not');
     $fake->fault({ call => 'list', page => 2, dropBeforeApply => $true, reset => $true, count => 1 });
     is((raw_second_page(3))[1], 'reset', 'reset');
