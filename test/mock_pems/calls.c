@@ -9,7 +9,7 @@
 #include <string.h>
 
 #include "clock.h"
-#include "cursor.h"
+#include "edits.h"
 #include "memory.h"
 #include "patch.h"
 #include "request.h"
@@ -80,7 +80,7 @@ add_pfa_id(MockRequest *request)
 	bool wrong = mock_request_effect(request)->wrong_id;
 
 	mock_text_add_string(&request->reply.body, "pfaId",
-						 wrong ? "PFA-SOMEBODY-ELSES" : request->pfa_id);
+						 wrong ? MOCK_WRONG_PFA_ID : request->pfa_id);
 }
 
 static void
@@ -111,50 +111,62 @@ answer_conflict(MockRequest *request, const MockRecord *record)
 	pems_json_append_text(body, "{\"success\":false");
 	mock_text_add_string(body, "error", "VERSION_CONFLICT");
 	mock_text_add_string(body, "message", "the PFA record was changed in the meantime");
-	mock_text_add_integer(body, "currentVersion", record->version);
+	mock_text_add_integer(body, "currentVersion", record->state.version);
 	mock_text_add_integer(body, "expectedVersion", request->version);
 	mock_text_key(body, "conflictingFields");
-	mock_patch_differences(record->data, record->data_length, request->changes, body);
+	mock_patch_differences(record->state.data, record->state.data_length, request->changes, body);
 	pems_json_append_text(body, "}");
 }
 
 /* ---------- update and delete ---------- */
 
-/* The data as it becomes; it is the record's own where a delete leaves it alone. */
+/* The data as it becomes; a delete leaves it as it is. */
 static void
-changed_data(const MockRequest *request, const MockRecord *record, MockRecordState *state)
+change_data(const MockRequest *request, const MockRecord *record, MockRecordState *state)
 {
 	bool round_numbers = mock_request_effect(request)->round_numbers;
 	JsonBuffer data = {0};
 
-	state->data = record->data;
-	state->data_length = record->data_length;
 	if (request->call == MOCK_CALL_DELETE)
-		return;
-	if (!mock_patch_apply(record->data, record->data_length, request->changes, round_numbers,
-						  &data) ||
-		data.failed)
+		pems_json_append(&data, record->state.data, record->state.data_length);
+	else if (!mock_patch_apply(record->state.data, record->state.data_length, request->changes,
+							   round_numbers, &data))
+		data.failed = true;
+	if (data.failed)
 		mock_memory_die("could not apply changes to %s", record->pfa_id);
 	state->data = mock_memory_resize(data.data, data.length + 1);
 	state->data_length = data.length;
 }
 
+static MockRecordState
+next_state(const MockRequest *request, const MockRecord *record)
+{
+	const MockEffect *effect = mock_request_effect(request);
+	int64_t now = mock_clock_wall_us();
+	MockRecordState state = {
+		.version = record->state.version + 1 + effect->version_bump,
+		.updated_at = now + request->server->clock_skew_us + effect->updated_at_skew_s * 1000000,
+		.deleted = request->call == MOCK_CALL_DELETE,
+		.modified_by = mock_memory_intern(request->modified_by),
+		.shown_code = record->state.shown_code,
+		.since = now,
+	};
+
+	change_data(request, record, &state);
+	return state;
+}
+
 static void
 apply(MockRequest *request, const MockRecord *record, MockChange *change)
 {
-	MockRecordState state = {
-		.version = record->version + 1 + mock_request_effect(request)->version_bump,
-		.updated_at = mock_clock_wall_us(),
-		.deleted = request->call == MOCK_CALL_DELETE,
-	};
+	MockRecordState state = next_state(request, record);
 
-	changed_data(request, record, &state);
 	*change = (MockChange){
 		.made = true,
 		.organization_code = request->organization->code,
 		.pfa_id = request->pfa_id,
-		.at = state.updated_at,
-		.from_version = record->version,
+		.at = state.since,
+		.from_version = record->state.version,
 		.to_version = state.version,
 		.by_client = true,
 		.user = request->modified_by,
@@ -192,12 +204,12 @@ attempt_write(MockRequest *request, MockChange *change)
 {
 	const MockRecord *record = mock_store_find(request->organization, request->pfa_id);
 
-	if (record == NULL || record->deleted)
+	if (record == NULL || record->state.deleted)
 		refuse_missing(request);
-	else if (record->version != request->version)
+	else if (record->state.version != request->version)
 		answer_conflict(request, record);
 	else if (!mock_request_effect(request)->apply)
-		answer_write(request, record->version + 1, mock_clock_wall_us()); /* a lie */
+		answer_write(request, record->state.version + 1, mock_clock_wall_us()); /* a lie */
 	else
 	{
 		apply(request, record, change);
@@ -222,78 +234,17 @@ run_write(MockRequest *request)
 static void
 run_read(MockRequest *request)
 {
-	JsonBuffer *body = &request->reply.body;
-	const MockRecord *record;
-
 	pthread_mutex_lock(&request->organization->lock);
-	record = mock_store_find(request->organization, request->pfa_id);
-	if (record == NULL || record->deleted)
+	if (!mock_reads_one(request))
 		refuse_missing(request);
-	else
-	{
-		begin_success(request);
-		add_pfa_id(request);
-		add_version(request, "version", record->version);
-		mock_text_add_time(body, "updatedAt", record->updated_at);
-		mock_text_add_raw(body, "data", record->data, record->data_length);
-		pems_json_append_text(body, "}");
-	}
 	conclude(request, NULL);
 	pthread_mutex_unlock(&request->organization->lock);
-}
-
-typedef struct Page
-{
-	JsonBuffer *body;
-	int64_t room;
-	const MockRecord *last;
-	bool more;
-} Page;
-
-static bool
-add_to_page(const MockRecord *record, void *context)
-{
-	Page *page = context;
-
-	if (page->room == 0)
-	{
-		page->more = true;
-		return false;
-	}
-	page->room--;
-	page->last = record;
-	mock_text_comma(page->body);
-	pems_json_append_text(page->body, "{\"pfaId\":");
-	mock_text_string(page->body, record->pfa_id);
-	mock_text_add_integer(page->body, "version", record->version);
-	mock_text_add_time(page->body, "updatedAt", record->updated_at);
-	mock_text_add_boolean(page->body, "deleted", record->deleted);
-	mock_text_add_raw(page->body, "data", record->data, record->data_length);
-	pems_json_append(page->body, "}", 1);
-	return true;
 }
 
 static void
 run_list(MockRequest *request)
 {
-	JsonBuffer *body = &request->reply.body;
-	Page page = {.body = body, .room = request->limit};
-	MockPosition next;
-
-	begin_success(request);
-	pems_json_append_text(body, ",\"records\":[");
-	pthread_mutex_lock(&request->organization->lock);
-	mock_index_walk(request->organization->root, &request->position, add_to_page, &page);
-	pems_json_append_text(body, "],\"nextCursor\":");
-	if (page.more)
-	{
-		next = (MockPosition){page.last->updated_at, page.last->pfa_id};
-		mock_cursor_append(body, &next);
-	}
-	else
-		pems_json_append_text(body, "null");
-	pthread_mutex_unlock(&request->organization->lock);
-	pems_json_append_text(body, "}");
+	mock_reads_many(request);
 	conclude(request, NULL);
 }
 
@@ -345,13 +296,9 @@ refuse_early(MockRequest *request)
 	return true;
 }
 
-void
-mock_calls_run(MockRequest *request)
+static void
+run_call(MockRequest *request)
 {
-	request->authorized = authorize(request);
-	mock_describe_request(request, &request->line);
-	if (refuse_early(request))
-		return;
 	switch (request->call)
 	{
 		case MOCK_CALL_UPDATE:
@@ -369,4 +316,34 @@ mock_calls_run(MockRequest *request)
 			run_health(request);
 			break;
 	}
+}
+
+/* What others do in PEMS before the answer leaves, as the fault says. */
+static void
+run_then_edit(const MockRequest *request)
+{
+	const char *text = mock_request_effect(request)->then_edit;
+	const char *problem = NULL;
+	JsonDocument document;
+	const JsonNode *node;
+	int64_t version;
+
+	if (text == NULL || !pems_json_parse(text, strlen(text), &document, NULL))
+		return;
+	node = document.root->kind == JSON_KIND_ARRAY ? document.root->first : document.root;
+	for (; node != NULL && problem == NULL; node = node->next)
+		problem = mock_edit_make(request->server, node, &version);
+	if (problem != NULL)
+		mock_faults_note(&request->server->faults, request->fault, problem);
+	pems_json_free(&document);
+}
+
+void
+mock_calls_run(MockRequest *request)
+{
+	request->authorized = authorize(request);
+	mock_describe_request(request, &request->line);
+	if (!refuse_early(request))
+		run_call(request);
+	run_then_edit(request);
 }

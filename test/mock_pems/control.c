@@ -31,16 +31,16 @@ mock_control_refuse(MockRequest *request, int status, const char *message)
 	pems_json_append_text(body, "}");
 }
 
-static void
-begin(MockRequest *request)
+void
+mock_control_begin(MockRequest *request)
 {
 	request->reply.status = 200;
 	request->reply.body.length = 0;
 	pems_json_append_text(&request->reply.body, "{\"success\":true");
 }
 
-static void
-end(MockRequest *request)
+void
+mock_control_end(MockRequest *request)
 {
 	pems_json_append_text(&request->reply.body, "}");
 }
@@ -77,7 +77,7 @@ post_faults(MockRequest *request)
 	}
 	if (request->reply.status == 0)
 	{
-		begin(request);
+		mock_control_begin(request);
 		pems_json_append_text(&request->reply.body, ",\"ids\":[");
 	}
 	for (MockFault *fault = parsed; fault != NULL; fault = next)
@@ -99,10 +99,10 @@ post_faults(MockRequest *request)
 static void
 get_faults(MockRequest *request)
 {
-	begin(request);
+	mock_control_begin(request);
 	mock_text_key(&request->reply.body, "faults");
 	mock_faults_describe(&request->server->faults, &request->reply.body);
-	end(request);
+	mock_control_end(request);
 }
 
 static void
@@ -110,9 +110,9 @@ delete_faults(MockRequest *request)
 {
 	int removed = mock_faults_clear(&request->server->faults, mock_request_query(request, "id"));
 
-	begin(request);
+	mock_control_begin(request);
 	mock_text_add_integer(&request->reply.body, "removed", removed);
-	end(request);
+	mock_control_end(request);
 }
 
 /* ---------- organizations ---------- */
@@ -122,7 +122,7 @@ post_organizations(MockRequest *request)
 {
 	const char *error;
 
-	begin(request);
+	mock_control_begin(request);
 	for (const JsonNode *node = first_object(request); node != NULL; node = node->next)
 	{
 		if (!mock_loader_add_organization(&request->server->store, node, &error))
@@ -131,7 +131,7 @@ post_organizations(MockRequest *request)
 			return;
 		}
 	}
-	end(request);
+	mock_control_end(request);
 }
 
 /* ---------- log ---------- */
@@ -219,11 +219,11 @@ get_stats(MockRequest *request)
 {
 	MockServer *server = request->server;
 
-	begin(request);
+	mock_control_begin(request);
 	mock_stats_describe(&server->stats, &server->store, &request->reply.body);
 	mock_text_add_integer(&request->reply.body, "waiting",
 						  (int64_t) mock_timer_count(&server->timer));
-	end(request);
+	mock_control_end(request);
 }
 
 /*
@@ -237,13 +237,14 @@ post_reset(MockRequest *request)
 	char error[MOCK_LOADER_ERROR_SIZE];
 
 	mock_faults_clear(&server->faults, NULL);
+	server->clock_skew_us = 0;
 	mock_timer_cancel(&server->timer, mock_handler_cancel);
 	mock_store_clear(&server->store);
 	mock_answers_clear(&server->answers);
 	mock_stats_clear(&server->stats, &server->store);
 	mock_journal_reset(&server->journal);
-	begin(request);
-	end(request);
+	mock_control_begin(request);
+	mock_control_end(request);
 	if (!mock_loader_load(&server->loader, &server->store, error))
 		mock_control_refuse(request, 500, error);
 }
@@ -255,6 +256,10 @@ static const Route routes[] = {
 	{"POST", "records", mock_control_edit_records},
 	{"GET", "records", mock_control_dump_records},
 	{"POST", "organizations", post_organizations},
+	{"POST", "restore", mock_control_restore},
+	{"POST", "times", mock_control_set_times},
+	{"POST", "clock", mock_control_set_clock},
+	{"GET", "clock", mock_control_get_clock},
 	{"GET", "log", get_log},
 	{"GET", "stats", get_stats},
 	{"POST", "reset", post_reset},

@@ -5,137 +5,13 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "clock.h"
+#include "edits.h"
 #include "memory.h"
-#include "patch.h"
 #include "request.h"
 #include "text.h"
 
 /* Records that one turn of a dump looks at, so that it does not keep the lock for long. */
 #define DUMP_BLOCK 500
-
-/* ---------- edits ---------- */
-
-/* What an edit is about, and what is to come of it. */
-typedef struct Edit
-{
-	const JsonNode *node;
-	const JsonNode *data;    /* the whole record, or NULL */
-	const JsonNode *changes; /* a part of it, or NULL */
-	bool delete;
-	const MockRecord *record; /* as it is; NULL: there is none */
-	MockRecordState state;    /* as it becomes */
-} Edit;
-
-static const char *
-read_edit(Edit *edit, const JsonNode *node)
-{
-	const JsonNode *delete = pems_json_get(node, "delete");
-	const char *code = mock_text_get_string(node, "organizationCode");
-	const char *pfa_id = mock_text_get_string(node, "pfaId");
-
-	edit->node = node;
-	edit->data = pems_json_get(node, "data");
-	edit->changes = pems_json_get(node, "changes");
-	edit->delete = delete != NULL && delete->kind == JSON_KIND_BOOLEAN && delete->boolean;
-	if (code == NULL || *code == '\0' || pfa_id == NULL || *pfa_id == '\0')
-		return "an edit needs \"organizationCode\" and \"pfaId\"";
-	if ((edit->data != NULL) + (edit->changes != NULL) + edit->delete != 1)
-		return "an edit has one of \"changes\", \"data\" and \"delete\": true";
-	if ((edit->data != NULL && edit->data->kind != JSON_KIND_OBJECT) ||
-		(edit->changes != NULL && edit->changes->kind != JSON_KIND_OBJECT))
-		return "\"changes\" and \"data\" are objects";
-	return NULL;
-}
-
-static void
-make_data(Edit *edit)
-{
-	const MockRecord *record = edit->record;
-	JsonBuffer text = {0};
-
-	if (edit->delete)
-	{
-		edit->state.data = record->data;
-		edit->state.data_length = record->data_length;
-		return;
-	}
-	if (edit->data != NULL)
-		pems_json_append_node(&text, edit->data);
-	else
-		mock_patch_apply(record->data, record->data_length, edit->changes, false, &text);
-	if (text.failed || text.length == 0)
-		mock_memory_die("out of memory");
-	edit->state.data = text.data;
-	edit->state.data_length = text.length;
-}
-
-static void
-log_edit(MockRequest *request, const MockOrganization *organization, const Edit *edit,
-		 const char *pfa_id, int64_t from_version)
-{
-	JsonBuffer line = {0};
-	MockChange change = {
-		.organization_code = organization->code,
-		.pfa_id = pfa_id,
-		.at = mock_clock_wall_us(),
-		.from_version = from_version,
-		.to_version = edit->state.version,
-		.user = mock_text_get_string(edit->node, "by"),
-		.whole = edit->data != NULL,
-		.deleted = edit->state.deleted,
-		.changes = edit->data != NULL ? edit->data : edit->changes,
-	};
-
-	mock_describe_change(&change, &line);
-	if (line.failed)
-		mock_memory_die("out of memory");
-	mock_journal_append(&request->server->journal, NULL, &line);
-	request->server->stats.changes++;
-	pems_json_buffer_free(&line);
-}
-
-/* The caller holds the organization's lock.  NULL, or why not. */
-static const char *
-perform_edit(MockRequest *request, MockOrganization *organization, Edit *edit)
-{
-	const char *pfa_id = mock_text_get_string(edit->node, "pfaId");
-	const char *error;
-	int64_t from_version;
-
-	edit->record = mock_store_find(organization, pfa_id);
-	if (edit->data == NULL && (edit->record == NULL || edit->record->deleted))
-		return "there is no such PFA record";
-	from_version = edit->record != NULL ? edit->record->version : 0;
-	edit->state.version = from_version + 1;
-	edit->state.updated_at = mock_clock_wall_us();
-	if (!mock_loader_read_state(edit->node, &edit->state, &error))
-		return error;
-	if (edit->delete)
-		edit->state.deleted = true;
-	make_data(edit);
-	mock_store_put(organization, pfa_id, &edit->state);
-	log_edit(request, organization, edit, pfa_id, from_version);
-	return NULL;
-}
-
-static const char *
-run_edit(MockRequest *request, const JsonNode *node, int64_t *version)
-{
-	Edit edit = {0};
-	const char *error = read_edit(&edit, node);
-	MockOrganization *organization;
-
-	if (error != NULL)
-		return error;
-	organization = mock_store_add_organization(&request->server->store,
-											   mock_text_get_string(node, "organizationCode"));
-	pthread_mutex_lock(&organization->lock);
-	error = perform_edit(request, organization, &edit);
-	pthread_mutex_unlock(&organization->lock);
-	*version = edit.state.version;
-	return error;
-}
 
 /* In order, up to the first that fails; "versions" says how many were done. */
 void
@@ -151,7 +27,7 @@ mock_control_edit_records(MockRequest *request)
 	pems_json_append_text(&versions, "[");
 	for (; node != NULL && error == NULL; node = node->next)
 	{
-		error = run_edit(request, node, &version);
+		error = mock_edit_make(request->server, node, &version);
 		if (error != NULL)
 			break;
 		mock_text_comma(&versions);
@@ -215,14 +91,17 @@ dump_record(const MockRecord *record, void *context)
 	pems_json_append_text(out, "{\"organizationCode\":");
 	mock_text_string(out, dump->organizations[dump->current]->code);
 	mock_text_add_string(out, "pfaId", record->pfa_id);
-	mock_text_add_integer(out, "version", record->version);
-	mock_text_add_time(out, "updatedAt", record->updated_at);
-	mock_text_add_boolean(out, "deleted", record->deleted);
-	mock_text_add_raw(out, "data", record->data, record->data_length);
+	mock_text_add_integer(out, "version", record->state.version);
+	mock_text_add_time(out, "updatedAt", record->state.updated_at);
+	mock_text_add_boolean(out, "deleted", record->state.deleted);
+	mock_text_add_string(out, "lastModifiedBy", record->state.modified_by);
+	if (record->state.shown_code != NULL)
+		mock_text_add_string(out, "shownOrganizationCode", record->state.shown_code);
+	mock_text_add_raw(out, "data", record->state.data, record->state.data_length);
 	pems_json_append_text(out, "}");
 	if (--dump->room > 0)
 		return true;
-	move_position(dump, record->updated_at, record->pfa_id);
+	move_position(dump, record->state.updated_at, record->pfa_id);
 	return false;
 }
 

@@ -61,29 +61,46 @@ decode(const char *text)
 }
 
 void
-mock_cursor_append(JsonBuffer *out, const MockPosition *position)
+mock_cursor_append(JsonBuffer *out, int64_t page, const MockPosition *position)
 {
 	JsonBuffer text = {0};
 
 	mock_text_integer(&text, position->updated_at);
 	pems_json_append(&text, ":", 1);
-	pems_json_append_text(&text, position->pfa_id);
+	mock_text_integer(&text, page);
+	pems_json_append(&text, ":", 1);
+	if (position->pfa_id != NULL)
+		pems_json_append_text(&text, position->pfa_id);
 	pems_json_append(out, "\"", 1);
 	encode(out, text.data, text.length);
 	pems_json_append(out, "\"", 1);
 	pems_json_buffer_free(&text);
 }
 
-bool
-mock_cursor_parse(const char *text, MockPosition *position, char **storage)
+/* An integer and the colon behind it; NULL: there is none. */
+static const char *
+take_integer(const char *text, int64_t *value)
 {
 	char *end;
+
+	errno = 0;
+	*value = strtoll(text, &end, 10);
+	return errno == 0 && end != text && *end == ':' ? end + 1 : NULL;
+}
+
+bool
+mock_cursor_parse(const char *text, int64_t *page, MockPosition *position, char **storage)
+{
+	const char *rest;
 
 	*storage = decode(text);
 	if (*storage == NULL)
 		return false;
-	errno = 0;
-	position->updated_at = strtoll(*storage, &end, 10);
-	position->pfa_id = end + 1;
-	return errno == 0 && end != *storage && *end == ':' && end[1] != '\0';
+	rest = take_integer(*storage, &position->updated_at);
+	if (rest != NULL)
+		rest = take_integer(rest, page);
+	if (rest == NULL || *page < 1)
+		return false;
+	position->pfa_id = *rest != '\0' ? rest : NULL;
+	return true;
 }

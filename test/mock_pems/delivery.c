@@ -58,6 +58,19 @@ read_half(void *closure, uint64_t position, char *out, size_t room)
 	return (ssize_t) length;
 }
 
+/* Half of it, then silence for as long as the client waits. */
+static ssize_t
+read_stalled(void *closure, uint64_t position, char *out, size_t room)
+{
+	MockRequest *request = closure;
+
+	if (position < request->reply.body.length / 2)
+		return read_half(closure, position, out, room);
+	if (request->stage == MOCK_STAGE_CLOSING)
+		return MHD_CONTENT_READER_END_WITH_ERROR;
+	return hang(request) == MHD_YES ? 0 : MHD_CONTENT_READER_END_WITH_ERROR;
+}
+
 /* One byte, then the connection sleeps until the next one is due. */
 static ssize_t
 read_slowly(void *closure, uint64_t position, char *out, size_t room)
@@ -104,6 +117,9 @@ create_response(MockRequest *request)
 		case MOCK_DELIVER_HALF:
 			return MHD_create_response_from_callback(reply->body.length, BLOCK_SIZE, read_half,
 													 request, NULL);
+		case MOCK_DELIVER_STALLED:
+			return MHD_create_response_from_callback(reply->body.length, BLOCK_SIZE, read_stalled,
+													 request, NULL);
 		case MOCK_DELIVER_SLOWLY:
 			return MHD_create_response_from_callback(reply->body.length, BLOCK_SIZE, read_slowly,
 													 request, NULL);
@@ -124,12 +140,12 @@ create_response(MockRequest *request)
 /* ---------- headers ---------- */
 
 static void
-add_dates(struct MHD_Response *response, const MockEffect *effect)
+add_dates(struct MHD_Response *response, const MockEffect *effect, int64_t server_skew_us)
 {
-	int64_t date = mock_clock_wall_us() / 1000000 + effect->date_skew_s;
+	int64_t date = (mock_clock_wall_us() + server_skew_us) / 1000000 + effect->date_skew_s;
 	char text[MOCK_CLOCK_HTTP_SIZE];
 
-	if (!effect->retry_after_date && effect->date_skew_s == 0)
+	if (!effect->retry_after_date && effect->date_skew_s == 0 && server_skew_us == 0)
 		return; /* the daemon adds the Date that is */
 	mock_clock_format_http(date, text);
 	MHD_add_response_header(response, MHD_HTTP_HEADER_DATE, text);
@@ -160,7 +176,7 @@ add_headers(const MockRequest *request, struct MHD_Response *response)
 		MHD_add_response_header(response, MHD_HTTP_HEADER_RETRY_AFTER, effect->retry_after);
 	if (effect->redirect != NULL)
 		MHD_add_response_header(response, MHD_HTTP_HEADER_LOCATION, effect->redirect);
-	add_dates(response, effect);
+	add_dates(response, effect, request->server->clock_skew_us);
 }
 
 /* ---------- sending ---------- */
@@ -170,7 +186,8 @@ static void
 leave(MockRequest *request, const MockEffect *effect)
 {
 	if (!request->in_progress || effect->delivery == MOCK_DELIVER_SLOWLY ||
-		effect->delivery == MOCK_DELIVER_FOR_EVER || effect->delivery == MOCK_DELIVER_NEVER)
+		effect->delivery == MOCK_DELIVER_FOR_EVER || effect->delivery == MOCK_DELIVER_NEVER ||
+		effect->delivery == MOCK_DELIVER_STALLED)
 		return;
 	request->in_progress = false;
 	mock_stats_leave(&request->server->stats, mock_effects_status(request));

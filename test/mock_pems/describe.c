@@ -19,6 +19,16 @@ add_version(JsonBuffer *out, const MockRequest *request)
 		mock_text_add_raw(out, "version", "null", 4);
 }
 
+/* What a listing asks besides. */
+static void
+add_listing(JsonBuffer *out, const MockRequest *request)
+{
+	mock_text_add_string(out, "updatedSince", request->updated_since);
+	mock_text_add_string(out, "cursor", request->cursor);
+	mock_text_add_integer(out, "limit", request->limit);
+	mock_text_add_integer(out, "page", request->page);
+}
+
 void
 mock_describe_request(const MockRequest *request, JsonBuffer *out)
 {
@@ -42,6 +52,8 @@ mock_describe_request(const MockRequest *request, JsonBuffer *out)
 	mock_text_add_string(out, "reason", request->reason);
 	mock_text_add_string(out, "fault", fault != NULL ? fault->name : NULL);
 	mock_text_add_string(out, "faultId", fault != NULL ? fault->id : NULL);
+	if (request->call == MOCK_CALL_LIST)
+		add_listing(out, request);
 }
 
 void
@@ -50,6 +62,11 @@ mock_describe_outcome(const MockRequest *request, JsonBuffer *out)
 	mock_text_add_integer(out, "status", mock_effects_status(request));
 	mock_text_add_boolean(out, "applied", request->applied);
 	mock_text_add_boolean(out, "replayed", request->replayed);
+	if (request->call != MOCK_CALL_LIST)
+		return;
+	mock_text_add_integer(out, "records", request->listed);
+	mock_text_key(out, "nextCursor");
+	pems_json_append_text(out, request->next_cursor != NULL ? request->next_cursor : "null");
 }
 
 void

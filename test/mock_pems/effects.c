@@ -4,8 +4,10 @@
  *
  * Headers and the way the bytes travel are delivery.c's.
  */
+#include <stdlib.h>
 #include <string.h>
 
+#include "memory.h"
 #include "request.h"
 #include "text.h"
 
@@ -97,11 +99,30 @@ give_garbage(MockRequest *request)
 	set_body(request, garbage, sizeof(garbage) - 1);
 }
 
-void
-mock_effects_rewrite(MockRequest *request)
+/* A member more at the beginning of an object, to make it large. */
+static void
+pad(MockRequest *request, int64_t size)
 {
-	const MockEffect *effect = mock_request_effect(request);
+	JsonBuffer *body = &request->reply.body;
+	JsonBuffer padded = {0};
+	char *filling;
 
+	if (body->length < 3 || body->data[0] != '{')
+		return;
+	filling = mock_memory_allocate((size_t) size + 1);
+	memset(filling, 'x', (size_t) size);
+	pems_json_append_text(&padded, "{");
+	mock_text_add_string(&padded, "padding", filling);
+	pems_json_append(&padded, ",", 1);
+	pems_json_append(&padded, body->data + 1, body->length - 1);
+	free(filling);
+	pems_json_buffer_free(body);
+	*body = padded;
+}
+
+static void
+rewrite(MockRequest *request, const MockEffect *effect)
+{
 	if (effect->content == MOCK_CONTENT_TRUE)
 		return;
 	if (effect->content == MOCK_CONTENT_GIVEN)
@@ -127,6 +148,16 @@ mock_effects_rewrite(MockRequest *request)
 		request->reply.status = effect->status != 0 ? (int) effect->status : 302;
 	if (effect->body != NULL)
 		set_body(request, effect->body, effect->body_length);
+}
+
+void
+mock_effects_rewrite(MockRequest *request)
+{
+	const MockEffect *effect = mock_request_effect(request);
+
+	rewrite(request, effect);
+	if (effect->padding > 0)
+		pad(request, effect->padding);
 }
 
 int

@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "edits.h"
 #include "faults.h"
 #include "memory.h"
 #include "text.h"
@@ -79,6 +80,28 @@ static bool
 read_natural(Parse *parse, const JsonNode *value, void *target)
 {
 	return read_integer(parse, value, target) && *(int64_t *) target >= 0;
+}
+
+static bool
+read_positive(Parse *parse, const JsonNode *value, void *target)
+{
+	return read_integer(parse, value, target) && *(int64_t *) target > 0;
+}
+
+/* Any value, kept as JSON text. */
+static bool
+read_json(Parse *parse, const JsonNode *value, void *target)
+{
+	char **json = target;
+	JsonBuffer text = {0};
+
+	(void) parse;
+	pems_json_append_node(&text, value);
+	if (text.failed)
+		mock_memory_die("out of memory");
+	free(*json);
+	*json = text.data;
+	return true;
 }
 
 static bool
@@ -327,7 +350,61 @@ read_slow(Parse *parse, const JsonNode *value, void *target)
 	parse->fault->effect.delivery = MOCK_DELIVER_SLOWLY;
 	if (value->kind == JSON_KIND_BOOLEAN)
 		return value->boolean;
-	return read_integer(parse, value, target) && *(int64_t *) target > 0;
+	return read_positive(parse, value, target);
+}
+
+static bool
+read_stall(Parse *parse, const JsonNode *value, void *target)
+{
+	(void) target;
+	return set_delivery(parse, value, MOCK_DELIVER_STALLED, true);
+}
+
+/* ---------- readers of what becomes of a page, or happens behind it ---------- */
+
+/* {"pfaId": "text that stands in its place"}; "%00" to "%FF" in a text are bytes. */
+static bool
+read_record_texts(Parse *parse, const JsonNode *value, void *target)
+{
+	MockRecordText **link = target;
+
+	(void) parse;
+	if (value->kind != JSON_KIND_OBJECT)
+		return false;
+	for (const JsonNode *member = value->first; member != NULL; member = member->next)
+	{
+		if (member->kind != JSON_KIND_STRING)
+			return false;
+		*link = mock_memory_allocate(sizeof(**link));
+		(*link)->pfa_id = mock_memory_copy(member->key);
+		(*link)->text = mock_text_unescape(member->text, member->length, &(*link)->length);
+		link = &(*link)->next;
+	}
+	return true;
+}
+
+static bool
+read_then_edit(Parse *parse, const JsonNode *value, void *target)
+{
+	const JsonNode *node = value->kind == JSON_KIND_ARRAY ? value->first : value;
+
+	for (; node != NULL; node = value->kind == JSON_KIND_ARRAY ? node->next : NULL)
+	{
+		const char *problem = mock_edit_check(node);
+
+		if (problem != NULL)
+			return fail(parse, "thenEdit: %s", problem);
+	}
+	return read_json(parse, value, target);
+}
+
+/* Actions that no other call knows. */
+static bool
+changes_page(const MockListEffect *effect)
+{
+	return effect->page_size >= 0 || effect->shift != 0 || effect->without_deleted ||
+		   effect->texts != NULL || effect->next_cursor != NULL || effect->no_next_cursor ||
+		   effect->always_next_cursor || effect->begin_again || effect->back_to_page > 0;
 }
 
 /* ---------- the table ---------- */
@@ -342,6 +419,8 @@ static const Member members[] = {
 	{"pfaId", read_string, RULE(pfa_id), NULL},
 	{"method", read_string, RULE(method), NULL},
 	{"call", read_call, RULE(call), NULL},
+	{"page", read_positive, RULE(page), NULL},
+	{"fromPage", read_positive, RULE(from_page), NULL},
 	{"count", read_natural, RULE(count), NULL},
 	{"after", read_natural, RULE(after), NULL},
 	{"probability", read_probability, RULE(probability), NULL},
@@ -369,6 +448,22 @@ static const Member members[] = {
 	{"noNewVersion", read_boolean, EFFECT(no_new_version), "noNewVersion"},
 	{"newVersionBump", read_natural, EFFECT(version_bump), "newVersionBump"},
 	{"roundNumbers", read_boolean, EFFECT(round_numbers), "roundNumbers"},
+	{"updatedAtSkewSeconds", read_integer, EFFECT(updated_at_skew_s), "updatedAtSkew"},
+	{"lagVersions", read_positive, EFFECT(lag_versions), "lagVersions"},
+	{"lagSeconds", read_positive, EFFECT(lag_s), "lagSeconds"},
+	{"padding", read_positive, EFFECT(padding), "padding"},
+	/* what becomes of a page */
+	{"pageSize", read_natural, EFFECT(list.page_size), "pageSize"},
+	{"shift", read_integer, EFFECT(list.shift), "shift"},
+	{"withoutDeleted", read_boolean, EFFECT(list.without_deleted), "withoutDeleted"},
+	{"recordTexts", read_record_texts, EFFECT(list.texts), "recordTexts"},
+	{"nextCursor", read_json, EFFECT(list.next_cursor), "nextCursor"},
+	{"noNextCursor", read_boolean, EFFECT(list.no_next_cursor), "noNextCursor"},
+	{"alwaysNextCursor", read_boolean, EFFECT(list.always_next_cursor), "alwaysNextCursor"},
+	{"beginAgain", read_boolean, EFFECT(list.begin_again), "beginAgain"},
+	{"backToPage", read_positive, EFFECT(list.back_to_page), "backToPage"},
+	/* what others do meanwhile */
+	{"thenEdit", read_then_edit, EFFECT(then_edit), "thenEdit"},
 	/* how it travels */
 	{"applyThenDrop", read_apply_then_drop, 0, "applyThenDrop"},
 	{"dropBeforeApply", read_drop, 0, "dropBeforeApply"},
@@ -376,6 +471,7 @@ static const Member members[] = {
 	{"truncate", read_truncate, 0, "truncate"},
 	{"endlessBody", read_endless, 0, "endlessBody"},
 	{"hang", read_hang, 0, "hang"},
+	{"stallBody", read_stall, 0, "stallBody"},
 	{"slowBody", read_slow, EFFECT(ms_per_byte), "slowBody"},
 };
 
@@ -385,7 +481,11 @@ static bool
 read_member(Parse *parse, const Member *member, const JsonNode *value)
 {
 	if (!member->read(parse, value, (char *) parse->fault + member->offset))
+	{
+		if (parse->error[0] != '\0')
+			return false;
 		return fail(parse, "\"%s\" has a wrong value", member->key);
+	}
 	if (member->action != NULL)
 	{
 		if (parse->name.length > 0)
@@ -439,14 +539,20 @@ mock_fault_parse(const JsonNode *node, char *error, size_t error_size)
 
 	fault->references = 1;
 	fault->call = -1;
+	fault->page = -1;
+	fault->from_page = -1;
 	fault->count = -1;
 	fault->probability = 1.0;
 	fault->effect.apply = true;
 	fault->effect.ms_per_byte = DEFAULT_MS_PER_BYTE;
+	fault->effect.list.page_size = -1;
+	error[0] = '\0';
 	parse.fault = fault;
 	good = read_members(&parse, node);
 	if (good)
 		fault->name = mock_memory_copy(parse.name.data);
+	if (fault->call < 0 && changes_page(&fault->effect.list))
+		fault->call = MOCK_CALL_LIST;
 	pems_json_buffer_free(&parse.name);
 	if (good)
 		return fault;

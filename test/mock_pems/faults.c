@@ -40,6 +40,21 @@ mock_faults_add(MockFaults *faults, MockFault *fault)
 }
 
 static void
+free_list_effect(MockListEffect *effect)
+{
+	MockRecordText *next;
+
+	for (MockRecordText *text = effect->texts; text != NULL; text = next)
+	{
+		next = text->next;
+		free(text->pfa_id);
+		free(text->text);
+		free(text);
+	}
+	free(effect->next_cursor);
+}
+
+static void
 free_fault(MockFault *fault)
 {
 	MockHeader *next;
@@ -56,6 +71,9 @@ free_fault(MockFault *fault)
 	free(fault->method);
 	free(fault->id);
 	free(fault->name);
+	free(fault->problem);
+	free_list_effect(&fault->effect.list);
+	free(fault->effect.then_edit);
 	free(fault->effect.body);
 	free(fault->effect.error);
 	free(fault->effect.redirect);
@@ -68,6 +86,15 @@ mock_faults_release(MockFault *fault)
 {
 	if (fault != NULL && --fault->references == 0)
 		free_fault(fault);
+}
+
+void
+mock_faults_note(MockFaults *faults, MockFault *fault, const char *problem)
+{
+	pthread_mutex_lock(&faults->lock);
+	free(fault->problem);
+	fault->problem = mock_memory_copy(problem);
+	pthread_mutex_unlock(&faults->lock);
 }
 
 int
@@ -105,6 +132,8 @@ static bool
 matches(const MockFault *fault, const MockFaultSubject *subject)
 {
 	return (fault->call < 0 || fault->call == (int) subject->call) &&
+		   (fault->page < 0 || fault->page == subject->page) &&
+		   (fault->from_page < 0 || (subject->page > 0 && fault->from_page <= subject->page)) &&
 		   same(fault->method, subject->method) && same(fault->pfa_id, subject->pfa_id) &&
 		   same(fault->organization_code, subject->organization_code);
 }
@@ -167,6 +196,7 @@ mock_faults_describe(MockFaults *faults, JsonBuffer *out)
 		mock_text_add_string(out, "fault", fault->name);
 		mock_text_add_integer(out, "matched", fault->matched);
 		mock_text_add_integer(out, "fired", fault->fired);
+		mock_text_add_string(out, "problem", fault->problem);
 		pems_json_append_text(out, "}");
 	}
 	pems_json_append_text(out, "]");

@@ -23,6 +23,7 @@ typedef enum MockDelivery
 	MOCK_DELIVER_WHOLE,
 	MOCK_DELIVER_NOTHING,  /* the connection is closed without a byte */
 	MOCK_DELIVER_HALF,     /* Content-Length of the whole, half of the body, end of connection */
+	MOCK_DELIVER_STALLED,  /* the same, but then the connection stays open and silent */
 	MOCK_DELIVER_SLOWLY,   /* byte by byte */
 	MOCK_DELIVER_FOR_EVER, /* chunks without end */
 	MOCK_DELIVER_NEVER     /* the connection stays open and silent */
@@ -48,6 +49,29 @@ typedef struct MockHeader
 	char *value;
 } MockHeader;
 
+/* In place of a record of a page: any bytes. */
+typedef struct MockRecordText
+{
+	struct MockRecordText *next;
+	char *pfa_id;
+	char *text; /* empty: the record is left out */
+	size_t length;
+} MockRecordText;
+
+/* What becomes of a page of a listing. */
+typedef struct MockListEffect
+{
+	int64_t page_size; /* at most so many records, -1: as asked */
+	int64_t shift;     /* the page begins so many records later; negative: earlier */
+	bool without_deleted;
+	MockRecordText *texts;
+	char *next_cursor;       /* JSON that is given for nextCursor; NULL: the true one */
+	bool no_next_cursor;     /* no such member */
+	bool always_next_cursor; /* also at the end */
+	bool begin_again;        /* a new nextCursor leads to the beginning */
+	int64_t back_to_page;    /* nextCursor is the one that led there; 0: it is not */
+} MockListEffect;
+
 typedef struct MockEffect
 {
 	bool apply;       /* a write takes effect */
@@ -69,6 +93,12 @@ typedef struct MockEffect
 	bool no_new_version;
 	int64_t version_bump; /* more than the usual 1 */
 	bool round_numbers;
+	int64_t updated_at_skew_s; /* a write's updatedAt is so far ahead of the time */
+	int64_t lag_versions;      /* a read shows records as they were so many states ago */
+	int64_t lag_s;             /* or so many seconds ago */
+	int64_t padding;           /* bytes more in the body */
+	MockListEffect list;
+	char *then_edit; /* JSON: edits that others make before the answer leaves; NULL: none */
 	MockDelivery delivery;
 	bool reset;          /* MOCK_DELIVER_NOTHING: RST and not FIN */
 	int64_t ms_per_byte; /* MOCK_DELIVER_SLOWLY */
@@ -82,7 +112,9 @@ typedef struct MockFault
 	char *organization_code;
 	char *pfa_id;
 	char *method;
-	int call; /* MockCall */
+	int call;          /* MockCall */
+	int64_t page;      /* of a listing */
+	int64_t from_page; /* that one, and those behind it */
 	/* which of them */
 	int64_t after;      /* let that many pass */
 	int64_t count;      /* then fire that often, -1: without end */
@@ -91,8 +123,9 @@ typedef struct MockFault
 	/* what happened so far */
 	int64_t matched;
 	int64_t fired;
-	char *id;   /* made up when not given */
-	char *name; /* for the log: the actions, "delay+status" */
+	char *problem; /* what could not be done when it fired; NULL: nothing */
+	char *id;      /* made up when not given */
+	char *name;    /* for the log: the actions, "delay+status" */
 	MockEffect effect;
 } MockFault;
 
@@ -111,6 +144,7 @@ typedef struct MockFaultSubject
 	const char *pfa_id;
 	const char *method;
 	MockCall call;
+	int64_t page; /* of a listing, from 1; else 0 */
 } MockFaultSubject;
 
 extern void mock_faults_initialize(MockFaults *faults);
@@ -121,6 +155,8 @@ extern int mock_faults_clear(MockFaults *faults, const char *id);
 /* The rule that fires on this request, to be released, or NULL. */
 extern MockFault *mock_faults_pick(MockFaults *faults, const MockFaultSubject *subject);
 extern void mock_faults_release(MockFault *fault);
+/* Say in the description of the rule that something could not be done. */
+extern void mock_faults_note(MockFaults *faults, MockFault *fault, const char *problem);
 /* Append a JSON array of all rules. */
 extern void mock_faults_describe(MockFaults *faults, JsonBuffer *out);
 

@@ -153,6 +153,7 @@ arrive(MockRequest *request)
 		.pfa_id = request->pfa_id,
 		.method = request->method,
 		.call = request->call,
+		.page = request->page,
 	};
 	request->fault = mock_faults_pick(&server->faults, &subject);
 }

@@ -10,17 +10,17 @@
 static bool
 record_before(const MockRecord *a, const MockRecord *b)
 {
-	if (a->updated_at != b->updated_at)
-		return a->updated_at < b->updated_at;
+	if (a->state.updated_at != b->state.updated_at)
+		return a->state.updated_at < b->state.updated_at;
 	return strcmp(a->pfa_id, b->pfa_id) < 0;
 }
 
-static bool
-behind_position(const MockRecord *record, const MockPosition *position)
+bool
+mock_index_behind(int64_t updated_at, const char *pfa_id, const MockPosition *position)
 {
-	if (record->updated_at != position->updated_at)
-		return record->updated_at > position->updated_at;
-	return position->pfa_id == NULL || strcmp(record->pfa_id, position->pfa_id) > 0;
+	if (updated_at != position->updated_at)
+		return updated_at > position->updated_at;
+	return position->pfa_id == NULL || strcmp(pfa_id, position->pfa_id) > 0;
 }
 
 /* Part a tree into what is before the record and what is behind it. */
@@ -93,7 +93,7 @@ mock_index_walk(const MockRecord *root, const MockPosition *position, MockIndexV
 {
 	if (root == NULL)
 		return true;
-	if (behind_position(root, position))
+	if (mock_index_behind(root->state.updated_at, root->pfa_id, position))
 	{
 		if (!mock_index_walk(root->left, position, visit, context))
 			return false;

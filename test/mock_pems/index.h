@@ -27,6 +27,8 @@ typedef bool (*MockIndexVisit)(const MockRecord *record, void *context);
 
 extern void mock_index_insert(MockRecord **root, MockRecord *record);
 extern void mock_index_remove(MockRecord **root, const MockRecord *record);
+/* Is a record of that time and name behind the position? */
+extern bool mock_index_behind(int64_t updated_at, const char *pfa_id, const MockPosition *position);
 /* Visit the records behind position in order; false when a visit said stop. */
 extern bool mock_index_walk(const MockRecord *root, const MockPosition *position,
 							MockIndexVisit visit, void *context);

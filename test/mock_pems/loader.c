@@ -95,6 +95,8 @@ mock_loader_add_record(MockStore *store, const JsonNode *node, int64_t now, cons
 	if (!mock_loader_read_state(node, &state, error))
 		return false;
 	pems_json_append_node(&text, data);
+	state.modified_by = mock_memory_intern(mock_text_get_string(node, "lastModifiedBy"));
+	state.shown_code = mock_memory_intern(mock_text_get_string(node, "shownOrganizationCode"));
 	state.data = mock_memory_copy_bytes(text.data, text.length); /* without spare room */
 	state.data_length = text.length;
 	pems_json_buffer_free(&text);

@@ -2,7 +2,9 @@
  * memory.c
  *		malloc that ends the process when there is none.
  */
+#include <pthread.h>
 #include <stdarg.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -60,4 +62,38 @@ char *
 mock_memory_copy(const char *text)
 {
 	return text == NULL ? NULL : mock_memory_copy_bytes(text, strlen(text));
+}
+
+typedef struct Interned
+{
+	struct Interned *next; /* in its bucket */
+	char text[];
+} Interned;
+
+#define INTERNED_BUCKETS 1024
+
+const char *
+mock_memory_intern(const char *text)
+{
+	static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+	static Interned *buckets[INTERNED_BUCKETS];
+	uint32_t hash = 0;
+	Interned **link;
+
+	if (text == NULL)
+		return NULL;
+	for (const char *at = text; *at != '\0'; at++)
+		hash = hash * 31 + (unsigned char) *at;
+	pthread_mutex_lock(&lock);
+	link = &buckets[hash % INTERNED_BUCKETS];
+	while (*link != NULL && strcmp((*link)->text, text) != 0)
+		link = &(*link)->next;
+	if (*link == NULL)
+	{
+		*link = mock_memory_allocate(sizeof(**link) + strlen(text) + 1);
+		memcpy((*link)->text, text, strlen(text));
+	}
+	text = (*link)->text;
+	pthread_mutex_unlock(&lock);
+	return text;
 }

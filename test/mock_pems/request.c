@@ -16,7 +16,7 @@
 #include "text.h"
 
 #define DEFAULT_LIMIT 100
-#define LARGEST_LIMIT 1000
+#define LARGEST_LIMIT 5000
 
 static void
 note_problem(MockRequest *request, const char *problem)
@@ -28,7 +28,7 @@ note_problem(MockRequest *request, const char *problem)
 const MockEffect *
 mock_request_effect(const MockRequest *request)
 {
-	static const MockEffect nothing = {.apply = true};
+	static const MockEffect nothing = {.apply = true, .list = {.page_size = -1}};
 
 	return request->fault != NULL ? &request->fault->effect : &nothing;
 }
@@ -50,43 +50,13 @@ mock_request_free(MockRequest *request)
 	free(request->idempotency_key);
 	free(request->request_id);
 	free(request->position_id);
+	free(request->cursor);
+	free(request->updated_since);
+	free(request->next_cursor);
 	free(request);
 }
 
 /* ---------- path ---------- */
-
-static int
-hex_digit(char c)
-{
-	if (c >= '0' && c <= '9')
-		return c - '0';
-	if (c >= 'a' && c <= 'f')
-		return c - 'a' + 10;
-	return c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
-}
-
-/* Undo percent escapes; one that is none stays as it stands.  NUL bytes become blanks. */
-static char *
-unescape(const char *text, size_t length)
-{
-	char *plain = mock_memory_allocate(length + 1);
-	char *out = plain;
-
-	for (size_t i = 0; i < length; i++)
-	{
-		int high = text[i] == '%' && i + 2 < length ? hex_digit(text[i + 1]) : -1;
-		int low = high >= 0 ? hex_digit(text[i + 2]) : -1;
-
-		if (low >= 0)
-		{
-			*out++ = high * 16 + low > 0 ? (char) (high * 16 + low) : ' ';
-			i += 2;
-		}
-		else
-			*out++ = text[i];
-	}
-	return plain;
-}
 
 static bool
 valid_pfa_id(const char *pfa_id)
@@ -101,7 +71,13 @@ valid_pfa_id(const char *pfa_id)
 static void
 read_pfa_id(MockRequest *request, const char *segment, size_t length)
 {
-	request->pfa_id = unescape(segment, length);
+	request->pfa_id = mock_text_unescape(segment, length, &length);
+	/* what else than a text of its length is no pfaId anyway */
+	for (size_t i = 0; i < length; i++)
+	{
+		if (request->pfa_id[i] == '\0')
+			request->pfa_id[i] = ' ';
+	}
 	if (!valid_pfa_id(request->pfa_id))
 	{
 		mock_text_replace_invalid(request->pfa_id);
@@ -204,27 +180,46 @@ read_organization(MockRequest *request, const char *code)
 		mock_text_replace_invalid(request->organization_code);
 }
 
+static char *
+copy_query(MockRequest *request, const char *key)
+{
+	char *copy = mock_memory_copy(mock_request_query(request, key));
+
+	if (copy != NULL)
+		mock_text_replace_invalid(copy); /* it goes into the log */
+	return copy;
+}
+
 static void
-read_list_query(MockRequest *request)
+read_limit(MockRequest *request)
 {
 	const char *limit = mock_request_query(request, "limit");
-	const char *since = mock_request_query(request, "updatedSince");
-	const char *cursor = mock_request_query(request, "cursor");
 	char *end;
 
 	request->limit = DEFAULT_LIMIT;
-	if (limit != NULL)
-	{
-		request->limit = strtol(limit, &end, 10);
-		if (*end != '\0' || request->limit < 1)
-			note_problem(request, "limit must be a positive integer");
-		if (request->limit > LARGEST_LIMIT)
-			request->limit = LARGEST_LIMIT;
-	}
-	request->position.updated_at = INT64_MIN;
-	if (since != NULL && !mock_clock_parse_iso(since, &request->position.updated_at))
+	if (limit == NULL)
+		return;
+	request->limit = strtol(limit, &end, 10);
+	if (*end != '\0' || request->limit < 1)
+		note_problem(request, "limit must be a positive integer");
+	if (request->limit > LARGEST_LIMIT)
+		request->limit = LARGEST_LIMIT;
+}
+
+static void
+read_list_query(MockRequest *request)
+{
+	read_limit(request);
+	request->updated_since = copy_query(request, "updatedSince");
+	request->cursor = copy_query(request, "cursor");
+	request->since_us = INT64_MIN;
+	if (request->updated_since != NULL &&
+		!mock_clock_parse_iso(request->updated_since, &request->since_us))
 		note_problem(request, "updatedSince must be a time");
-	if (cursor != NULL && !mock_cursor_parse(cursor, &request->position, &request->position_id))
+	request->page = 1;
+	request->position.updated_at = request->since_us;
+	if (request->cursor != NULL && !mock_cursor_parse(request->cursor, &request->page,
+													  &request->position, &request->position_id))
 		note_problem(request, "cursor is not one of ours");
 }
 

@@ -33,6 +33,9 @@ typedef struct MockReply
 	MockStream *stream;       /* instead of body; NULL: none */
 } MockReply;
 
+/* The record that an answer with a wrong pfaId is about. */
+#define MOCK_WRONG_PFA_ID "PFA-SOMEBODY-ELSES"
+
 /* How often a hanging request looks whether its client is still there. */
 #define MOCK_HANG_LOOK_US INT64_C(500000)
 
@@ -65,8 +68,12 @@ struct MockRequest
 	const char *reason;
 	/* read many */
 	int64_t limit;
+	int64_t page;     /* from 1; 0: no listing */
+	int64_t since_us; /* INT64_MIN: everything */
 	MockPosition position;
 	char *position_id; /* what position points to */
+	char *cursor;      /* as they were sent, ASCII only; NULL: none */
+	char *updated_since;
 
 	/* what became of it */
 	int64_t arrived_us; /* monotonic */
@@ -79,6 +86,8 @@ struct MockRequest
 	bool in_progress; /* for stats.c */
 	JsonBuffer line;  /* for the log */
 	MockReply reply;
+	int64_t listed;       /* records in the page */
+	char *next_cursor;    /* of the page, as JSON; NULL: none */
 	int64_t next_byte_us; /* MOCK_DELIVER_SLOWLY */
 };
 
@@ -117,13 +126,23 @@ extern void mock_describe_request(const MockRequest *request, JsonBuffer *out);
 extern void mock_describe_outcome(const MockRequest *request, JsonBuffer *out);
 extern void mock_describe_change(const MockChange *change, JsonBuffer *out);
 
+/* reads.c: put what is read into the reply.  False: there is no such record. */
+extern bool mock_reads_one(MockRequest *request);
+extern void mock_reads_many(MockRequest *request);
+
 /* calls.c: do what is asked, and log it; the reply is ready afterwards. */
 extern void mock_calls_run(MockRequest *request);
 /* Log a request that will never be done. */
 extern void mock_calls_abandon(MockRequest *request);
 
-/* control.c, control_records.c */
+/* control.c, control_records.c, control_time.c */
 extern void mock_control_run(MockRequest *request);
+extern void mock_control_begin(MockRequest *request);
+extern void mock_control_end(MockRequest *request);
+extern void mock_control_restore(MockRequest *request);
+extern void mock_control_set_times(MockRequest *request);
+extern void mock_control_set_clock(MockRequest *request);
+extern void mock_control_get_clock(MockRequest *request);
 extern void mock_control_edit_records(MockRequest *request);
 extern void mock_control_dump_records(MockRequest *request);
 extern void mock_control_refuse(MockRequest *request, int status, const char *message);

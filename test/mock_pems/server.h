@@ -6,6 +6,7 @@
 #define MOCK_SERVER_H
 
 #include <microhttpd.h>
+#include <stdatomic.h>
 
 #include "answers.h"
 #include "faults.h"
@@ -29,6 +30,7 @@ typedef struct MockServer
 	MockFaults faults;
 	MockStats stats;
 	MockTimer timer;
+	atomic_llong clock_skew_us; /* PEMS's clock goes that much ahead of ours */
 } MockServer;
 
 #endif /* MOCK_SERVER_H */

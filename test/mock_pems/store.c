@@ -183,9 +183,17 @@ find_hashed(const MockOrganization *organization, const char *pfa_id, uint32_t h
 }
 
 MockRecord *
-mock_store_find(const MockOrganization *organization, const char *pfa_id)
+mock_store_find_any(const MockOrganization *organization, const char *pfa_id)
 {
 	return find_hashed(organization, pfa_id, hash_text(pfa_id));
+}
+
+MockRecord *
+mock_store_find(const MockOrganization *organization, const char *pfa_id)
+{
+	MockRecord *record = mock_store_find_any(organization, pfa_id);
+
+	return record == NULL || record->state.forgotten ? NULL : record;
 }
 
 static MockRecord *
@@ -199,13 +207,118 @@ add_record(MockOrganization *organization, const char *pfa_id, uint32_t hash)
 	record->hash = hash;
 	/* as good as random, and the same in every run */
 	record->heap = hash * 2654435761U ^ hash >> 13;
-	if (organization->record_count >= organization->bucket_count)
+	if (organization->hashed_count >= organization->bucket_count)
 		grow_buckets(organization);
 	bucket = record_bucket(organization, hash);
 	record->chain = *bucket;
 	*bucket = record;
-	organization->record_count++;
+	organization->hashed_count++;
 	return record;
+}
+
+void
+mock_store_each_record(const MockOrganization *organization, void (*visit)(MockRecord *, void *),
+					   void *context)
+{
+	for (size_t i = 0; i < organization->bucket_count; i++)
+	{
+		MockRecord *next;
+
+		for (MockRecord *record = organization->buckets[i]; record != NULL; record = next)
+		{
+			next = record->chain;
+			visit(record, context);
+		}
+	}
+}
+
+/* ---------- what records were ---------- */
+
+MockRecordState
+mock_store_copy_state(const MockRecordState *state)
+{
+	MockRecordState copy = *state;
+
+	copy.data = mock_memory_copy_bytes(state->data, state->data_length);
+	return copy;
+}
+
+/* Free what is behind the first so many past states. */
+static void
+cut_past(MockRecord *record, uint32_t most)
+{
+	MockPastState **link = &record->past;
+	MockPastState *older;
+
+	for (uint32_t i = 0; i < most && *link != NULL; i++)
+		link = &(*link)->older;
+	for (MockPastState *past = *link; past != NULL; past = older)
+	{
+		older = past->older;
+		free(past->state.data);
+		free(past);
+		record->past_count--;
+	}
+	*link = NULL;
+}
+
+static void
+remember_state(MockRecord *record)
+{
+	MockPastState *past = mock_memory_allocate(sizeof(*past));
+
+	past->state = record->state;
+	past->older = record->past;
+	record->past = past;
+	if (++record->past_count > MOCK_STORE_PAST_STATES)
+		cut_past(record, MOCK_STORE_PAST_STATES);
+}
+
+const MockRecordState *
+mock_store_state_back(const MockRecord *record, int64_t states)
+{
+	const MockRecordState *state = &record->state;
+
+	for (const MockPastState *past = record->past; past != NULL && states > 0; past = past->older)
+	{
+		state = &past->state;
+		states--;
+	}
+	return state;
+}
+
+const MockRecordState *
+mock_store_state_at(const MockRecord *record, int64_t wall_us)
+{
+	const MockRecordState *state = &record->state;
+
+	for (const MockPastState *past = record->past; past != NULL && state->since > wall_us;
+		 past = past->older)
+		state = &past->state;
+	/* what is older than all that is remembered is taken to be the oldest of it */
+	if (state->since > wall_us && record->past_count < MOCK_STORE_PAST_STATES)
+		return NULL;
+	return state;
+}
+
+/* ---------- changes ---------- */
+
+static void
+enter_index(MockOrganization *organization, MockRecord *record)
+{
+	if (record->state.forgotten)
+		return;
+	organization->record_count++;
+	mock_index_insert(&organization->root, record);
+}
+
+static void
+leave_index(MockOrganization *organization, const MockRecord *record)
+{
+	if (record->state.forgotten)
+		return;
+	organization->record_count--;
+	mock_index_remove(&organization->root, record);
 }
 
 MockRecord *
@@ -217,35 +330,45 @@ mock_store_put(MockOrganization *organization, const char *pfa_id, const MockRec
 	if (record == NULL)
 		record = add_record(organization, pfa_id, hash);
 	else
-		mock_index_remove(&organization->root, record);
-	if (record->data != state->data)
-		free(record->data);
-	record->data = state->data;
-	record->data_length = state->data_length;
-	record->version = state->version;
-	record->updated_at = state->updated_at;
-	record->deleted = state->deleted;
-	mock_index_insert(&organization->root, record);
+	{
+		leave_index(organization, record);
+		remember_state(record);
+	}
+	record->state = *state;
+	enter_index(organization, record);
 	return record;
+}
+
+void
+mock_store_move(MockOrganization *organization, MockRecord *record, int64_t updated_at)
+{
+	leave_index(organization, record);
+	record->state.updated_at = updated_at;
+	enter_index(organization, record);
+}
+
+static void
+free_record(MockRecord *record, void *context)
+{
+	(void) context;
+	cut_past(record, 0);
+	free(record->state.data);
+	free(record);
 }
 
 static void
 clear_records(MockOrganization *organization)
 {
-	for (size_t i = 0; i < organization->bucket_count; i++)
-	{
-		MockRecord *next;
-
-		for (MockRecord *record = organization->buckets[i]; record != NULL; record = next)
-		{
-			next = record->chain;
-			free(record->data);
-			free(record);
-		}
-	}
+	mock_store_each_record(organization, free_record, NULL);
+	for (size_t i = 0; i < organization->cursor_count; i++)
+		free(organization->cursors[i]);
+	free(organization->cursors);
 	free(organization->buckets);
+	organization->cursors = NULL;
+	organization->cursor_count = 0;
 	organization->buckets = NULL;
 	organization->bucket_count = 0;
+	organization->hashed_count = 0;
 	organization->record_count = 0;
 	organization->root = NULL;
 }

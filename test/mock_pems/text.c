@@ -115,6 +115,39 @@ mock_text_get_string(const JsonNode *object, const char *key)
 	return node != NULL && node->kind == JSON_KIND_STRING ? node->text : NULL;
 }
 
+static int
+hex_digit(char c)
+{
+	if (c >= '0' && c <= '9')
+		return c - '0';
+	if (c >= 'a' && c <= 'f')
+		return c - 'a' + 10;
+	return c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
+}
+
+char *
+mock_text_unescape(const char *text, size_t text_length, size_t *length)
+{
+	char *plain = mock_memory_allocate(text_length + 1);
+	char *out = plain;
+
+	for (size_t i = 0; i < text_length; i++)
+	{
+		int high = text[i] == '%' && i + 2 < text_length ? hex_digit(text[i + 1]) : -1;
+		int low = high >= 0 ? hex_digit(text[i + 2]) : -1;
+
+		if (low >= 0)
+		{
+			*out++ = (char) (high * 16 + low);
+			i += 2;
+		}
+		else
+			*out++ = text[i];
+	}
+	*length = (size_t) (out - plain);
+	return plain;
+}
+
 void
 mock_text_replace_invalid(char *text)
 {

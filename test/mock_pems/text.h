@@ -31,6 +31,12 @@ extern void mock_text_add_node(JsonBuffer *out, const char *key, const JsonNode 
 /* The text of a member that is a string, else NULL. */
 extern const char *mock_text_get_string(const JsonNode *object, const char *key);
 
+/*
+ * Undo percent escapes; one that is none stays as it stands.  *length becomes the
+ * length of the result, which may hold NUL bytes and has one behind its end.
+ */
+extern char *mock_text_unescape(const char *text, size_t text_length, size_t *length);
+
 /* What is left of bytes that need not be UTF-8: everything else becomes '?'. */
 extern void mock_text_replace_invalid(char *text);
 

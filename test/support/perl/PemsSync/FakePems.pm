@@ -130,11 +130,12 @@ sub clear_faults
     return $self->control('DELETE', 'faults' . (defined $id ? "?id=$id" : ''));
 }
 
-# How often a fault has fired.
+# How often a fault has fired; dies where something that it was to do could not be done.
 sub fired
 {
     my ($self, $id) = @_;
     my ($fault) = grep { $_->{id} eq $id } @{ $self->control('GET', 'faults')->{faults} };
+    croak "fault $id: $fault->{problem}" if $fault && defined $fault->{problem};
     return $fault ? $fault->{fired} : 0;
 }
 
@@ -144,6 +145,98 @@ sub edit
     my ($self, @edits) = @_;
     return @{ $self->control('POST', 'records', [ map { { by => 'pems.user@example.com', %$_ } } @edits ])->{versions} };
 }
+
+# Records go without a tombstone.
+sub forget
+{
+    my ($self, $code, @pfa_ids) = @_;
+    return $self->edit(map { { organizationCode => $code, pfaId => $_, forget => JSON::PP::true } } @pfa_ids);
+}
+
+# ---------- PEMS's times ----------
+
+# The time by the fake's own clock, whatever skew_clock() says: for restore(to => ...).
+sub now { return $_[0]->control('GET', 'clock')->{now} }
+
+# From now on PEMS's clock (updatedAt, the header Date) goes so many seconds ahead of ours.
+sub skew_clock
+{
+    my ($self, $seconds) = @_;
+    return $self->control('POST', 'clock', { skewSeconds => $seconds });
+}
+
+# Set updatedAt of these records, or of all; versions and data stay.  Returns how many.
+sub set_times
+{
+    my ($self, $code, $updated_at, @pfa_ids) = @_;
+    my %which = @pfa_ids ? (pfaIds => \@pfa_ids) : ();
+    return $self->control('POST', 'times', { organizationCode => $code, updatedAt => $updated_at, %which })->{changed};
+}
+
+# PEMS is restored from a backup: versionsBack => N, secondsBack => N, or to => TIME (of now()); pfaIds => [...] for
+# some records only.  Returns how many records are others now.
+sub restore
+{
+    my ($self, $code, %how) = @_;
+    return $self->control('POST', 'restore', { organizationCode => $code, %how })->{restored};
+}
+
+# ---------- faults of reads and listings; each returns the id of its fault ----------
+# Further members of a fault (page, fromPage, after, count ...) come behind.
+
+# Reads and listings show records as they were: versions => N or seconds => N ago.
+sub lag
+{
+    my ($self, $code, $unit, $number, %more) = @_;
+    my ($id) = $self->fault({ organizationCode => $code, 'lag' . ucfirst $unit => $number, %more });
+    return $id;
+}
+
+# The cursor of this page, and those of later ones, are refused.
+sub refuse_cursors
+{
+    my ($self, $code, $from_page, $status, %more) = @_;
+    my ($id) = $self->fault(
+        { organizationCode => $code, call => 'list', fromPage => $from_page, status => $status, error => 'CURSOR_EXPIRED', %more });
+    return $id;
+}
+
+# The listing ends with this page, as if nothing came behind it.
+sub truncate_listing
+{
+    my ($self, $code, $page, %more) = @_;
+    my ($id) = $self->fault({ organizationCode => $code, page => $page, nextCursor => undef, %more });
+    return $id;
+}
+
+# The listing goes from one page back to an earlier one (to itself, if that is the same), again and again.
+sub turn_listing
+{
+    my ($self, $code, $page, $back_to, %more) = @_;
+    my ($id) = $self->fault({ organizationCode => $code, page => $page, backToPage => $back_to, %more });
+    return $id;
+}
+
+# In listings other texts stand in place of records: PFAID => TEXT, '' leaves the record out.  "%FF" is a byte; a
+# percent sign itself is "%25".
+sub replace_records
+{
+    my ($self, $code, $texts, %more) = @_;
+    my ($id) = $self->fault({ organizationCode => $code, recordTexts => $texts, %more });
+    return $id;
+}
+
+# A good record as replace_records() takes it, with other members.  A reference to a text stands as it is:
+# raw_record(pfaId => 'PFA-1', version => \'1e999999', data => \'{"text":"\ud800"}'); undef: no such member.
+sub raw_record
+{
+    my (%members) = @_;
+    my %all = (organizationCode => 'RIO', version => 1, updatedAt => '2025-01-01T00:00:00Z', deleted => JSON::PP::false, data => {}, %members);
+    my @keys = grep { !exists $members{$_} || defined $members{$_} } sort keys %all;
+    return '{' . join(',', map { "\"$_\":" . (ref $all{$_} eq 'SCALAR' ? ${ $all{$_} } : $json->encode($all{$_}) =~ s/%/%25/gr) } @keys) . '}';
+}
+
+# ---------- what it has ----------
 
 # One record as PEMS has it: {version, deleted, data ...}, or undef.
 sub record
@@ -182,6 +275,9 @@ sub log_entries
 
 sub requests { my $self = shift; return $self->log_entries('request', @_) }
 sub changes  { my $self = shift; return $self->log_entries('change',  @_) }
+
+# Requests for pages: each with updatedSince, cursor, limit, page, records (how many were answered), nextCursor.
+sub listings { my $self = shift; return $self->requests(call => 'list', @_) }
 
 # Sequence number of the newest entry of the log: what comes later has a higher one.
 sub mark { return $_[0]->control('GET', 'log?limit=0')->{lastSeq} }
