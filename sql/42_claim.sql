@@ -1,5 +1,6 @@
 /*
- * 42_claim: the worker claims items: it makes them its own, and reads what it needs to decide about them.
+ * 42_claim: the worker claims items: it makes them its own, and reads what it needs to decide about them.  What is
+ * compared with what, it shares with pems_commit_preview() and pems_sync_state().
  */
 
 /*
@@ -28,6 +29,78 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $function$
 $function$;
 COMMENT ON FUNCTION @extschema@._pems_first_ready(text[], timestamptz[], bigint[]) IS
     'Internal: the first ready item of each organization and priority after these positions, locked or not';
+
+/*
+ * _pems_compare_mirror(organization_id, pfa_id, base_version): is the mirror of a record in the state that the user of
+ * an edit saw?  Written to be inlined into its query: no SET clause, and all names qualified.
+ *
+ * Returns: one row: version, deleted_at, data: the mirror; NULL: there is none.
+ *   base_is_mirror: it is at the base version, which has had no other data; several_bases: the base version has had
+ *   several states.
+ * Tables: pfa_mirror, pems_mirror_version.
+ */
+CREATE FUNCTION @extschema@._pems_compare_mirror(organization_id text, pfa_id text, base_version integer)
+RETURNS TABLE (version integer, deleted_at timestamptz, data jsonb, base_is_mirror boolean, several_bases boolean)
+LANGUAGE sql STABLE ROWS 1 AS $function$
+    SELECT m.version, m.deleted_at, m.data,
+           m.version = $3 AND NOT coalesce(several.states, true)
+               -- a state that is missing in the history (triggers were off); a long one is not worth fetching
+               AND CASE WHEN @extschema@._pems_size(m.data, 2000) <= 2000 THEN m.data = newest.data
+                        ELSE true END,
+           several.states
+    FROM (SELECT) one
+    LEFT JOIN @extschema@.pfa_mirror m ON m.organization_id = $1 AND m.pfa_id = $2
+    LEFT JOIN LATERAL (
+        SELECT v.state_seq, v.data FROM @extschema@.pems_mirror_version v
+        WHERE v.organization_id = $1 AND v.pfa_id = $2 AND v.version = $3
+        ORDER BY v.state_seq DESC LIMIT 1) newest ON true
+    LEFT JOIN LATERAL (
+        SELECT EXISTS (SELECT FROM @extschema@.pems_mirror_version v
+                       WHERE v.organization_id = $1 AND v.pfa_id = $2
+                         AND v.version = $3 AND v.state_seq < newest.state_seq) AS states
+        WHERE newest.state_seq IS NOT NULL) several ON true
+$function$;
+COMMENT ON FUNCTION @extschema@._pems_compare_mirror(text, text, integer) IS
+    'Internal: the mirror of a record, and whether it is in the state that the user of an edit saw';
+
+/*
+ * _pems_bases(organization_id, pfa_id, base_version, base_at, modification_id, author, payload, mirror_data,
+ *             base_is_mirror, several_bases, largest): what an edit is compared with besides the mirror.  Written to be
+ * inlined into its query: no SET clause, and all names qualified.
+ *
+ * Parameters: base_is_mirror, several_bases: as _pems_compare_mirror() says.  largest: a record with more bytes is not
+ *   read.
+ * Returns: one row: base_data: the record as the user saw it, where the mirror is another; own_data: what the author's
+ *   own edits changed since; other_bases: what the user may have seen instead; too_large: one of them was not read.
+ * Tables: pems_mirror_version, pfa_write_queue, pfa_sync_conflict.
+ */
+CREATE FUNCTION @extschema@._pems_bases(
+    organization_id text, pfa_id text, base_version integer, base_at timestamptz, modification_id text, author text,
+    payload jsonb, mirror_data jsonb, base_is_mirror boolean, several_bases boolean, largest bigint)
+RETURNS TABLE (base_data jsonb, own_data jsonb, other_bases jsonb, too_large boolean)
+LANGUAGE sql STABLE ROWS 1 AS $function$
+    SELECT base.data,
+           CASE WHEN base.data IS NOT NULL AND $8 IS NOT NULL THEN
+               @extschema@._pems_own_changes($1, $2, base.state_seq, $5, $6,
+                                             @extschema@._pems_disputed_paths($7, base.data, $8)) END,
+           CASE WHEN @extschema@._pems_size(other.bases, $11) <= $11 THEN other.bases END,
+           coalesce(base.too_large, false) OR coalesce(@extschema@._pems_size(other.bases, $11) > $11, false)
+    FROM (SELECT) one
+    LEFT JOIN LATERAL (
+        SELECT CASE WHEN NOT s.too_large THEN s.data END AS data, s.too_large, s.state_seq
+        FROM (SELECT v.data, @extschema@._pems_size(v.data, $11) > $11 AS too_large, v.state_seq
+              FROM @extschema@.pems_mirror_version v
+              WHERE NOT $9 AND v.organization_id = $1 AND v.pfa_id = $2 AND v.version = $3
+                AND v.state_seq = @extschema@._pems_base_seq($1, $2, $3, $4)
+              OFFSET 0) s
+        ) base ON true
+    CROSS JOIN LATERAL (
+        SELECT CASE WHEN $10 AND base.data IS NOT NULL THEN
+                   @extschema@._pems_other_bases($1, $2, $3, base.state_seq, $4, base.data, $7, $5) END AS bases) other
+$function$;
+COMMENT ON FUNCTION @extschema@._pems_bases(text, text, integer, timestamptz, text, text, jsonb, jsonb, boolean,
+    boolean, bigint) IS
+    'Internal: what an edit is compared with besides the mirror: base, own changes, other bases';
 
 /*
  * _pems_claim(organization_ids, slots, after_at, after_seq): claims ready items, and returns what is needed to decide
@@ -109,24 +182,10 @@ BEGIN
         FROM examined e WHERE q.id = e.id AND (e.blocked OR e.is_foreign)
         RETURNING @extschema@._pems_announce(q.organization_id, q.scheduled_at)
     ), compared AS NOT MATERIALIZED (
-        -- is the mirror what the user saw?
         SELECT e.tid, e.rank, e.turn, e.sent_version AS previous_version, m.version, m.deleted_at, m.data,
-               m.version = e.base_version AND NOT coalesce(several.states, true)
-                   -- a state that is missing in the history (triggers were off); a long one is not worth fetching
-                   AND CASE WHEN @extschema@._pems_size(m.data, 2000) <= 2000 THEN m.data = newest.data
-                            ELSE true END AS base_is_mirror,
-               several.states AS several_bases
+               m.base_is_mirror, m.several_bases
         FROM examined e
-        LEFT JOIN @extschema@.pfa_mirror m ON m.organization_id = e.organization_id AND m.pfa_id = e.pfa_id
-        LEFT JOIN LATERAL (
-            SELECT v.state_seq, v.data FROM @extschema@.pems_mirror_version v
-            WHERE v.organization_id = e.organization_id AND v.pfa_id = e.pfa_id AND v.version = e.base_version
-            ORDER BY v.state_seq DESC LIMIT 1) newest ON true
-        LEFT JOIN LATERAL (
-            SELECT EXISTS (SELECT FROM @extschema@.pems_mirror_version v
-                           WHERE v.organization_id = e.organization_id AND v.pfa_id = e.pfa_id
-                             AND v.version = e.base_version AND v.state_seq < newest.state_seq) AS states
-            WHERE newest.state_seq IS NOT NULL) several ON true
+        CROSS JOIN LATERAL @extschema@._pems_compare_mirror(e.organization_id, e.pfa_id, e.base_version) m
         WHERE NOT e.blocked AND NOT e.is_foreign
     ), claimed AS (
         -- by ctid, which cannot change while we hold the lock; a row that was changed just before we locked it is not
@@ -158,30 +217,13 @@ BEGIN
     )
     SELECT t.id, token, t.organization_id, t.pfa_id, t.operation, t.next_request, t.attempt, t.retry_count,
            t.max_retries, t.rounds, t.outcome_unknown, t.previous_version, t.payload, t.base_version, t.mirror_version,
-           t.mirror_deleted, t.created_by, t.change_reason, base.data,
-           CASE WHEN base.data IS NOT NULL AND t.mirror_data IS NOT NULL THEN
-               @extschema@._pems_own_changes(t.organization_id, t.pfa_id, base.state_seq, t.modification_id,
-                   t.created_by, @extschema@._pems_disputed_paths(t.payload, base.data, t.mirror_data)) END,
-           t.mirror_data, t.modification_id, t.job_id, t.priority, t.scheduled_at, t.commit_seq, t.known_version,
-           t.base_is_mirror,
-           coalesce(t.too_large, false) OR coalesce(base.too_large, false)
-               OR coalesce(@extschema@._pems_size(other.bases, largest) > largest, false),
-           CASE WHEN @extschema@._pems_size(other.bases, largest) <= largest THEN other.bases END
+           t.mirror_deleted, t.created_by, t.change_reason, b.base_data, b.own_data, t.mirror_data, t.modification_id,
+           t.job_id, t.priority, t.scheduled_at, t.commit_seq, t.known_version, t.base_is_mirror,
+           coalesce(t.too_large, false) OR b.too_large, b.other_bases
     FROM measured t
-    LEFT JOIN LATERAL (
-        -- the record as the user saw it, where the mirror is another
-        SELECT CASE WHEN NOT s.too_large THEN s.data END AS data, s.too_large, s.state_seq
-        FROM (SELECT v.data, @extschema@._pems_size(v.data, largest) > largest AS too_large, v.state_seq
-              FROM @extschema@.pems_mirror_version v
-              WHERE NOT t.base_is_mirror AND v.organization_id = t.organization_id AND v.pfa_id = t.pfa_id
-                AND v.version = t.base_version
-                AND v.state_seq = @extschema@._pems_base_seq(t.organization_id, t.pfa_id, t.base_version, t.base_at)
-              OFFSET 0) s
-        ) base ON true
-    CROSS JOIN LATERAL (
-        SELECT CASE WHEN t.several_bases AND base.data IS NOT NULL THEN
-                   @extschema@._pems_other_bases(t.organization_id, t.pfa_id, t.base_version, base.state_seq, t.base_at,
-                       base.data, t.payload, t.modification_id) END AS bases) other
+    CROSS JOIN LATERAL @extschema@._pems_bases(
+        t.organization_id, t.pfa_id, t.base_version, t.base_at, t.modification_id, t.created_by, t.payload,
+        t.mirror_data, t.base_is_mirror, t.several_bases, largest) b
     ORDER BY t.rank, t.turn;
 END
 $function$;
@@ -198,7 +240,10 @@ CREATE FUNCTION @extschema@._pems_disputed_paths(payload jsonb, base_data jsonb,
 LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $function$
     WITH RECURSIVE part (path, ours, base, theirs) AS (
         SELECT ARRAY[m.key], m.value, base_data -> m.key, mirror_data -> m.key
-        FROM jsonb_each(CASE WHEN payload = '{}' THEN base_data || mirror_data ELSE payload END) m
+        FROM jsonb_each(CASE WHEN payload <> '{}' THEN payload
+                             -- the application may have put something else into the mirror than an object
+                             WHEN jsonb_typeof(base_data) = 'object' AND jsonb_typeof(mirror_data) = 'object'
+                             THEN base_data || mirror_data ELSE '{}' END) m
         UNION ALL
         SELECT p.path || m.key, m.value, p.base -> m.key, p.theirs -> m.key
         FROM part p CROSS JOIN LATERAL jsonb_each(CASE WHEN jsonb_typeof(p.ours) = 'object' THEN p.ours ELSE '{}' END) m
