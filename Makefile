@@ -11,7 +11,9 @@ SQL_FRAGMENTS = 00_roles 10_catalogue 15_c_functions \
                 33_attach 35_common \
                 40_setup 41_order 42_claim 43_record 44_notify 45_failures 46_audit_partitions 47_bases \
                 50_commit 51_write_sync 52_discard 53_validate 54_retry 55_conflict_paths 56_conflicts 57_resolve 58_rollback \
-                60_credentials 61_pause 70_status 71_state 72_endpoints 73_health_problems 74_health 75_audit 76_purge \
+                59_preview \
+                60_credentials 61_pause 70_status 71_state 72_endpoints 73_health_problems 74_health 75_audit 76_purge 77_jobs \
+                78_versions \
                 80_views 82_event_triggers 90_grants 95_dump
 
 # FAILPOINTS=1: a test build, which can be made to die at named places (src/shared/failpoint.c); never for production

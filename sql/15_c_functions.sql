@@ -67,6 +67,14 @@ AS 'MODULE_PATHNAME', 'pems_api_has_object' LANGUAGE C IMMUTABLE STRICT PARALLEL
 COMMENT ON FUNCTION @extschema@._pems_has_object(jsonb) IS
     'Internal: is one of the values of the delta an object?  Objects are sent whole';
 
+CREATE FUNCTION @extschema@._pems_decide(
+    delta jsonb, base jsonb, own jsonb, other_bases jsonb, remote jsonb, is_delete boolean, base_version integer,
+    remote_version integer) RETURNS jsonb
+AS 'MODULE_PATHNAME', 'pems_api_decide' LANGUAGE C STABLE;
+COMMENT ON FUNCTION @extschema@._pems_decide(jsonb, jsonb, jsonb, jsonb, jsonb, boolean, integer, integer) IS
+    'Internal: what would become of an edit that is sent now, as the worker decides: {decision, fields, errors}; NULL '
+    'when a value is nested too deeply';
+
 CREATE FUNCTION @extschema@._pems_restore_delta(record jsonb, old_record jsonb) RETURNS jsonb
 AS 'MODULE_PATHNAME', 'pems_api_restore_delta' LANGUAGE C STABLE STRICT;
 COMMENT ON FUNCTION @extschema@._pems_restore_delta(jsonb, jsonb) IS
@@ -100,11 +108,13 @@ COMMENT ON FUNCTION @extschema@._pems_worker_state() IS
 
 CREATE FUNCTION @extschema@._pems_endpoint_states(
     OUT endpoint text, OUT breaker text, OUT rate_limit integer, OUT in_flight integer, OUT faults integer,
-    OUT waits_until timestamptz, OUT last_error text, OUT last_error_at timestamptz)
+    OUT waits_until timestamptz, OUT last_error text, OUT last_error_at timestamptz, OUT per_second double precision,
+    OUT latency double precision)
 RETURNS SETOF record
 AS 'MODULE_PATHNAME', 'pems_api_endpoint_states' LANGUAGE C VOLATILE ROWS 1;
 COMMENT ON FUNCTION @extschema@._pems_endpoint_states() IS
-    'Internal: what the worker of this database says of its endpoints in shared memory, at most 32';
+    'Internal: what the worker of this database says of its endpoints in shared memory, at most 32; per_second: '
+    'requests that it can take; latency: seconds that an answer takes, about';
 
 CREATE FUNCTION @extschema@._pems_ask_worker(organization_id text) RETURNS jsonb
 AS 'MODULE_PATHNAME', 'pems_api_health_check' LANGUAGE C VOLATILE STRICT;

@@ -19,7 +19,13 @@ CREATE TABLE @extschema@.pems_sync_job (
     requested_by    text NOT NULL,
     created_at      timestamptz NOT NULL DEFAULT pg_catalog.now(),
     queued          integer NOT NULL DEFAULT 0,
-    rejected        integer NOT NULL DEFAULT 0
+    rejected        integer NOT NULL DEFAULT 0,
+    past_synced     integer NOT NULL DEFAULT 0,
+    past_failed     integer NOT NULL DEFAULT 0,
+    past_cancelled  integer NOT NULL DEFAULT 0,
+    status          text CHECK (status IN ('running', 'completed', 'completed_with_conflicts',
+                                           'completed_with_failures', 'cancelled')),
+    finished_at     timestamptz
 );
 COMMENT ON TABLE @extschema@.pems_sync_job IS 'Jobs: the items queued by one call';
 COMMENT ON COLUMN @extschema@.pems_sync_job.id IS 'Time-ordered UUID';
@@ -30,7 +36,28 @@ COMMENT ON COLUMN @extschema@.pems_sync_job.requested_by IS 'The user named by t
 COMMENT ON COLUMN @extschema@.pems_sync_job.created_at IS 'When it was asked for';
 COMMENT ON COLUMN @extschema@.pems_sync_job.queued IS 'Items that the call queued or made due';
 COMMENT ON COLUMN @extschema@.pems_sync_job.rejected IS 'Drafts that the call rejected';
-CREATE INDEX pems_sync_job_organization ON @extschema@.pems_sync_job (organization_id, created_at);
+COMMENT ON COLUMN @extschema@.pems_sync_job.past_synced IS
+    'Synced items of the job that have been purged since: the status of a job follows from its items, and from these '
+    'numbers';
+COMMENT ON COLUMN @extschema@.pems_sync_job.past_failed IS
+    'Items that failed and were retried since: they belong to the retry''s job now';
+COMMENT ON COLUMN @extschema@.pems_sync_job.past_cancelled IS 'Items that were taken back and have been purged since';
+COMMENT ON COLUMN @extschema@.pems_sync_job.status IS
+    'Of a pull; NULL: it follows from the items of the job';
+COMMENT ON COLUMN @extschema@.pems_sync_job.finished_at IS
+    'When the last of those items ended that the job does not have any more; of a pull, when it ended';
+-- Newest jobs of an organization, and of all.  The second one is read backwards, DESC NULLS LAST, which no other index
+-- has: a plan made for few jobs must not read those of all organizations.
+CREATE INDEX pems_sync_job_organization ON @extschema@.pems_sync_job (organization_id, created_at, id);
+CREATE INDEX pems_sync_job_created ON @extschema@.pems_sync_job (created_at NULLS FIRST, id NULLS FIRST);
+-- Newest jobs of a kind that is no commit
+CREATE INDEX pems_sync_job_kind ON @extschema@.pems_sync_job (organization_id, kind, created_at, id)
+    WHERE kind <> 'commit';
+-- Jobs with a status that few have, in so far as their items do not say it (with an order that the key does not have)
+CREATE INDEX pems_sync_job_past ON @extschema@.pems_sync_job (organization_id, id NULLS FIRST)
+    WHERE past_failed > 0 OR past_cancelled > 0;
+CREATE INDEX pems_sync_job_status ON @extschema@.pems_sync_job (organization_id, status, id NULLS FIRST)
+    WHERE status IS NOT NULL;
 
 CREATE TABLE @extschema@.pfa_write_queue (
     id              text PRIMARY KEY DEFAULT @extschema@._pems_uuid(),
@@ -70,7 +97,9 @@ CREATE TABLE @extschema@.pfa_write_queue (
     in_line         boolean NOT NULL GENERATED ALWAYS AS (status IN ('pending', 'processing')) STORED,
     held            boolean NOT NULL GENERATED ALWAYS
                     AS (status = 'pending' AND waits_for IS NOT DISTINCT FROM 'turn') STORED,
-    stopped         boolean NOT NULL GENERATED ALWAYS AS (status IN ('conflict', 'failed')) STORED
+    stopped         boolean NOT NULL GENERATED ALWAYS AS (status IN ('conflict', 'failed')) STORED,
+    result          text NOT NULL GENERATED ALWAYS
+                    AS (CASE WHEN status IN ('pending', 'processing') THEN 'open' ELSE status END) STORED
 ) WITH (fillfactor = 50);
 COMMENT ON TABLE @extschema@.pfa_write_queue IS
     'Write queue: one item per committed modification. A row in processing is also the crash record of its request.';
@@ -135,6 +164,8 @@ COMMENT ON COLUMN @extschema@.pfa_write_queue.unfinished IS
 COMMENT ON COLUMN @extschema@.pfa_write_queue.in_line IS 'pending or processing';
 COMMENT ON COLUMN @extschema@.pfa_write_queue.held IS 'pending, and held by an earlier item of the record';
 COMMENT ON COLUMN @extschema@.pfa_write_queue.stopped IS 'conflict or failed: waits for a person';
+COMMENT ON COLUMN @extschema@.pfa_write_queue.result IS
+    'What became of it for its job: status, but open for pending and processing';
 
 -- A claim changes no column that an index contains: status is only in the generated columns, and those have the same
 -- value for pending and processing.  So a claim is a heap-only update, with room for it on the page (the fillfactor),
@@ -160,6 +191,11 @@ CREATE INDEX pfa_write_queue_stopped ON @extschema@.pfa_write_queue (organizatio
 CREATE INDEX pfa_write_queue_modification ON @extschema@.pfa_write_queue (modification_id);
 -- Newest items of an organization (status with items; foreign key)
 CREATE INDEX pfa_write_queue_organization ON @extschema@.pfa_write_queue (organization_id, commit_seq);
+-- What became of the items of a job? (history, purge)  It answers from the index alone where vacuum has been.
+CREATE INDEX pfa_write_queue_job ON @extschema@.pfa_write_queue (job_id, result, commit_seq) INCLUDE (completed_at);
+-- Which jobs have items with that result, the newest first? (history)  Not for completed, which nearly all have.
+CREATE INDEX pfa_write_queue_result ON @extschema@.pfa_write_queue (organization_id, result, job_id NULLS FIRST)
+    WHERE result <> 'completed';
 
 -- Which items were queued by another database? (resume, health)  Nearly always empty.
 CREATE INDEX pfa_write_queue_foreign ON @extschema@.pfa_write_queue (organization_id)

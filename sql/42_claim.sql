@@ -109,24 +109,10 @@ BEGIN
         FROM examined e WHERE q.id = e.id AND (e.blocked OR e.is_foreign)
         RETURNING @extschema@._pems_announce(q.organization_id, q.scheduled_at)
     ), compared AS NOT MATERIALIZED (
-        -- is the mirror what the user saw?
         SELECT e.tid, e.rank, e.turn, e.sent_version AS previous_version, m.version, m.deleted_at, m.data,
-               m.version = e.base_version AND NOT coalesce(several.states, true)
-                   -- a state that is missing in the history (triggers were off); a long one is not worth fetching
-                   AND CASE WHEN @extschema@._pems_size(m.data, 2000) <= 2000 THEN m.data = newest.data
-                            ELSE true END AS base_is_mirror,
-               several.states AS several_bases
+               m.base_is_mirror, m.several_bases
         FROM examined e
-        LEFT JOIN @extschema@.pfa_mirror m ON m.organization_id = e.organization_id AND m.pfa_id = e.pfa_id
-        LEFT JOIN LATERAL (
-            SELECT v.state_seq, v.data FROM @extschema@.pems_mirror_version v
-            WHERE v.organization_id = e.organization_id AND v.pfa_id = e.pfa_id AND v.version = e.base_version
-            ORDER BY v.state_seq DESC LIMIT 1) newest ON true
-        LEFT JOIN LATERAL (
-            SELECT EXISTS (SELECT FROM @extschema@.pems_mirror_version v
-                           WHERE v.organization_id = e.organization_id AND v.pfa_id = e.pfa_id
-                             AND v.version = e.base_version AND v.state_seq < newest.state_seq) AS states
-            WHERE newest.state_seq IS NOT NULL) several ON true
+        CROSS JOIN LATERAL @extschema@._pems_compare_mirror(e.organization_id, e.pfa_id, e.base_version) m
         WHERE NOT e.blocked AND NOT e.is_foreign
     ), claimed AS (
         -- by ctid, which cannot change while we hold the lock; a row that was changed just before we locked it is not
@@ -158,30 +144,13 @@ BEGIN
     )
     SELECT t.id, token, t.organization_id, t.pfa_id, t.operation, t.next_request, t.attempt, t.retry_count,
            t.max_retries, t.rounds, t.outcome_unknown, t.previous_version, t.payload, t.base_version, t.mirror_version,
-           t.mirror_deleted, t.created_by, t.change_reason, base.data,
-           CASE WHEN base.data IS NOT NULL AND t.mirror_data IS NOT NULL THEN
-               @extschema@._pems_own_changes(t.organization_id, t.pfa_id, base.state_seq, t.modification_id,
-                   t.created_by, @extschema@._pems_disputed_paths(t.payload, base.data, t.mirror_data)) END,
-           t.mirror_data, t.modification_id, t.job_id, t.priority, t.scheduled_at, t.commit_seq, t.known_version,
-           t.base_is_mirror,
-           coalesce(t.too_large, false) OR coalesce(base.too_large, false)
-               OR coalesce(@extschema@._pems_size(other.bases, largest) > largest, false),
-           CASE WHEN @extschema@._pems_size(other.bases, largest) <= largest THEN other.bases END
+           t.mirror_deleted, t.created_by, t.change_reason, b.base_data, b.own_data, t.mirror_data, t.modification_id,
+           t.job_id, t.priority, t.scheduled_at, t.commit_seq, t.known_version, t.base_is_mirror,
+           coalesce(t.too_large, false) OR b.too_large, b.other_bases
     FROM measured t
-    LEFT JOIN LATERAL (
-        -- the record as the user saw it, where the mirror is another
-        SELECT CASE WHEN NOT s.too_large THEN s.data END AS data, s.too_large, s.state_seq
-        FROM (SELECT v.data, @extschema@._pems_size(v.data, largest) > largest AS too_large, v.state_seq
-              FROM @extschema@.pems_mirror_version v
-              WHERE NOT t.base_is_mirror AND v.organization_id = t.organization_id AND v.pfa_id = t.pfa_id
-                AND v.version = t.base_version
-                AND v.state_seq = @extschema@._pems_base_seq(t.organization_id, t.pfa_id, t.base_version, t.base_at)
-              OFFSET 0) s
-        ) base ON true
-    CROSS JOIN LATERAL (
-        SELECT CASE WHEN t.several_bases AND base.data IS NOT NULL THEN
-                   @extschema@._pems_other_bases(t.organization_id, t.pfa_id, t.base_version, base.state_seq, t.base_at,
-                       base.data, t.payload, t.modification_id) END AS bases) other
+    CROSS JOIN LATERAL @extschema@._pems_bases(
+        t.organization_id, t.pfa_id, t.base_version, t.base_at, t.modification_id, t.created_by, t.payload,
+        t.mirror_data, t.base_is_mirror, t.several_bases, largest) b
     ORDER BY t.rank, t.turn;
 END
 $function$;

@@ -1,6 +1,79 @@
 /*
  * 47_bases: with what the worker compares an edit: the states that its user may have seen, and the own changes since.
+ * pems_commit_preview() and pems_sync_state() compare the same.
  */
+
+/*
+ * _pems_compare_mirror(organization_id, pfa_id, base_version): is the mirror of a record in the state that the user of
+ * an edit saw?  Written to be inlined into its query: no SET clause, and all names qualified.
+ *
+ * Returns: one row: version, deleted_at, data: the mirror; NULL: there is none.
+ *   base_is_mirror: it is at the base version, which has had no other data; several_bases: the base version has had
+ *   several states.
+ * Tables: pfa_mirror, pems_mirror_version.
+ */
+CREATE FUNCTION @extschema@._pems_compare_mirror(organization_id text, pfa_id text, base_version integer)
+RETURNS TABLE (version integer, deleted_at timestamptz, data jsonb, base_is_mirror boolean, several_bases boolean)
+LANGUAGE sql STABLE ROWS 1 AS $function$
+    SELECT m.version, m.deleted_at, m.data,
+           m.version = $3 AND NOT coalesce(several.states, true)
+               -- a state that is missing in the history (triggers were off); a long one is not worth fetching
+               AND CASE WHEN @extschema@._pems_size(m.data, 2000) <= 2000 THEN m.data = newest.data
+                        ELSE true END,
+           several.states
+    FROM (SELECT) one
+    LEFT JOIN @extschema@.pfa_mirror m ON m.organization_id = $1 AND m.pfa_id = $2
+    LEFT JOIN LATERAL (
+        SELECT v.state_seq, v.data FROM @extschema@.pems_mirror_version v
+        WHERE v.organization_id = $1 AND v.pfa_id = $2 AND v.version = $3
+        ORDER BY v.state_seq DESC LIMIT 1) newest ON true
+    LEFT JOIN LATERAL (
+        SELECT EXISTS (SELECT FROM @extschema@.pems_mirror_version v
+                       WHERE v.organization_id = $1 AND v.pfa_id = $2
+                         AND v.version = $3 AND v.state_seq < newest.state_seq) AS states
+        WHERE newest.state_seq IS NOT NULL) several ON true
+$function$;
+COMMENT ON FUNCTION @extschema@._pems_compare_mirror(text, text, integer) IS
+    'Internal: the mirror of a record, and whether it is in the state that the user of an edit saw';
+
+/*
+ * _pems_bases(organization_id, pfa_id, base_version, base_at, modification_id, author, payload, mirror_data,
+ *             base_is_mirror, several_bases, largest): what an edit is compared with besides the mirror.  Written to be
+ * inlined into its query: no SET clause, and all names qualified.
+ *
+ * Parameters: base_is_mirror, several_bases: as _pems_compare_mirror() says.  largest: a record with more bytes is not
+ *   read.
+ * Returns: one row: base_data: the record as the user saw it, where the mirror is another; own_data: what the author's
+ *   own edits changed since; other_bases: what the user may have seen instead; too_large: one of them was not read.
+ * Tables: pems_mirror_version, pfa_write_queue, pfa_sync_conflict.
+ */
+CREATE FUNCTION @extschema@._pems_bases(
+    organization_id text, pfa_id text, base_version integer, base_at timestamptz, modification_id text, author text,
+    payload jsonb, mirror_data jsonb, base_is_mirror boolean, several_bases boolean, largest bigint)
+RETURNS TABLE (base_data jsonb, own_data jsonb, other_bases jsonb, too_large boolean)
+LANGUAGE sql STABLE ROWS 1 AS $function$
+    SELECT base.data,
+           CASE WHEN base.data IS NOT NULL AND $8 IS NOT NULL THEN
+               @extschema@._pems_own_changes($1, $2, base.state_seq, $5, $6,
+                                             @extschema@._pems_disputed_paths($7, base.data, $8)) END,
+           CASE WHEN @extschema@._pems_size(other.bases, $11) <= $11 THEN other.bases END,
+           coalesce(base.too_large, false) OR coalesce(@extschema@._pems_size(other.bases, $11) > $11, false)
+    FROM (SELECT) one
+    LEFT JOIN LATERAL (
+        SELECT CASE WHEN NOT s.too_large THEN s.data END AS data, s.too_large, s.state_seq
+        FROM (SELECT v.data, @extschema@._pems_size(v.data, $11) > $11 AS too_large, v.state_seq
+              FROM @extschema@.pems_mirror_version v
+              WHERE NOT $9 AND v.organization_id = $1 AND v.pfa_id = $2 AND v.version = $3
+                AND v.state_seq = @extschema@._pems_base_seq($1, $2, $3, $4)
+              OFFSET 0) s
+        ) base ON true
+    CROSS JOIN LATERAL (
+        SELECT CASE WHEN $10 AND base.data IS NOT NULL THEN
+                   @extschema@._pems_other_bases($1, $2, $3, base.state_seq, $4, base.data, $7, $5) END AS bases) other
+$function$;
+COMMENT ON FUNCTION @extschema@._pems_bases(text, text, integer, timestamptz, text, text, jsonb, jsonb, boolean,
+    boolean, bigint) IS
+    'Internal: what an edit is compared with besides the mirror: base, own changes, other bases';
 
 /*
  * _pems_disputed_paths(payload, base_data, mirror_data): the values of an edit that would be in conflict if the author

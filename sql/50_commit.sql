@@ -1,31 +1,80 @@
 /*
  * 50_commit: pems_commit(): drafts are checked and queued.
  *
- * The functions of the files 50 to 76 are what applications and administrators call.  They run with the rights of
+ * The functions of the files 50 to 78 are what applications and administrators call.  They run with the rights of
  * pems_sync_worker (90_grants), check their arguments first, and change nothing when they raise an error.
  */
 
 /*
- * _pems_estimate(organization_id): when what waits now will probably be done: the pending items at the rate limit, or
- * at 1000 per second without one.  From the summed statistics and the newest 50 differences that are not summed yet: a
- * busy database has thousands of those, and each commit would add them all up.
- * Tables: pems_sync_stats.
+ * _pems_waiting_now(organization, endpoint): how many items go to PEMS before, and with, the last one that the
+ * organization has waiting now.  Organizations that share an endpoint take turns, so of each as many as the
+ * organization has itself; of at most 100 others, and not of those that are paused.  From the summed statistics and the
+ * newest 50 differences that are not summed yet: a busy database has thousands of those, and each commit would add them
+ * all up.
+ * Tables: pems_sync_stats, pems_credential, pems_pause.
  */
-CREATE FUNCTION @extschema@._pems_estimate(organization_id text) RETURNS timestamptz
--- a session plans this once, maybe while the table is empty
+CREATE FUNCTION @extschema@._pems_waiting_now(organization text, endpoint text) RETURNS bigint
+-- a session plans this once, maybe while the tables are empty
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp SET enable_seqscan = off AS $function$
 DECLARE
     folded_until CONSTANT xid8 := @extschema@._pems_folded_until();
-    waiting      bigint;
+    ids          text[];
+    differences  bigint[];
+    own          bigint;
+    everybodys   bigint;
 BEGIN
-    SELECT sum(w.waiting) INTO waiting
-    FROM (SELECT s.pending + s.processing AS waiting FROM @extschema@.pems_sync_stats s
-          WHERE s.folded AND s.organization_id = $1 AND s.hour = '-infinity'
+    SELECT array_agg(d.organization_id), array_agg(d.waiting) INTO ids, differences
+    FROM (SELECT n.organization_id, n.pending + n.processing AS waiting FROM @extschema@.pems_sync_stats n
+          WHERE NOT n.folded AND n.transaction >= folded_until ORDER BY n.transaction DESC LIMIT 50) d;
+    SELECT sum(s.waiting) FILTER (WHERE s.id = organization), sum(s.waiting) FILTER (WHERE s.everybody)
+    INTO own, everybodys
+    FROM (SELECT f.organization_id AS id, f.organization_id = '*' AS everybody, f.pending + f.processing AS waiting
+          FROM @extschema@.pems_sync_stats f
+          WHERE f.folded AND f.organization_id IN (organization, '*') AND f.hour = '-infinity'
           UNION ALL
-          (SELECT CASE WHEN d.organization_id = $1 THEN d.pending + d.processing END FROM @extschema@.pems_sync_stats d
-           WHERE NOT d.folded AND d.transaction >= folded_until ORDER BY d.transaction DESC LIMIT 50)) w;
-    RETURN clock_timestamp() + make_interval(secs => greatest(0, coalesce(waiting, 0))::double precision
-                                   / coalesce(nullif(@extschema@._pems_setting('rate_limit'::text)::integer, 0), 1000));
+          SELECT u.id, true, u.waiting FROM unnest(ids, differences) u (id, waiting)) s;
+    own := greatest(own, 0);
+    IF own = 0 OR everybodys <= own THEN
+        RETURN own;
+    END IF;
+    RETURN own + coalesce((
+        SELECT sum(greatest(0, least(own, coalesce(f.waiting, 0) + coalesce(
+                   (SELECT sum(u.waiting) FROM unnest(ids, differences) u (id, waiting) WHERE u.id = c.organization_id),
+                   0))))
+        FROM (SELECT o.organization_id FROM @extschema@.pems_credential o
+              WHERE o.endpoint = $2 AND o.organization_id <> organization LIMIT 100) c
+        LEFT JOIN LATERAL (SELECT s.pending + s.processing AS waiting FROM @extschema@.pems_sync_stats s
+                           WHERE s.folded AND s.organization_id = c.organization_id AND s.hour = '-infinity') f ON true
+        WHERE NOT EXISTS (SELECT FROM @extschema@.pems_pause p WHERE p.organization_id = c.organization_id)), 0);
+END
+$function$;
+COMMENT ON FUNCTION @extschema@._pems_waiting_now(text, text) IS
+    'Internal: how many items go to PEMS before the last one that an organization has waiting';
+
+/*
+ * _pems_estimate(organization_id): when what waits now will probably be done: the items ahead at the speed that the
+ * worker sees its endpoint have: that of the rate limit, or a lower one where answers take so long that all requests
+ * that may be under way are.  Where it knows neither, at 1000 items per second, which is about what a database records.
+ * Tables: pems_credential, and those of _pems_waiting_now().
+ */
+CREATE FUNCTION @extschema@._pems_estimate(organization_id text) RETURNS timestamptz
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp SET enable_seqscan = off AS $function$
+DECLARE
+    most       CONSTANT double precision := 1000;
+    rate_limit CONSTANT double precision := nullif(@extschema@._pems_setting('rate_limit'::text)::integer, 0);
+    -- the mirror is read after each write
+    requests   CONSTANT double precision :=
+        CASE @extschema@._pems_setting('refresh_after_write'::text) WHEN 'always' THEN 2 ELSE 1 END;
+    target     CONSTANT text := (SELECT c.endpoint FROM @extschema@.pems_credential c WHERE c.organization_id = $1);
+    seen       record;
+    waiting    bigint;
+BEGIN
+    waiting := @extschema@._pems_waiting_now($1, target);
+    SELECT e.per_second, e.latency, e.waits_until INTO seen
+    FROM (SELECT) one LEFT JOIN @extschema@._pems_endpoint_states() e ON e.endpoint = target;
+    RETURN greatest(clock_timestamp(), seen.waits_until) + make_interval(
+        secs => waiting / least(coalesce(seen.per_second, rate_limit, most) / requests, most)
+                + CASE WHEN waiting > 0 THEN coalesce(seen.latency, 0) ELSE 0 END);
 END
 $function$;
 COMMENT ON FUNCTION @extschema@._pems_estimate(text) IS 'Internal: when what waits now will probably be done';
@@ -107,6 +156,72 @@ COMMENT ON FUNCTION @extschema@._pems_check_size(text, text, text, integer, inte
     'Internal: why a modification is too large to be committed; NULL when it is not';
 
 /*
+ * _pems_draft_problem(id, sync_status, created_by, owner, pfa_id, operation, base_version, change_reason, delta,
+ *                     max_delta_size, record, max_record_size): why a modification may not be committed; NULL when it
+ * may. Written to be inlined into its query: no SET clause.
+ *
+ * Parameters: sync_status, record: as _pems_draft_facts() returns them.  owner: who must have made it; NULL: anybody.
+ *   Sizes in bytes.
+ * Returns: {code, errors}; the codes are those of pems_commit().
+ */
+CREATE FUNCTION @extschema@._pems_draft_problem(
+    id text, sync_status text, created_by text, owner text, pfa_id text, operation text, base_version integer,
+    change_reason text, delta jsonb, max_delta_size integer, record jsonb, max_record_size integer) RETURNS jsonb
+LANGUAGE sql STABLE AS $function$
+    SELECT coalesce(
+        @extschema@._pems_check_draft(sync_status, created_by, owner, pfa_id, operation, base_version,
+                                      record IS NOT NULL),
+        @extschema@._pems_check_size(id, created_by, change_reason,
+                                     @extschema@._pems_size(delta, max_delta_size::bigint), max_delta_size,
+                                     @extschema@._pems_size(record, max_record_size::bigint), max_record_size),
+        CASE WHEN operation = 'UPDATE'
+             THEN @extschema@._pems_check_delta(delta, nullif(record, 'null'::pg_catalog.jsonb)) END)
+$function$;
+COMMENT ON FUNCTION @extschema@._pems_draft_problem(text, text, text, text, text, text, integer, text, jsonb, integer,
+    jsonb, integer) IS 'Internal: why a modification may not be committed; NULL when it may';
+
+/*
+ * _pems_draft_facts(organization_id, modification_id, pfa_id, sync_status): what must be known of a modification to say
+ * whether it may be committed.  Written to be inlined into its query: no SET clause.
+ *
+ * Returns: one row: found_status: its sync_status, but queued where it has an unfinished item: an application that sets
+ *   sync_status back does not remove an item from the queue; record: the mirror's data, null for none in it; NULL:
+ *   there is no mirror.
+ * Tables: pfa_write_queue, pfa_mirror.
+ */
+CREATE FUNCTION @extschema@._pems_draft_facts(
+    organization_id text, modification_id text, pfa_id text, sync_status text)
+RETURNS TABLE (found_status text, record jsonb)
+LANGUAGE sql STABLE ROWS 1 AS $function$
+    -- read by the modification's index: no other has this condition, and with LIMIT it cannot be a hash of all that
+    -- waits
+    SELECT CASE WHEN (SELECT true FROM @extschema@.pfa_write_queue q WHERE q.modification_id = $2
+                      AND q.status IN ('pending', 'processing', 'conflict', 'failed') LIMIT 1)
+                THEN 'queued' ELSE $4 END,
+           -- no join: its plan, made when there were few records, would later read all of them for each commit
+           (SELECT coalesce(m.data, 'null') FROM @extschema@.pfa_mirror m
+            WHERE m.organization_id = $1 AND m.pfa_id = $3)
+$function$;
+COMMENT ON FUNCTION @extschema@._pems_draft_facts(text, text, text, text) IS
+    'Internal: what must be known of a modification to say whether it may be committed';
+
+/*
+ * _pems_all_drafts(organization, author): the ids of the drafts of an organization, or of that user of it.
+ * Tables: pfa_modification.
+ */
+CREATE FUNCTION @extschema@._pems_all_drafts(organization text, author text) RETURNS text[]
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
+SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET jit = off AS $function$
+BEGIN
+    RETURN ARRAY(SELECT m.id FROM @extschema@.pfa_modification m
+                 WHERE m.organization_id = organization AND m.sync_status = 'draft'
+                   AND (author IS NULL OR m.created_by = author));
+END
+$function$;
+COMMENT ON FUNCTION @extschema@._pems_all_drafts(text, text) IS
+    'Internal: the ids of the drafts of an organization, or of one user of it';
+
+/*
  * _pems_add_missing(rejections, modification_ids, queued_ids): these rejections of a commit, and one more for each of
  * the modifications that is neither queued nor rejected, because it does not exist.  Of an id that is too long it has
  * the beginning.
@@ -159,9 +274,7 @@ DECLARE
     queued_ids text[];
 BEGIN
     IF modification_ids IS NULL THEN
-        wanted_ids := ARRAY(SELECT m.id FROM @extschema@.pfa_modification m
-                            WHERE m.organization_id = organization AND m.sync_status = 'draft'
-                              AND (author IS NULL OR m.created_by = author));
+        wanted_ids := @extschema@._pems_all_drafts(organization, author);
     END IF;
     -- a dump that was loaded may have set it back: a later edit must not overtake
     IF @extschema@._pems_raise_sequence('@extschema@.pems_commit_order'::regclass,
@@ -170,27 +283,12 @@ BEGIN
         PERFORM @extschema@._pems_keep_order(), @extschema@._pems_keep_states();
     END IF;
     WITH checked AS MATERIALIZED (
-        -- the delta is checked here and not inside _pems_check_draft(): so the field catalogue is read once
         SELECT d.id, d.pfa_id, d.operation, d.delta, d.base_version, d.created_by, d.change_reason, d.created_at,
-               coalesce(@extschema@._pems_check_draft(d.sync_status, d.created_by, owner, d.pfa_id, d.operation,
-                                                      d.base_version, d.record IS NOT NULL),
-                        @extschema@._pems_check_size(d.id, d.created_by, d.change_reason,
-                                                     @extschema@._pems_size(d.delta, max_delta::bigint), max_delta,
-                                                     @extschema@._pems_size(d.record, max_record::bigint), max_record),
-                        CASE WHEN d.operation = 'UPDATE'
-                             THEN @extschema@._pems_check_delta(d.delta, nullif(d.record, 'null'::jsonb))
-                             END) AS problem
+               @extschema@._pems_draft_problem(d.id, d.found_status, d.created_by, owner, d.pfa_id, d.operation,
+                                               d.base_version, d.change_reason, d.delta, max_delta, d.record,
+                                               max_record) AS problem
         FROM (SELECT l.id, l.pfa_id, l.operation, l.delta, l.base_version, l.created_by, l.change_reason, l.created_at,
-                     -- an application that sets sync_status back does not remove an item from the queue
-                     -- (read by the modification's index: no other has this condition, and with LIMIT it cannot be
-                     -- a hash of all that waits)
-                     CASE WHEN (SELECT true FROM @extschema@.pfa_write_queue q WHERE q.modification_id = l.id
-                                AND q.status IN ('pending', 'processing', 'conflict', 'failed') LIMIT 1)
-                          THEN 'queued' ELSE l.sync_status END AS sync_status,
-                     -- no join: its plan, made when there were few records, would later read all of them for each
-                     -- commit
-                     (SELECT coalesce(m.data, 'null') FROM @extschema@.pfa_mirror m
-                      WHERE m.organization_id = organization AND m.pfa_id = l.pfa_id) AS record
+                     f.found_status, f.record
               FROM (-- locked in one order, so that two commits of the same drafts queue up instead of deadlocking
                     SELECT DISTINCT u.id FROM unnest(wanted_ids) u (id) ORDER BY u.id) w
               CROSS JOIN LATERAL (
@@ -201,9 +299,10 @@ BEGIN
                     -- organization's later on
                     WHERE m.id = w.id AND (m.organization_id = organization) IS TRUE
                     FOR NO KEY UPDATE) l
+              CROSS JOIN LATERAL @extschema@._pems_draft_facts(organization, l.id, l.pfa_id, l.sync_status) f
               -- where all drafts were asked for, one that another session has just committed is left out
               WHERE modification_ids IS NOT NULL OR l.sync_status = 'draft'
-              -- not to be flattened: then _pems_check_draft() would be called instead of inlined
+              -- not to be flattened: then _pems_draft_problem() would be called instead of inlined
               OFFSET 0) d
     ), ordered AS (
         SELECT c.*, row_number() OVER (PARTITION BY c.pfa_id ORDER BY c.created_at, c.id) > 1 OR (

@@ -152,6 +152,9 @@ BEGIN
             (event_type, organization_id, pfa_id, modification_id, item_id, job_id, actor, error_code, error)
         SELECT 'RETRIED', q.organization_id, q.pfa_id, q.modification_id, q.id, job, actor, q.error_code, q.last_error
         FROM @extschema@.pfa_write_queue q WHERE q.id = ANY (picked);
+        -- in the history of the job that they leave they stay what they were
+        PERFORM @extschema@._pems_keep_results(array_agg(q.job_id), array_agg(q.result), array_agg(q.completed_at))
+        FROM @extschema@.pfa_write_queue q WHERE q.id = ANY (picked);
         PERFORM @extschema@._pems_requeue(picked, 'read'::text, job);
     END IF;
     RETURN jsonb_build_object('success', true, 'requeuedCount', coalesce(cardinality(picked), 0),

@@ -89,18 +89,30 @@ $function$;
 COMMENT ON FUNCTION @extschema@._pems_newest_items(text, text) IS 'Internal: newest 100 items in a status';
 
 /*
+ * _pems_item_json(item): an item as pems_sync_status() and pems_job() show it.
+ * Returns: {id, modificationId, pfaId, organizationId, operation, status, priority, retryCount, error, errorCode,
+ *   jobId, createdAt, scheduledAt, completedAt}
+ */
+CREATE FUNCTION @extschema@._pems_item_json(item @extschema@.pfa_write_queue) RETURNS jsonb
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $function$
+    SELECT jsonb_build_object(
+        'id', item.id, 'modificationId', item.modification_id, 'pfaId', item.pfa_id,
+        'organizationId', item.organization_id, 'operation', item.operation, 'status', item.status,
+        'priority', item.priority, 'retryCount', item.retry_count, 'error', item.last_error,
+        'errorCode', item.error_code, 'jobId', item.job_id, 'createdAt', @extschema@._pems_iso(item.created_at),
+        'scheduledAt', @extschema@._pems_iso(item.scheduled_at),
+        'completedAt', @extschema@._pems_iso(item.completed_at))
+$function$;
+COMMENT ON FUNCTION @extschema@._pems_item_json(@extschema@.pfa_write_queue) IS
+    'Internal: an item as pems_sync_status() and pems_job() show it';
+
+/*
  * _pems_status_items(organization, wanted): the newest 100 items in that status, for pems_sync_status().
- * Returns: [{id, modificationId, pfaId, organizationId, operation, status, priority, retryCount, error, errorCode,
- *   jobId, createdAt, scheduledAt, completedAt}]
+ * Returns: [as _pems_item_json() says]
  */
 CREATE FUNCTION @extschema@._pems_status_items(organization text, wanted text) RETURNS jsonb
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $function$
-    SELECT coalesce(jsonb_agg(jsonb_build_object(
-               'id', i.id, 'modificationId', i.modification_id, 'pfaId', i.pfa_id, 'organizationId', i.organization_id,
-               'operation', i.operation, 'status', i.status, 'priority', i.priority, 'retryCount', i.retry_count,
-               'error', i.last_error, 'errorCode', i.error_code, 'jobId', i.job_id,
-               'createdAt', @extschema@._pems_iso(i.created_at), 'scheduledAt', @extschema@._pems_iso(i.scheduled_at),
-               'completedAt', @extschema@._pems_iso(i.completed_at)) ORDER BY i.commit_seq DESC), '[]')
+    SELECT coalesce(jsonb_agg(@extschema@._pems_item_json(i) ORDER BY i.commit_seq DESC), '[]')
     FROM @extschema@._pems_newest_items(organization, wanted) i
 $function$;
 COMMENT ON FUNCTION @extschema@._pems_status_items(text, text) IS 'Internal: newest 100 items in a status, as JSON';

@@ -128,6 +128,9 @@ COMMENT ON FUNCTION @extschema@._pems_record_states(text, text[]) IS
  *   status      draft, queued, syncing, conflict, failed, or synced: nothing is under way
  *   etaSeconds  when it will probably be in PEMS; null when nothing is under way, or nothing is being sent
  *   error       what went wrong, what it waits for, and how many later edits wait for it; null: all is well
+ *   stale       true, only of a draft: the record has other data now than the user saw
+ *   changedFields  only of a stale draft: the values of it that differ now from both, with dots as in conflictFields:
+ *               those that would be in conflict
  * Errors: P0002 unknown organization; 22023 pfa_ids is NULL, empty or too long; 55000 not attached.
  * Tables: pfa_write_queue, pfa_modification, pfa_mirror, pfa_sync_conflict, pems_mirror_version, pems_pause.
  */
@@ -143,21 +146,35 @@ BEGIN
         RAISE EXCEPTION 'pfa_ids must not be null'
             USING ERRCODE = 'invalid_parameter_value', HINT = 'Pass the ids of the records in the list.';
     END IF;
-    RETURN (SELECT coalesce(jsonb_object_agg(s.pfa_id, jsonb_build_object(
-        'status', s.status, 'since', @extschema@._pems_iso(s.since),
-        'etaSeconds', CASE WHEN s.due IS NOT NULL AND blocked IS NULL
-                           THEN ceil(greatest(0, extract(epoch FROM greatest(s.due, at_earliest)
-                                                                    - clock_timestamp())))::bigint END,
-        'error', nullif(concat_ws(' ', s.error || CASE WHEN s.error LIKE '%.' THEN '' ELSE '.' END,
-                                  CASE WHEN s.due IS NOT NULL THEN blocked END,
-                 CASE WHEN s.later > 0 AND s.due IS NULL THEN
-                     format('%s later %s for this one.', CASE WHEN s.later < 100 THEN s.later::text
-                                                              ELSE 'At least 100' END,
-                            CASE s.later WHEN 1 THEN 'edit waits' ELSE 'edits wait' END) END), ''),
-        'conflictId', s.conflict_id, 'modificationId', s.modification_id)), '{}')
-        FROM @extschema@._pems_record_states(organization, wanted) s);
+    RETURN (
+        WITH state AS MATERIALIZED (
+            SELECT s.* FROM @extschema@._pems_record_states(organization, wanted) s
+        ), stale AS (
+            -- the rules of a conflict of kind validation are broken by fields that have not changed
+            SELECT c.id, CASE WHEN c.decision ->> 'decision' = 'conflict' AND c.decision -> 'errors' = '[]'
+                              THEN c.decision -> 'fields' ELSE '[]' END AS changed_fields
+            FROM @extschema@._pems_compare_drafts(
+                organization, ARRAY(SELECT s.modification_id FROM state s WHERE s.status = 'draft')) c
+            WHERE c.moved_on
+        )
+        SELECT coalesce(jsonb_object_agg(s.pfa_id, jsonb_build_object(
+            'status', s.status, 'since', @extschema@._pems_iso(s.since),
+            'etaSeconds', CASE WHEN s.due IS NOT NULL AND blocked IS NULL
+                               THEN ceil(greatest(0, extract(epoch FROM greatest(s.due, at_earliest)
+                                                                        - clock_timestamp())))::bigint END,
+            'error', nullif(concat_ws(' ', s.error || CASE WHEN s.error LIKE '%.' THEN '' ELSE '.' END,
+                                      CASE WHEN s.due IS NOT NULL THEN blocked END,
+                     CASE WHEN s.later > 0 AND s.due IS NULL THEN
+                         format('%s later %s for this one.', CASE WHEN s.later < 100 THEN s.later::text
+                                                                  ELSE 'At least 100' END,
+                                CASE s.later WHEN 1 THEN 'edit waits' ELSE 'edits wait' END) END), ''),
+            'conflictId', s.conflict_id, 'modificationId', s.modification_id)
+            || CASE WHEN d.id IS NOT NULL THEN jsonb_build_object('stale', true, 'changedFields', d.changed_fields)
+                    ELSE '{}' END), '{}')
+        FROM state s LEFT JOIN stale d ON d.id = s.modification_id AND s.status = 'draft');
 END
 $function$;
 COMMENT ON FUNCTION @extschema@.pems_sync_state(text, text[]) IS
     'State of records for badges in a list: {"PFA-1": {status, since, etaSeconds, error, conflictId, '
-    'modificationId}}. Errors: P0002, 22023, 55000.';
+    'modificationId}}; of a draft whose record has changed since also stale and changedFields. Errors: P0002, 22023, '
+    '55000.';

@@ -22,18 +22,25 @@ COMMENT ON FUNCTION @extschema@._pems_oldest_drafts() IS
 
 /*
  * _pems_purge_items(before, most): deletes items that were completed or cancelled before that time, but none that a
- * draft or an unfinished edit of the record will be compared with: it says whose change that version was.
+ * draft or an unfinished edit of the record will be compared with: it says whose change that version was. A job that
+ * has other items still keeps how many they were; one that has none is deleted with them (_pems_purge_jobs()).
  *
  * Right after a bulk load nothing is known of the tables, so nothing is left to the planner that could compare each row
  * with each: drafts are hashed, unfinished items looked up one record at a time, in an order that only the index of the
  * record has, and rows deleted by their place.
  *
  * Returns: their ids; NULL: none.
- * Tables: pfa_write_queue; reads pfa_modification.
+ * Tables: pfa_write_queue, pems_sync_job; reads pfa_modification.
  */
 CREATE FUNCTION @extschema@._pems_purge_items(before timestamptz, most integer) RETURNS text[]
-LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_custom_plan
 SET enable_hashjoin = on SET enable_nestloop = off SET enable_mergejoin = off SET jit = off AS $function$
+DECLARE
+    ids      text[];
+    job_ids  text[];
+    results  text[];
+    ended_at timestamptz[];
+BEGIN
     WITH gone AS (
         DELETE FROM @extschema@.pfa_write_queue g WHERE g.ctid = ANY (ARRAY(
             SELECT q.ctid FROM @extschema@.pfa_write_queue q
@@ -46,15 +53,24 @@ SET enable_hashjoin = on SET enable_nestloop = off SET enable_mergejoin = off SE
                      AND least(u.base_version, u.sent_version) <= greatest(q.sent_version, q.known_version)
                    ORDER BY u.held, u.commit_seq LIMIT 1) IS NULL
             LIMIT most FOR UPDATE OF q SKIP LOCKED))
-        RETURNING g.id
+        RETURNING g.id, g.job_id, g.result, g.completed_at
     )
-    SELECT array_agg(g.id) FROM gone g
+    SELECT array_agg(g.id), array_agg(g.job_id), array_agg(g.result), array_agg(g.completed_at)
+    INTO ids, job_ids, results, ended_at FROM gone g;
+    -- a statement of its own: it sees which items are left
+    PERFORM @extschema@._pems_keep_results(array_agg(u.job_id), array_agg(u.result), array_agg(u.at))
+    FROM unnest(job_ids, results, ended_at) u (job_id, result, at)
+    WHERE (SELECT true FROM @extschema@.pfa_write_queue q WHERE q.job_id = u.job_id LIMIT 1);
+    RETURN ids;
+END
 $function$;
 COMMENT ON FUNCTION @extschema@._pems_purge_items(timestamptz, integer) IS
     'Internal: deletes old items that nothing unfinished will be compared with; returns their ids';
 
 /*
- * _pems_purge_jobs(before, most): deletes jobs that have no items any more.
+ * _pems_purge_jobs(before, most): deletes jobs that have no items any more, but no pull that runs.  Whether a job has
+ * items is looked up job by job.
+ * Tables: pems_sync_job; reads pfa_write_queue.
  */
 CREATE FUNCTION @extschema@._pems_purge_jobs(before timestamptz, most integer) RETURNS bigint
 LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp
@@ -62,7 +78,8 @@ SET enable_hashjoin = on SET enable_nestloop = off SET enable_mergejoin = off SE
     WITH gone AS (
         DELETE FROM @extschema@.pems_sync_job g WHERE g.ctid = ANY (ARRAY(
             SELECT j.ctid FROM @extschema@.pems_sync_job j
-            WHERE j.created_at < before AND NOT EXISTS (SELECT FROM @extschema@.pfa_write_queue q WHERE q.job_id = j.id)
+            WHERE j.created_at < before AND j.status IS DISTINCT FROM 'running'
+              AND (SELECT true FROM @extschema@.pfa_write_queue q WHERE q.job_id = j.id LIMIT 1) IS NULL
             LIMIT most))
         RETURNING 1
     )

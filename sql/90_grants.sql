@@ -95,6 +95,9 @@ GRANT EXECUTE ON FUNCTION
     @extschema@.pems_conflicts(text, text, integer, text),
     @extschema@.pems_conflict(text, text),
     @extschema@.pems_health(),
+    @extschema@.pems_sync_history(text, text, timestamptz, timestamptz, integer, text, text),
+    @extschema@.pems_job(text, text, integer, text),
+    @extschema@.pems_version_history(text, text, integer, bigint),
     @extschema@._pems_worker_state(),
     @extschema@._pems_endpoints()
     TO pems_sync_reader;
@@ -106,7 +109,8 @@ GRANT EXECUTE ON FUNCTION
     @extschema@.pems_write_sync(text, text[], text),
     @extschema@.pems_resolve_conflict(text, text, jsonb, text, text),
     @extschema@.pems_discard(text, text, text),
-    @extschema@.pems_validate(jsonb, jsonb)
+    @extschema@.pems_validate(jsonb, jsonb),
+    @extschema@.pems_commit_preview(text, text[], text)
     TO pems_sync_user;
 
 GRANT EXECUTE ON FUNCTION

@@ -209,6 +209,16 @@ remember_error(PemsEndpoint *endpoint, const PemsOutcome *outcome)
 	endpoint->last_error_at = GetCurrentTimestamp();
 }
 
+/* A mean over some twenty answers. */
+static void
+note_latency(PemsEndpoint *endpoint, int64 latency_us)
+{
+	if (endpoint->latency_us == 0)
+		endpoint->latency_us = latency_us;
+	else
+		endpoint->latency_us += (latency_us - endpoint->latency_us) / 10;
+}
+
 void
 pems_endpoint_end(PemsEndpoint *endpoint, uint64 ticket, const PemsAnswer *answer,
 				  const PemsOutcome *outcome, int64 now)
@@ -220,6 +230,8 @@ pems_endpoint_end(PemsEndpoint *endpoint, uint64 ticket, const PemsAnswer *answe
 	else if (answer->status == 0)
 		ended = PEMS_LIMITER_ABANDONED;
 	pems_limiter_end(endpoint->limiter, ticket, ended, now);
+	if (ended != PEMS_LIMITER_ABANDONED)
+		note_latency(endpoint, answer->latency_us);
 	/* a 503 with Retry-After speaks of the endpoint, as a 429 does */
 	if (outcome->class == PEMS_OUTCOME_THROTTLED ||
 		(outcome->endpoint_fault && outcome->retry_after_ms > 0))
@@ -265,6 +277,23 @@ pems_endpoints_open_breakers(int64 now)
 	return count;
 }
 
+/*
+ * How many requests per second it can take: as many as the limiter lets start, or as the slots that
+ * it may have can carry, each for as long as an answer takes.  0: nobody knows.
+ */
+static double
+requests_per_second(const PemsEndpoint *endpoint)
+{
+	double window_us = PEMS_LIMITER_WINDOW_US + Min(endpoint->latency_us, PEMS_LIMITER_ARRIVAL_US);
+	double limited = pems_rate_limit * 1e6 / window_us;
+	double carried =
+		endpoint->latency_us > 0 ? share_of_slots() * 1e6 / (double) endpoint->latency_us : 0;
+
+	if (pems_rate_limit == 0 || carried == 0)
+		return Max(limited, carried);
+	return Min(limited, carried);
+}
+
 /* When it takes a request again, if that is not in a moment; 0: it is, or nobody knows. */
 static TimestampTz
 waits_until(const PemsEndpoint *endpoint, int64 now)
@@ -290,6 +319,8 @@ pems_endpoints_describe(PemsEndpointState *states, int most)
 		state->breaker = pems_limiter_breaker(e->limiter, now);
 		state->rate_limit = pems_rate_limit;
 		state->in_flight = e->under_way;
+		state->per_second = requests_per_second(e);
+		state->latency_us = e->latency_us;
 		state->faults = pems_limiter_faults(e->limiter);
 		state->waits_until = waits_until(e, now);
 		strlcpy(state->last_error, e->last_error, sizeof(state->last_error));

@@ -22,10 +22,11 @@ typedef struct PemsEndpoint
 	PemsLimiter *limiter;
 	size_t last_turn; /* the organization that was served last */
 
-	int claimed;   /* items that are not recorded yet, nor wait for somebody's lock */
-	int waiting;   /* those of them whose request has not started */
-	int under_way; /* requests */
-	int answered;  /* requests that ended since the last claim: how fast it is */
+	int claimed;      /* items that are not recorded yet, nor wait for somebody's lock */
+	int waiting;      /* those of them whose request has not started */
+	int under_way;    /* requests */
+	int answered;     /* requests that ended since the last claim: how fast it is */
+	int64 latency_us; /* of its answers, the last ones weigh most; 0: none yet */
 
 	bool breaker_was_open; /* for the log */
 	char last_error[256];  /* of a request that says something of the endpoint */

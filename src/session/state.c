@@ -76,8 +76,8 @@ static const char *const breaker_names[] = {
 static void
 put_endpoint(ReturnSetInfo *result, const PemsEndpointState *state)
 {
-	Datum values[8];
-	bool nulls[8] = {false};
+	Datum values[10];
+	bool nulls[10] = {false};
 
 	values[0] = CStringGetTextDatum(state->name);
 	values[1] = CStringGetTextDatum(breaker_names[state->breaker]);
@@ -88,6 +88,10 @@ put_endpoint(ReturnSetInfo *result, const PemsEndpointState *state)
 	nulls[6] = state->last_error[0] == '\0';
 	values[6] = nulls[6] ? (Datum) 0 : CStringGetTextDatum(state->last_error);
 	values[7] = timestamp_or_null(state->last_error_at, &nulls[7]);
+	nulls[8] = state->per_second <= 0;
+	values[8] = Float8GetDatum(state->per_second);
+	nulls[9] = state->latency_us <= 0;
+	values[9] = Float8GetDatum(state->latency_us / 1e6);
 	tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
 }
 

@@ -70,6 +70,8 @@ typedef struct PemsEndpointState
 	PemsBreakerState breaker;
 	int rate_limit; /* 0: none */
 	int in_flight;
+	double per_second;       /* requests that it can take; 0: nobody knows */
+	int64 latency_us;        /* of its answers, about; 0: none yet */
 	int faults;              /* endpoint faults in a row */
 	TimestampTz waits_until; /* nothing starts before; 0: it may */
 	TimestampTz last_error_at;

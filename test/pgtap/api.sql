@@ -44,9 +44,10 @@ INSERT INTO contract VALUES
     ('pems_health', ''),
     ('pems_purge', 'older_than interval DEFAULT NULL::interval, max_rows integer DEFAULT 100000, purged_by text DEFAULT NULL::text');
 INSERT INTO contract VALUES
-    ('pems_sync_history', 'organization_id text DEFAULT NULL::text, status text DEFAULT NULL::text, start_date timestamp with time zone DEFAULT NULL::timestamp with time zone, end_date timestamp with time zone DEFAULT NULL::timestamp with time zone, page_size integer DEFAULT 50, before text DEFAULT NULL::text', false),
-    ('pems_job', 'job_id text, organization_id text DEFAULT NULL::text', false),
-    ('pems_version_history', 'organization_id text, pfa_id text, page_size integer DEFAULT 50', false),
+    ('pems_sync_history', 'organization_id text DEFAULT NULL::text, status text DEFAULT NULL::text, start_date timestamp with time zone DEFAULT NULL::timestamp with time zone, end_date timestamp with time zone DEFAULT NULL::timestamp with time zone, page_size integer DEFAULT 50, before text DEFAULT NULL::text, kind text DEFAULT NULL::text', true),
+    ('pems_job', 'job_id text, organization_id text DEFAULT NULL::text, page_size integer DEFAULT 50, after text DEFAULT NULL::text', true),
+    ('pems_version_history', 'organization_id text, pfa_id text, page_size integer DEFAULT 50, before bigint DEFAULT NULL::bigint', true),
+    ('pems_commit_preview', 'organization_id text, modification_ids text[] DEFAULT NULL::text[], committed_by text DEFAULT NULL::text', true),
     ('pems_pull', 'organization_id text, pfa_id text DEFAULT NULL::text, mode text DEFAULT ''delta''::text, requested_by text DEFAULT NULL::text', false);
 CREATE VIEW routine AS
     SELECT p.oid, p.proname::text AS name, pg_get_function_arguments(p.oid) AS arguments, pg_get_function_result(p.oid) AS result
@@ -120,6 +121,26 @@ SELECT is(pems_sync_state('org-rio', ARRAY['PFA-12345']) #>> '{PFA-12345,status}
 SELECT is(shape(pems_sync_state('org-rio2', ARRAY['PFA-12345']) -> 'PFA-12345'), 'conflictId:null error:null etaSeconds:null modificationId:string since:string status:string', 'pems_sync_state: shape of a draft');
 SELECT matches(pems_sync_state('org-rio', ARRAY['PFA-12345']) #>> '{PFA-12345,since}', '^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z$', 'pems_sync_state: since is ISO 8601 in UTC');
 
+-- of a draft whose record has changed since
+UPDATE pfa_mirror SET version = 2, data = '{"model": "x"}' WHERE organization_id = 'org-rio2';
+SELECT is(shape(pems_sync_state('org-rio2', ARRAY['PFA-12345']) -> 'PFA-12345'), 'changedFields:array conflictId:null error:null etaSeconds:null modificationId:string since:string stale:boolean status:string', 'pems_sync_state: shape of a stale draft');
+
+-- pems_commit_preview
+SELECT is(shape(pems_commit_preview(organization_id => 'org-rio2', modification_ids => ARRAY['m4'], committed_by => 'john.doe@example.com')), 'drafts:array', 'pems_commit_preview: shape');
+SELECT is(pems_commit_preview('org-rio2') #> '{drafts,0}', '{"modificationId": "m4", "pfaId": "PFA-12345", "decision": "conflict", "fields": ["model"], "errors": []}', 'pems_commit_preview: a draft');
+
+-- pems_sync_history, pems_job
+SELECT is(shape(pems_sync_history(organization_id => 'org-rio', status => 'running', start_date => now() - interval '1 day', end_date => now() + interval '1 day', page_size => 10, before => NULL)), 'jobs:array total:number', 'pems_sync_history: shape');
+SELECT is(shape(pems_sync_history('org-rio', 'running') #> '{jobs,0}'), 'conflicts:number createdAt:string durationSeconds:null failed:number id:string kind:string organizationId:string queued:number requestedBy:string status:string synced:number', 'pems_sync_history: shape of a job');
+SELECT is(shape(pems_job(job_id => (SELECT r ->> 'jobId' FROM answer), organization_id => 'org-rio')),
+    'conflicts:number createdAt:string durationSeconds:null failed:number id:string items:array kind:string organizationId:string queued:number rejected:number requestedBy:string status:string synced:number', 'pems_job: shape');
+SELECT is(shape(pems_job((SELECT r ->> 'jobId' FROM answer)) #> '{items,0}'),
+    'attempts:array completedAt:null createdAt:string error:null errorCode:null id:string jobId:string modificationId:string operation:string organizationId:string pfaId:string priority:number retryCount:number scheduledAt:string status:string', 'pems_job: shape of an item');
+
+-- pems_version_history
+SELECT is(shape(pems_version_history(organization_id => 'org-rio', pfa_id => 'PFA-12345', page_size => 10)), 'versions:array', 'pems_version_history: shape');
+SELECT is(shape(pems_version_history('org-rio', 'PFA-12345') #> '{versions,0}'), 'changeReason:null changedBy:string current:boolean recordedAt:string source:string version:number', 'pems_version_history: shape of a version');
+
 -- pems_conflicts, pems_conflict: PEMS has moved on to version 4
 UPDATE pfa_write_queue SET status = 'conflict' WHERE modification_id = 'm1';
 INSERT INTO pfa_sync_conflict (id, pfa_id, organization_id, modification_id, item_id, local_version, pems_version, base_data, local_data, pems_data, conflict_fields, kind, previous_conflict_id)
@@ -190,6 +211,15 @@ SELECT throws_ok($$SELECT pems_conflict('nowhere')$$, 'P0002', 'conflict "nowher
 SELECT throws_ok($$SELECT pems_conflict('c1', 'org-rio2')$$, 'P0002', 'conflict "c1" does not exist', 'pems_conflict: of another organization, in the same words');
 SELECT throws_ok($$SELECT pems_sync_state('nowhere', '{x}')$$, 'P0002', NULL, 'pems_sync_state: unknown organization');
 SELECT throws_ok($$SELECT pems_sync_state('org-rio', NULL)$$, '22023', NULL, 'pems_sync_state: no records');
+SELECT throws_ok($$SELECT pems_sync_history('nowhere')$$, 'P0002', NULL, 'pems_sync_history: unknown organization');
+SELECT throws_ok($$SELECT pems_sync_history(status => 'x')$$, '22023', 'unknown status "x"', 'pems_sync_history: unknown status');
+SELECT throws_ok($$SELECT pems_sync_history(page_size => 0)$$, '22023', NULL, 'pems_sync_history: page_size');
+SELECT throws_ok($$SELECT pems_job('nowhere')$$, 'P0002', 'job "nowhere" does not exist', 'pems_job: unknown job');
+SELECT throws_ok(format('SELECT pems_job(%L, %L)', r ->> 'jobId', 'org-rio2'), 'P0002', NULL, 'pems_job: of another organization') FROM answer;
+SELECT throws_ok($$SELECT pems_version_history('org-rio', 'nowhere')$$, 'P0002', NULL, 'pems_version_history: unknown record');
+SELECT throws_ok($$SELECT pems_version_history('org-rio', 'PFA-12345', 0)$$, '22023', NULL, 'pems_version_history: page_size');
+SELECT throws_ok($$SELECT pems_commit_preview('nowhere')$$, 'P0002', NULL, 'pems_commit_preview: unknown organization');
+SELECT throws_ok($$SELECT pems_commit_preview('org-rio', '{}')$$, '22023', NULL, 'pems_commit_preview: no ids');
 SELECT throws_ok($$SELECT pems_retry(ARRAY['nowhere'])$$, 'P0002', 'no such item', 'pems_retry: unknown item');
 SELECT throws_ok($$SELECT pems_retry(organization_id => 'nowhere')$$, 'P0002', NULL, 'pems_retry: unknown organization');
 SELECT throws_ok($$SELECT pems_retry(ARRAY(SELECT id FROM pfa_write_queue WHERE modification_id = 'm1'))$$, '55000', 'an item is no dead letter', 'pems_retry: no dead letter');

@@ -79,7 +79,74 @@ INSERT INTO pfa_mirror (id, organization_id, pfa_id, version, data) SELECT 'bulk
 UPDATE pfa_mirror SET version = 2 WHERE organization_id = 'org-port';
 SELECT version, count(*) FROM pems_mirror_version WHERE organization_id = 'org-port' GROUP BY version ORDER BY version;
 
+-- pems_version_history(): the states of a record, the newest first.
+DELETE FROM pfa_mirror;
+DELETE FROM pems_mirror_version;
+CREATE ROLE regress_pems_reader IN ROLE pems_sync_reader;
+/* A line for each state, and whether there are older ones. */
+CREATE FUNCTION regress.versions(history jsonb) RETURNS SETOF text LANGUAGE sql AS $$
+    SELECT concat_ws(' ', v ->> 'version', v ->> 'source', CASE v ->> 'changedBy' WHEN session_user THEN 'me' ELSE v ->> 'changedBy' END, v ->> 'changeReason', CASE v ->> 'current' WHEN 'true' THEN 'current' END)
+    FROM jsonb_array_elements(history -> 'versions') WITH ORDINALITY e (v, n)
+    UNION ALL SELECT 'and older ones' WHERE history ? 'next'
+$$;
+INSERT INTO pfa_mirror (id, organization_id, pfa_id, version, data) VALUES ('h1', 'org-rio', 'H-1', 1, '{"model": "a"}'), ('h2', 'org-rio2', 'H-1', 1, '{"model": "other"}');
+SET ROLE regress_pems_app;
+UPDATE pfa_mirror SET version = 2, data = '{"model": "b"}' WHERE id = 'h1';
+UPDATE pfa_mirror SET data = '{"model": "c"}' WHERE id = 'h1';
+UPDATE pfa_mirror SET version = 5 WHERE id = 'h1';
+RESET ROLE;
+UPDATE pems_mirror_version SET source = 'pems', changed_by = 'mary' WHERE version = 1 AND organization_id = 'org-rio';
+UPDATE pems_mirror_version SET source = 'write', changed_by = 'alice', change_reason = 'Budget', modification_id = 'm' WHERE version = 5;
+SET ROLE regress_pems_reader;
+SELECT regress.scrub(pems_version_history('org-rio', 'H-1', 1) #- '{next}'), jsonb_typeof(pems_version_history('org-rio', 'H-1', 1) -> 'next');
+SELECT regress.versions(pems_version_history('org-rio', 'H-1'));
+SELECT regress.versions(pems_version_history('org-rio', 'H-1', 3));
+SELECT regress.versions(pems_version_history('org-rio', 'H-1', 3, (pems_version_history('org-rio', 'H-1', 3) -> 'next')::bigint));
+SELECT regress.versions(pems_version_history('org-rio', 'H-1', 4)), pems_version_history('org-rio', 'H-1', 4) ? 'next' AS more;
+SELECT regress.versions(pems_version_history('org-rio', 'H-1', 4, 0));
+RESET ROLE;
+-- each once, whatever the pages
+CREATE FUNCTION regress.walk(size integer) RETURNS text LANGUAGE plpgsql AS $$
+DECLARE
+    answer jsonb;
+    seen   text := '';
+BEGIN
+    LOOP
+        answer := pems_version_history('org-rio', 'H-1', size, (answer -> 'next')::bigint);
+        seen := concat_ws(' ', seen, (SELECT string_agg(v ->> 'version', ' ' ORDER BY n) FROM jsonb_array_elements(answer -> 'versions') WITH ORDINALITY e (v, n)));
+        EXIT WHEN NOT answer ? 'next';
+    END LOOP;
+    RETURN seen;
+END
+$$;
+SELECT regress.walk(1), regress.walk(2), regress.walk(3), regress.walk(1000);
+-- PEMS was restored and counts from 2 again, with what version 2 had last: it is in that state again
+UPDATE pfa_mirror SET version = 2, data = '{"model": "c"}' WHERE id = 'h1';
+SELECT regress.versions(pems_version_history('org-rio', 'H-1'));
+-- with other data
+UPDATE pfa_mirror SET data = '{"model": "d"}' WHERE id = 'h1';
+SELECT regress.versions(pems_version_history('org-rio', 'H-1'));
+-- deleted in PEMS; and no mirror at all
+UPDATE pfa_mirror SET deleted_at = now() WHERE id = 'h1';
+SELECT regress.versions(pems_version_history('org-rio', 'H-1', 1));
+DELETE FROM pfa_mirror WHERE id = 'h1';
+SELECT regress.versions(pems_version_history('org-rio', 'H-1', 1));
+SELECT regress.versions(pems_version_history('org-rio2', 'H-1'));
+-- a mirror without history (triggers were off)
+DELETE FROM pems_mirror_version WHERE organization_id = 'org-rio2';
+SELECT pems_version_history('org-rio2', 'H-1');
+-- Errors.
+SELECT regress.attempt($$SELECT pems_version_history('nowhere', 'H-1')$$);
+SELECT regress.attempt($$SELECT pems_version_history('org-rio', 'H')$$);
+SELECT regress.attempt($$SELECT pems_version_history('org-port', 'H-1')$$);
+SELECT regress.attempt($$SELECT pems_version_history('org-rio', NULL)$$);
+SELECT regress.attempt($$SELECT pems_version_history('org-rio', repeat('x', 201))$$);
+SELECT regress.attempt($$SELECT pems_version_history('org-rio', 'H-1', 0)$$);
+SELECT regress.attempt($$SELECT pems_version_history('org-rio', 'H-1', NULL)$$);
+SELECT pems_detach() -> 'success';
+SELECT regress.state($$SELECT pems_version_history('org-rio', 'H-1')$$);
+
 DROP SCHEMA regress CASCADE;
 DROP EXTENSION pems_sync;
 DROP TABLE pfa_modification, pfa_mirror, organization;
-DROP ROLE regress_pems_app;
+DROP ROLE regress_pems_app, regress_pems_reader;

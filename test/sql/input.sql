@@ -28,12 +28,15 @@ UPDATE pfa_write_queue SET status = 'failed', completed_at = now() WHERE modific
 INSERT INTO pfa_sync_conflict (id, pfa_id, organization_id, modification_id, item_id, local_version, pems_version, base_data, local_data, pems_data, conflict_fields, kind)
 SELECT 'c1', pfa_id, organization_id, 'm1', id, 1, 1, '{"monthlyRate": 5000}', '{"monthlyRate": 5500}', '{"monthlyRate": 5200}', '["monthlyRate"]', 'update_update' FROM pfa_write_queue WHERE modification_id = 'm1';
 
+UPDATE pems_sync_job SET id = 'j1' WHERE id = (SELECT job_id FROM pfa_write_queue WHERE modification_id = 'm1');
+UPDATE pfa_write_queue SET job_id = 'j1' WHERE modification_id = 'm1';
+
 -- A plain value for each argument that must be given.
 CREATE TABLE regress.plain (name text PRIMARY KEY, expression text NOT NULL);
 INSERT INTO regress.plain VALUES
     ('organization_id', '''org-rio'''), ('pfa_id', '''PFA-1'''), ('pfa_ids', '''{PFA-1}'''), ('modification_id', '''m1'''), ('conflict_id', '''c1'''), ('resolution', '''use_pems'''),
     ('changes', '''{"monthlyRate": 1}'''), ('version', '1'), ('reason', '''why'''), ('api_url', '''https://pems.invalid/api'''), ('sealed_token', 'decode(repeat(''ab'', 64), ''hex'')'),
-    ('key_id', '''0123456789abcdef'''), ('code', '''RIO'''), ('generation', '1'), ('old_key_id', '''0123456789abcdef''');
+    ('key_id', '''0123456789abcdef'''), ('code', '''RIO'''), ('generation', '1'), ('old_key_id', '''0123456789abcdef'''), ('job_id', '''j1''');
 -- The functions, and their arguments that take a text in any form.
 CREATE VIEW regress.argument AS
     SELECT p.oid, p.proname, p.pronargs, p.pronargdefaults, a.name, a.position, p.proargtypes[a.position - 1]::regtype AS type

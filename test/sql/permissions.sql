@@ -21,7 +21,7 @@ CREATE VIEW regress.public_function AS SELECT p.proname AS name FROM regress.rou
 CREATE TABLE regress.statement (n serial, what text);
 INSERT INTO regress.statement (what) VALUES
     ($$SELECT pems_sync_status()$$), ($$SELECT pems_sync_state('org-rio', ARRAY['PFA-1'])$$), ($$SELECT pems_conflicts('org-rio')$$), ($$SELECT pems_conflict('c1')$$),
-    ($$SELECT pems_health()$$),
+    ($$SELECT pems_health()$$), ($$SELECT pems_sync_history()$$), ($$SELECT pems_job('j1')$$), ($$SELECT pems_version_history('org-rio', 'PFA-1')$$), ($$SELECT pems_commit_preview('org-rio')$$),
     ($$SELECT pems_validate('{}')$$), ($$SELECT pems_commit('org-rio')$$), ($$SELECT pems_write_sync('org-rio')$$), ($$SELECT pems_discard('m1')$$),
     ($$SELECT pems_resolve_conflict('c1', 'use_pems')$$),
     ($$SELECT pems_attach()$$), ($$SELECT pems_attach(true)$$), ($$SELECT pems_detach()$$), ($$SELECT pems_public_key()$$), ($$SELECT pems_set_credential('org-rio', 'x', 'x', 'x')$$),
