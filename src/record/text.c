@@ -6,6 +6,8 @@
  */
 #include "record/text.h"
 
+#include <string.h>
+
 /* All bytes of a character but its first look like this: 10xxxxxx. */
 static bool
 is_continuation(unsigned char byte)
@@ -129,4 +131,13 @@ pems_text_skip_tail(const char *text)
 	while (is_continuation((unsigned char) *text))
 		text++;
 	return text;
+}
+
+void
+pems_text_skip_mark(const char **text, size_t *length)
+{
+	if (*length < 3 || memcmp(*text, "\xef\xbb\xbf", 3) != 0)
+		return;
+	*text += 3;
+	*length -= 3;
 }

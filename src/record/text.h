@@ -47,4 +47,7 @@ extern size_t pems_text_count(const char *text, size_t length);
  */
 extern const char *pems_text_skip_tail(const char *text);
 
+/* Step over a byte order mark at the beginning, which is no part of the text. */
+extern void pems_text_skip_mark(const char **text, size_t *length);
+
 #endif /* PEMS_TEXT_H */

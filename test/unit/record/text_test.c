@@ -108,3 +108,19 @@ UNIT_TEST(the_rest_of_a_character_is_skipped)
 	CHECK(pems_text_skip_tail(text + 4) == text + 4);
 	CHECK_TEXT(pems_text_skip_tail("\x80\x80"), "");
 }
+
+UNIT_TEST(a_byte_order_mark_is_no_part_of_a_text)
+{
+	const char *text = "\xef\xbb\xbfx";
+	size_t length = 4;
+
+	pems_text_skip_mark(&text, &length);
+	CHECK_TEXT(text, "x");
+	CHECK_INT(length, 1);
+	pems_text_skip_mark(&text, &length);
+	CHECK_INT(length, 1);
+	text = "\xef\xbb\xbf";
+	length = 2;
+	pems_text_skip_mark(&text, &length);
+	CHECK_INT(length, 2);
+}
