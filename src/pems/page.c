@@ -61,7 +61,8 @@ keep(Reader *reader, const char *text, size_t length)
 
 	if (copy == NULL)
 		return NULL;
-	memcpy(copy, text, length);
+	if (length > 0)
+		memcpy(copy, text, length);
 	copy[length] = '\0';
 	return copy;
 }
@@ -166,8 +167,11 @@ read_version(const JsonNode *node, int32_t *version)
 static bool
 read_deleted(const JsonNode *node, bool *deleted)
 {
-	*deleted = node != NULL && node->kind == JSON_KIND_BOOLEAN && node->boolean;
-	return is_absent(node) || node->kind == JSON_KIND_BOOLEAN;
+	*deleted = false;
+	if (node == NULL || node->kind == JSON_KIND_NULL)
+		return true;
+	*deleted = node->kind == JSON_KIND_BOOLEAN && node->boolean;
+	return node->kind == JSON_KIND_BOOLEAN;
 }
 
 /* Who changed the record: a member of its data, as the field catalogue says, or beside it. */

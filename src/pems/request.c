@@ -130,7 +130,7 @@ path_of(PemsCall call, const char *pfa_id, const char *organization_code)
 		pems_json_append_text(&buffer, PATH_HEALTH);
 		return finish(&buffer);
 	}
-	if (call == PEMS_CALL_LIST || !pems_request_valid_pfa_id(pfa_id))
+	if (!pems_request_valid_pfa_id(pfa_id))
 		return NULL;
 	if (call == PEMS_CALL_READ && organization_code == NULL)
 		return NULL;
@@ -246,6 +246,8 @@ static bool
 compose(PemsCall call, const char *api_url, const PemsWrite *write, const char *item_id,
 		int64_t attempt, PemsRequest *request)
 {
+	if (call == PEMS_CALL_LIST || (call != PEMS_CALL_HEALTH && write == NULL))
+		return false;
 	request->path =
 		path_of(call, write ? write->pfa_id : NULL, write ? write->organization_code : NULL);
 	request->url = url_of(api_url, request->path);
