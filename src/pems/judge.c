@@ -15,8 +15,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "pems/page.h"
 #include "pems/retry.h"
 #include "pems/status.h"
+#include "record/text.h"
 
 /* Versions are kept in columns of type integer. */
 #define VERSION_MAXIMUM INT32_MAX
@@ -128,10 +130,7 @@ judge_unsuccessful(Judge *judge)
 	say_status(judge);
 	pems_sentence_add(&judge->sentence, " with success:false");
 	say_body(judge);
-	if (status != 0)
-		pems_judge_failure(judge, status);
-	else
-		pems_judge_decide(judge, PEMS_OUTCOME_REJECTED, "INVALID_REQUEST");
+	pems_judge_failure(judge, status != 0 ? status : 400);
 }
 
 static bool
@@ -228,6 +227,18 @@ judge_record(Judge *judge)
 		pems_judge_decide(judge, PEMS_OUTCOME_RECORD, NULL);
 }
 
+/* Whether its records can be stored is told by page.c, one by one. */
+static void
+judge_page(Judge *judge)
+{
+	const char *problem = pems_page_problem(judge->body);
+
+	if (problem != NULL)
+		decide_bad_response(judge, problem);
+	else
+		pems_judge_decide(judge, PEMS_OUTCOME_PAGE, NULL);
+}
+
 static void
 judge_success(Judge *judge)
 {
@@ -246,6 +257,8 @@ judge_success(Judge *judge)
 		decide_bad_response(judge, "with a body that is not a JSON object");
 	else if (!told)
 		decide_bad_response(judge, "without success:true");
+	else if (judge->asked->call == PEMS_CALL_LIST)
+		judge_page(judge);
 	else if (!is_about_our_record(judge))
 		decide_bad_response(judge, "about another record than the one asked for");
 	else if (judge->asked->call == PEMS_CALL_READ)
@@ -347,6 +360,10 @@ static void
 decide_oversized(Judge *judge)
 {
 	say_transport(judge, "PEMS's answer is larger than allowed and was cut off");
+	if (judge->asked->call == PEMS_CALL_LIST)
+		pems_sentence_add(&judge->sentence, "; ask for fewer records at a time "
+											"(pems_sync.pull_page_size), or allow more "
+											"(pems_sync.pull_max_response_size)");
 	pems_judge_decide(judge,
 					  pems_judge_is_write(judge) ? PEMS_OUTCOME_UNKNOWN : PEMS_OUTCOME_REJECTED,
 					  "RESPONSE_TOO_LARGE");
@@ -416,25 +433,27 @@ is_status_decisive(const PemsAnswer *answer)
 	return false;
 }
 
-/* Parse the body, if there is one; a byte order mark in front of it is no part of it. */
+/*
+ * Parse the body, if there is one.  What the database could not hold is no reason not to understand
+ * the rest.
+ */
 static bool
 parse_body(Judge *judge, JsonDocument *document)
 {
 	const char *body = judge->answer->body;
 	size_t length = judge->answer->body_length;
+	bool parsed;
 
 	if (body == NULL || length == 0)
 		return false;
-	if (length >= 3 && memcmp(body, "\xef\xbb\xbf", 3) == 0)
-	{
-		body += 3;
-		length -= 3;
-	}
-	/* what the database could not hold is no reason not to understand the rest */
-	if (!pems_json_parse_lenient(body, length, document, &judge->parse_error))
-		return false;
-	judge->body = document->root;
-	return true;
+	pems_text_skip_mark(&body, &length);
+	if (judge->asked->call == PEMS_CALL_LIST)
+		parsed = pems_page_parse(body, length, document, &judge->parse_error);
+	else
+		parsed = pems_json_parse_lenient(body, length, document, &judge->parse_error);
+	if (parsed)
+		judge->body = document->root;
+	return parsed;
 }
 
 void

@@ -62,7 +62,9 @@ typedef enum PemsOutcomeClass
 	PEMS_OUTCOME_THROTTLED,  /* the endpoint waits retry_after_ms */
 	PEMS_OUTCOME_TRANSIENT,  /* try again later, costs a retry */
 	/* nothing is wrong with the endpoint, but we cannot tell what it did (202, broken 200) */
-	PEMS_OUTCOME_UNKNOWN
+	PEMS_OUTCOME_UNKNOWN,
+	PEMS_OUTCOME_PAGE,          /* listing: a page, which page.h reads out of the answer's body */
+	PEMS_OUTCOME_CURSOR_REFUSED /* listing: PEMS does not know the cursor (any more) */
 } PemsOutcomeClass;
 
 typedef struct PemsOutcome
@@ -84,7 +86,7 @@ typedef struct PemsOutcome
 	 * NOT_FOUND, VERSION_CONFLICT, RATE_LIMITED, SERVER_ERROR, UNAVAILABLE, TIMEOUT, NETWORK_ERROR,
 	 * TLS_ERROR, BAD_RESPONSE, REDIRECT, RESPONSE_TOO_LARGE, ACCEPTED (202), CONFLICT (409 with
 	 * another error), NOT_APPLIED (a newVersion that is not above the version sent), STALE_READ,
-	 * FORBIDDEN_ADDRESS, INTERNAL_ERROR
+	 * CURSOR_REFUSED, FORBIDDEN_ADDRESS, INTERNAL_ERROR
 	 */
 	const char *error_code;
 	/*
@@ -98,8 +100,10 @@ typedef struct PemsOutcome
 typedef struct PemsAsked
 {
 	PemsCall call;
-	const char *pfa_id; /* NULL for health; an answer about another record is BAD_RESPONSE */
-	int64_t version;    /* write: the one that it builds on; read: what PEMS must show at least */
+	/* NULL for health and listing; an answer about another record is BAD_RESPONSE */
+	const char *pfa_id;
+	int64_t version; /* write: the one that it builds on; read: what PEMS must show at least */
+	bool has_cursor; /* listing: it is not the first page */
 } PemsAsked;
 
 /*

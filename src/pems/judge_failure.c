@@ -67,6 +67,28 @@ judge_conflict(Judge *judge)
 		pems_judge_decide(judge, PEMS_OUTCOME_TRANSIENT, "CONFLICT");
 }
 
+/* A record is not there; or a path, of a call that is about no record. */
+static void
+judge_not_found(Judge *judge)
+{
+	PemsCall call = judge->asked->call;
+	bool is_about_record = call != PEMS_CALL_HEALTH && call != PEMS_CALL_LIST;
+
+	pems_judge_decide(judge, is_about_record ? PEMS_OUTCOME_GONE : PEMS_OUTCOME_REJECTED,
+					  "NOT_FOUND");
+}
+
+/*
+ * A listing that PEMS does not go on with: its cursor was too old, or from before a restart.  What
+ * else may be wrong in the request is told when the listing is begun again, without a cursor.
+ */
+static bool
+refuses_cursor(const Judge *judge, int status)
+{
+	return judge->asked->call == PEMS_CALL_LIST && judge->asked->has_cursor &&
+		   (status == 400 || status == 404 || status == 410);
+}
+
 /* Statuses whose meaning depends on nothing else. */
 static const struct
 {
@@ -122,6 +144,11 @@ judge_plain_failure(Judge *judge, int status)
 void
 pems_judge_failure(Judge *judge, int status)
 {
+	if (refuses_cursor(judge, status))
+	{
+		pems_judge_decide(judge, PEMS_OUTCOME_CURSOR_REFUSED, "CURSOR_REFUSED");
+		return;
+	}
 	switch (status)
 	{
 		case 403:
@@ -129,10 +156,7 @@ pems_judge_failure(Judge *judge, int status)
 			break;
 		case 404:
 		case 410:
-			pems_judge_decide(judge,
-							  judge->asked->call == PEMS_CALL_HEALTH ? PEMS_OUTCOME_REJECTED
-																	 : PEMS_OUTCOME_GONE,
-							  "NOT_FOUND");
+			judge_not_found(judge);
 			break;
 		case 409:
 			judge_conflict(judge);

@@ -15,6 +15,7 @@
 
 /* The paths of PEMS's API, below api_url.  They stand here and nowhere else. */
 #define PATH_RECORD "/pems/pfa/"
+#define PATH_LIST   "/pems/pfa"
 #define PATH_HEALTH "/pems/health"
 
 #define PFA_ID_MAXIMUM 64
@@ -32,6 +33,7 @@ pems_request_method(PemsCall call)
 			return "DELETE";
 		case PEMS_CALL_READ:
 		case PEMS_CALL_HEALTH:
+		case PEMS_CALL_LIST:
 			break;
 	}
 	return "GET";
@@ -108,6 +110,16 @@ append_percent_encoded(JsonBuffer *buffer, const char *text)
 	}
 }
 
+/* A parameter of the query; introduction: "&cursor=".  Nothing when there is no value. */
+static void
+append_parameter(JsonBuffer *buffer, const char *introduction, const char *value)
+{
+	if (value == NULL)
+		return;
+	pems_json_append_text(buffer, introduction);
+	append_percent_encoded(buffer, value);
+}
+
 static char *
 path_of(PemsCall call, const char *pfa_id, const char *organization_code)
 {
@@ -125,10 +137,25 @@ path_of(PemsCall call, const char *pfa_id, const char *organization_code)
 	pems_json_append_text(&buffer, PATH_RECORD);
 	append_percent_encoded(&buffer, pfa_id);
 	if (call == PEMS_CALL_READ)
-	{
-		pems_json_append_text(&buffer, "?organizationCode=");
-		append_percent_encoded(&buffer, organization_code);
-	}
+		append_parameter(&buffer, "?organizationCode=", organization_code);
+	return finish(&buffer);
+}
+
+static char *
+path_of_listing(const PemsListing *listing)
+{
+	JsonBuffer buffer = {0};
+	char limit[16];
+
+	if (listing->organization_code == NULL || listing->limit < 1 ||
+		(listing->cursor != NULL && *listing->cursor == '\0'))
+		return NULL;
+	snprintf(limit, sizeof(limit), "%d", listing->limit);
+	pems_json_append_text(&buffer, PATH_LIST);
+	append_parameter(&buffer, "?organizationCode=", listing->organization_code);
+	append_parameter(&buffer, "&updatedSince=", listing->updated_since);
+	append_parameter(&buffer, "&cursor=", listing->cursor);
+	append_parameter(&buffer, "&limit=", limit);
 	return finish(&buffer);
 }
 
@@ -190,7 +217,7 @@ write_body(PemsCall call, const PemsWrite *write)
 	return finish(&buffer);
 }
 
-/* "<item id>:<number>" */
+/* "<item id>:<number>"; a job's id, too */
 static char *
 item_number(const char *item_id, int64_t number)
 {
@@ -219,6 +246,8 @@ static bool
 compose(PemsCall call, const char *api_url, const PemsWrite *write, const char *item_id,
 		int64_t attempt, PemsRequest *request)
 {
+	if (call == PEMS_CALL_LIST || (call != PEMS_CALL_HEALTH && write == NULL))
+		return false;
 	request->path =
 		path_of(call, write ? write->pfa_id : NULL, write ? write->organization_code : NULL);
 	request->url = url_of(api_url, request->path);
@@ -237,6 +266,20 @@ pems_request_compose(PemsCall call, const char *api_url, const PemsWrite *write,
 {
 	*request = (PemsRequest){0};
 	if (compose(call, api_url, write, item_id, attempt, request))
+		return true;
+	pems_request_free(request);
+	return false;
+}
+
+bool
+pems_request_compose_listing(const char *api_url, const PemsListing *listing, const char *job_id,
+							 int64_t number, PemsRequest *request)
+{
+	*request = (PemsRequest){0};
+	request->path = path_of_listing(listing);
+	request->url = url_of(api_url, request->path);
+	request->request_id = item_number(job_id, number);
+	if (request->url != NULL && request->request_id != NULL)
 		return true;
 	pems_request_free(request);
 	return false;

@@ -16,7 +16,8 @@ typedef enum PemsCall
 	PEMS_CALL_UPDATE, /* PUT */
 	PEMS_CALL_DELETE, /* DELETE */
 	PEMS_CALL_READ,   /* GET one record */
-	PEMS_CALL_HEALTH  /* GET health */
+	PEMS_CALL_HEALTH, /* GET health */
+	PEMS_CALL_LIST    /* GET many records, a page of them */
 } PemsCall;
 
 /* What a request is about. */
@@ -30,6 +31,15 @@ typedef struct PemsWrite
 	const char *reason; /* changeReason of an update, reason of a delete; may be NULL: left out */
 } PemsWrite;
 
+/* Which page of an organization's records is asked for. */
+typedef struct PemsListing
+{
+	const char *organization_code;
+	const char *updated_since; /* an instant; NULL: all records */
+	const char *cursor;        /* nextCursor of the page before; NULL: the first page */
+	int limit;                 /* records that PEMS may put into the page, at least 1 */
+} PemsListing;
+
 /* All texts of a request; malloc'ed, freed with pems_request_free(). */
 typedef struct PemsRequest
 {
@@ -37,16 +47,24 @@ typedef struct PemsRequest
 	char *url;  /* api_url without its trailing slashes, and path behind it */
 	char *body; /* JSON, of a write; else NULL */
 	char *idempotency_key; /* "<item id>:<version>", of a write; else NULL */
-	char *request_id;      /* "<item id>:<attempt>"; NULL: health */
+	/* "<item id>:<attempt>", of a listing "<job id>:<number>"; NULL: health */
+	char *request_id;
 } PemsRequest;
 
 /*
  * Compose a request.  write: of a read only pfa_id and organization_code are looked at; NULL for
- * health.  False: an invalid pfa_id, something missing, or out of memory; nothing is left to free
- * then.
+ * health.  False: an invalid pfa_id, something missing, PEMS_CALL_LIST, or out of memory; nothing
+ * is left to free then.
  */
 extern bool pems_request_compose(PemsCall call, const char *api_url, const PemsWrite *write,
 								 const char *item_id, int64_t attempt, PemsRequest *request);
+/*
+ * Compose the request for a page; number: of the job's requests.  False: no organization or job, an
+ * empty cursor (PEMS might take it for the first page), a limit below 1, or out of memory; nothing
+ * is left to free then.
+ */
+extern bool pems_request_compose_listing(const char *api_url, const PemsListing *listing,
+										 const char *job_id, int64_t number, PemsRequest *request);
 extern void pems_request_free(PemsRequest *request);
 
 /* Does the call change something in PEMS?  Update and delete do. */

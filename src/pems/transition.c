@@ -341,6 +341,8 @@ pems_transition_after(const PemsTransitionInput *input, const PemsOutcome *outco
 			break; /* the endpoint waits, not the item */
 		case PEMS_OUTCOME_TRANSIENT:
 		case PEMS_OUTCOME_UNKNOWN:
+		case PEMS_OUTCOME_PAGE: /* no item asks for pages */
+		case PEMS_OUTCOME_CURSOR_REFUSED:
 			try_later(input, outcome, t);
 			break;
 	}

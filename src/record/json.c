@@ -6,11 +6,13 @@
  * only.  A document's memory is an arena, so no node is ever freed alone and no error path leaks.
  *
  * The parser recurses once per nesting level and stops at PEMS_JSON_MAX_DEPTH.  What is deeper
- * is refused, or, by the lenient parser, skipped without recursion.
+ * is refused, or, by the lenient parser, skipped without recursion.  So is all that is below the
+ * levels that pems_json_parse_outer() is asked for.
  */
 #include "record/json_reader.h"
 
 #include <stdalign.h>
+#include <stdint.h>
 #include <string.h>
 
 #include "record/arena.h"
@@ -31,6 +33,9 @@ const char pems_json_out_of_memory[] = "out of memory";
 #define JSONB_CONTAINER 4
 #define JSONB_CHILD     7
 #define JSONB_KEY       4
+/* ... and, at most, for each byte of a container that is skipped: "0," is a child with its number
+ */
+#define JSONB_SKIPPED 12
 
 typedef struct Parser
 {
@@ -39,6 +44,8 @@ typedef struct Parser
 	PemsArena arena; /* the document's memory */
 	size_t depth;    /* arrays and objects around the cursor */
 	bool lenient;
+	size_t levels;          /* lenient: a container with so many around it is skipped */
+	size_t values;          /* nodes that may still be made */
 	const char *unstorable; /* why jsonb cannot hold what was read of the current value, or NULL */
 	const char *error;      /* the first thing that went wrong */
 } Parser;
@@ -76,8 +83,14 @@ allocate(Parser *parser, size_t size, size_t alignment)
 static JsonNode *
 allocate_node(Parser *parser)
 {
-	JsonNode *node = allocate(parser, sizeof(JsonNode), alignof(JsonNode));
+	JsonNode *node;
 
+	if (parser->values-- == 0)
+	{
+		refuse(parser, "too many values");
+		return NULL;
+	}
+	node = allocate(parser, sizeof(JsonNode), alignof(JsonNode));
 	if (node)
 		memset(node, 0, sizeof(JsonNode));
 	return node;
@@ -397,7 +410,7 @@ parse_scalar(Parser *parser, JsonNode *node)
 	}
 }
 
-/* ---------- values that are nested too deeply ---------- */
+/* ---------- values that are nested too deeply, or more deeply than is looked at ---------- */
 
 /*
  * Go in: the cursor stands on an opening bracket.  open has the closing brackets that are still to
@@ -411,6 +424,8 @@ open_bracket(Parser *parser, JsonBuffer *open, JsonNode *scratch)
 	pems_json_append(open, &closing, 1);
 	if (open->failed)
 		return refuse(parser, pems_json_out_of_memory);
+	if (parser->depth + open->length > PEMS_JSON_MAX_DEPTH)
+		cannot_store(parser, "a value is nested too deeply");
 	skip_blanks(parser);
 	if (parser->cursor < parser->end && *parser->cursor == closing)
 		return false;
@@ -435,7 +450,7 @@ close_brackets(Parser *parser, JsonBuffer *open, JsonNode *scratch)
 	return false;
 }
 
-/* Read the values of a container that is nested too deeply, and keep nothing of them. */
+/* Read the values of a container, and keep nothing of them. */
 static bool
 skip_values(Parser *parser, JsonBuffer *open)
 {
@@ -468,9 +483,11 @@ skip_container(Parser *parser, JsonNode *node)
 	bool skipped;
 
 	node->kind = *parser->cursor == '{' ? JSON_KIND_OBJECT : JSON_KIND_ARRAY;
-	cannot_store(parser, "a value is nested too deeply");
 	skipped = skip_values(parser, &open);
 	pems_json_buffer_free(&open);
+	node->stored = (size_t) (parser->cursor - node->raw) * JSONB_SKIPPED;
+	if (node->stored > JSONB_SIZE)
+		cannot_store(parser, "an array or object is too large for the database");
 	return skipped;
 }
 
@@ -481,7 +498,7 @@ parse_kind(Parser *parser, JsonNode *node)
 {
 	bool container = *parser->cursor == '{' || *parser->cursor == '[';
 
-	if (container && parser->lenient && parser->depth == PEMS_JSON_MAX_DEPTH)
+	if (container && parser->lenient && parser->depth == parser->levels)
 		return skip_container(parser, node);
 	if (*parser->cursor == '{')
 		return parse_object(parser, node);
@@ -525,12 +542,11 @@ parse_document(Parser *parser, JsonNode **root)
 	return true;
 }
 
+/* The parser says how; what it reads, and where, is set here. */
 static bool
-parse_text(const char *text, size_t length, bool lenient, JsonDocument *document,
+parse_text(Parser parser, const char *text, size_t length, JsonDocument *document,
 		   const char **error)
 {
-	Parser parser = {.lenient = lenient};
-
 	*document = (JsonDocument){0};
 	/* Not even adding 0 to a null pointer is allowed. */
 	if (text == NULL)
@@ -552,13 +568,21 @@ parse_text(const char *text, size_t length, bool lenient, JsonDocument *document
 bool
 pems_json_parse(const char *text, size_t length, JsonDocument *document, const char **error)
 {
-	return parse_text(text, length, false, document, error);
+	return parse_text((Parser){.values = SIZE_MAX}, text, length, document, error);
 }
 
 bool
 pems_json_parse_lenient(const char *text, size_t length, JsonDocument *document, const char **error)
 {
-	return parse_text(text, length, true, document, error);
+	return pems_json_parse_outer(text, length, PEMS_JSON_MAX_DEPTH, SIZE_MAX, document, error);
+}
+
+bool
+pems_json_parse_outer(const char *text, size_t length, size_t levels, size_t values,
+					  JsonDocument *document, const char **error)
+{
+	return parse_text((Parser){.lenient = true, .levels = levels, .values = values}, text, length,
+					  document, error);
 }
 
 void

@@ -103,6 +103,18 @@ extern bool pems_json_parse(const char *text, size_t length, JsonDocument *docum
  */
 extern bool pems_json_parse_lenient(const char *text, size_t length, JsonDocument *document,
 									const char **error);
+
+/*
+ * The same for a long answer, of which only the outer levels are looked at: an array or object with
+ * `levels` of them around it (1 to PEMS_JSON_MAX_DEPTH) has no children, and raw has all of it.  It
+ * was read all the same: what is broken in it is an error, and unstorable says what jsonb cannot
+ * hold (because it is not counted, also of one that needs 20 MB of text, which jsonb might hold).
+ *
+ * values: how many nodes the tree may have; more are an error.  So a document takes at most three
+ * times the text's length, and 200 bytes for each of these.
+ */
+extern bool pems_json_parse_outer(const char *text, size_t length, size_t levels, size_t values,
+								  JsonDocument *document, const char **error);
 extern void pems_json_free(JsonDocument *document);
 
 /* Child of an object by key, or NULL (also when object is NULL or no object). */

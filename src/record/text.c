@@ -6,6 +6,8 @@
  */
 #include "record/text.h"
 
+#include <string.h>
+
 /* All bytes of a character but its first look like this: 10xxxxxx. */
 static bool
 is_continuation(unsigned char byte)
@@ -106,4 +108,13 @@ pems_text_count(const char *text, size_t length)
 			characters++;
 	}
 	return characters;
+}
+
+void
+pems_text_skip_mark(const char **text, size_t *length)
+{
+	if (*length < 3 || memcmp(*text, "\xef\xbb\xbf", 3) != 0)
+		return;
+	*text += 3;
+	*length -= 3;
 }

@@ -38,4 +38,7 @@ extern size_t pems_text_write(char *out, uint32_t code);
 /* How many characters are in the text, which must be well-formed? */
 extern size_t pems_text_count(const char *text, size_t length);
 
+/* Step over a byte order mark at the beginning, which is no part of the text. */
+extern void pems_text_skip_mark(const char **text, size_t *length);
+
 #endif /* PEMS_TEXT_H */

@@ -73,6 +73,45 @@ check_lenient(const JsonNode *node)
 	}
 }
 
+/* What both have is the same, and below the outer levels there is nothing. */
+static void
+require_same_outer(const JsonNode *outer, const JsonNode *whole, size_t levels)
+{
+	const JsonNode *a = outer->first;
+	const JsonNode *b = whole->first;
+
+	require(outer->kind == whole->kind && outer->raw == whole->raw);
+	require(outer->raw_length == whole->raw_length && outer->unstorable == whole->unstorable);
+	if (levels == 0)
+	{
+		require(a == NULL && outer->count == 0);
+		return;
+	}
+	require(outer->count == whole->count);
+	for (; a && b; a = a->next, b = b->next)
+		require_same_outer(a, b, levels - 1);
+	require(a == NULL && b == NULL);
+}
+
+/* lenient: what the lenient parser made of it, or NULL. */
+static void
+parse_outer_levels(const uint8_t *data, size_t size, const JsonNode *lenient)
+{
+	for (size_t levels = 1; levels <= 4; levels++)
+	{
+		JsonDocument document;
+
+		if (!pems_json_parse_outer((const char *) data, size, levels, size + 1, &document, NULL))
+		{
+			require(lenient == NULL);
+			continue;
+		}
+		require(lenient != NULL);
+		require_same_outer(document.root, lenient, levels);
+		pems_json_free(&document);
+	}
+}
+
 static void
 parse_leniently(const uint8_t *data, size_t size, const JsonNode *strict)
 {
@@ -84,8 +123,10 @@ parse_leniently(const uint8_t *data, size_t size, const JsonNode *strict)
 	if (!pems_json_parse_lenient((const char *) data, size, &document, &error))
 	{
 		require(error != NULL && document.root == NULL && strict == NULL);
+		parse_outer_levels(data, size, NULL);
 		return;
 	}
+	parse_outer_levels(data, size, document.root);
 	walk(document.root);
 	check_lenient(document.root);
 	require(strict || document.root->unstorable);

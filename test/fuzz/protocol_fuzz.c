@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "record/json.h"
+#include "pems/page.h"
 #include "pems/retry.h"
 
 extern int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
@@ -79,6 +80,17 @@ check_record(const PemsOutcome *outcome)
 	pems_json_free(&document);
 }
 
+/* What the judge takes for a page can be read. */
+static void
+check_page(const PemsAnswer *answer)
+{
+	const char *error;
+	PemsPage page;
+
+	promise(pems_page_read(answer->body, answer->body_length, "RIO", &page, &error));
+	pems_page_free(&page);
+}
+
 static void
 check_outcome(PemsCall call, const PemsAnswer *answer, const PemsOutcome *outcome)
 {
@@ -94,6 +106,12 @@ check_outcome(PemsCall call, const PemsAnswer *answer, const PemsOutcome *outcom
 		promise(write && outcome->new_version > 0 && outcome->new_version <= INT32_MAX);
 	else
 		promise(outcome->new_version == 0);
+	if (outcome->class == PEMS_OUTCOME_PAGE)
+		check_page(answer);
+	if (outcome->class == PEMS_OUTCOME_PAGE || outcome->class == PEMS_OUTCOME_CURSOR_REFUSED)
+		promise(call == PEMS_CALL_LIST);
+	else if (call == PEMS_CALL_LIST)
+		promise(outcome->class != PEMS_OUTCOME_RECORD && outcome->class != PEMS_OUTCOME_GONE);
 	if (outcome->class == PEMS_OUTCOME_RECORD && call == PEMS_CALL_READ)
 		check_record(outcome);
 	else if (outcome->class == PEMS_OUTCOME_UNUSABLE && outcome->data != NULL)
@@ -120,7 +138,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
 	if (size < 8)
 		return 0;
-	call = (PemsCall) (data[0] % 4);
+	call = (PemsCall) (data[0] % 5);
 	answer.transport = (PemsTransport) (data[1] % (PEMS_TRANSPORT_INTERNAL + 1));
 	answer.status = (data[2] % 10) * 100 + data[3] % 32;
 	answer.maybe_sent = (data[4] & 1) != 0;
@@ -134,8 +152,10 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	answer.retry_after_s = retry_after != NULL ? strtoll(retry_after, NULL, 10) : 0;
 	take_body(&answer, data, size);
 
-	asked = (PemsAsked){
-		.call = call, .pfa_id = call == PEMS_CALL_HEALTH ? NULL : "PFA-1", .version = version};
+	asked = (PemsAsked){.call = call,
+						.pfa_id = call >= PEMS_CALL_HEALTH ? NULL : "PFA-1",
+						.version = version,
+						.has_cursor = version % 2 == 1};
 	pems_judge_answer(&asked, &answer, &outcome);
 	check_outcome(call, &answer, &outcome);
 	pems_outcome_free(&outcome);

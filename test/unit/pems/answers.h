@@ -20,6 +20,7 @@
 #define DELETE PEMS_CALL_DELETE
 #define GET    PEMS_CALL_READ
 #define HEALTH PEMS_CALL_HEALTH
+#define LIST   PEMS_CALL_LIST
 
 /* What an answer is expected to mean. */
 typedef struct Expected
@@ -114,7 +115,7 @@ static const PemsAsked a_put __attribute__((unused)) = {.call = PUT, .pfa_id = I
 static inline PemsOutcome
 judged(PemsCall call, const PemsAnswer *answer, const Expected *expected)
 {
-	PemsAsked asked = {.call = call, .pfa_id = call == HEALTH ? NULL : ID};
+	PemsAsked asked = {.call = call, .pfa_id = call == HEALTH || call == LIST ? NULL : ID};
 	PemsOutcome outcome;
 	bool good;
 

@@ -65,6 +65,7 @@ UNIT_TEST(methods)
 	CHECK_TEXT(pems_request_method(PEMS_CALL_DELETE), "DELETE");
 	CHECK_TEXT(pems_request_method(PEMS_CALL_READ), "GET");
 	CHECK_TEXT(pems_request_method(PEMS_CALL_HEALTH), "GET");
+	CHECK_TEXT(pems_request_method(PEMS_CALL_LIST), "GET");
 }
 
 UNIT_TEST(pfa_ids)
@@ -161,6 +162,7 @@ UNIT_TEST(updates_and_deletes_are_writes)
 	CHECK(pems_request_is_write(PEMS_CALL_DELETE));
 	CHECK(!pems_request_is_write(PEMS_CALL_READ));
 	CHECK(!pems_request_is_write(PEMS_CALL_HEALTH));
+	CHECK(!pems_request_is_write(PEMS_CALL_LIST));
 }
 
 UNIT_TEST(a_request_is_composed_at_once)
@@ -210,4 +212,64 @@ UNIT_TEST(what_cannot_be_composed_leaves_nothing)
 	CHECK(request.path == NULL && request.url == NULL && request.request_id == NULL);
 	CHECK(!pems_request_compose(PEMS_CALL_DELETE, API_URL, &write, NULL, 1, &request));
 	CHECK(!pems_request_compose(PEMS_CALL_HEALTH, NULL, NULL, NULL, 1, &request));
+	CHECK(!pems_request_compose(PEMS_CALL_LIST, API_URL, &write, "0190-a", 1, &request));
+	CHECK(request.path == NULL && request.url == NULL && request.request_id == NULL);
+}
+
+/* ---------- pages ---------- */
+
+static char *
+listing_path(const PemsListing *listing)
+{
+	PemsRequest request;
+	char *text = NULL;
+
+	if (pems_request_compose_listing(API_URL, listing, "0190-b", 1, &request))
+		text = strdup(request.path);
+	else
+		CHECK(request.path == NULL && request.url == NULL && request.request_id == NULL);
+	pems_request_free(&request);
+	return text;
+}
+
+UNIT_TEST(pages_are_asked_for)
+{
+	PemsListing listing = {.organization_code = "RIO", .limit = 500};
+	PemsRequest request;
+
+	CHECK_MADE(listing_path(&listing), "/pems/pfa?organizationCode=RIO&limit=500");
+	listing.cursor = "a b+c/d=&x";
+	CHECK_MADE(listing_path(&listing),
+			   "/pems/pfa?organizationCode=RIO&cursor=a%20b%2Bc%2Fd%3D%26x&limit=500");
+	listing.organization_code = "R&D";
+	listing.updated_since = "2025-01-15T00:00:00.5+02:00";
+	if (!CHECK(pems_request_compose_listing(API_URL, &listing, "0190-b", 7, &request)))
+		return;
+	CHECK_TEXT(request.url,
+			   "https://pems.example.com/api/pems/pfa?organizationCode=R%26D&updatedSince="
+			   "2025-01-15T00%3A00%3A00.5%2B02%3A00&cursor=a%20b%2Bc%2Fd%3D%26x&limit=500");
+	CHECK_TEXT(request.request_id, "0190-b:7");
+	CHECK(request.body == NULL && request.idempotency_key == NULL);
+	pems_request_free(&request);
+}
+
+UNIT_TEST(a_page_that_cannot_be_asked_for)
+{
+	PemsListing listing = {.organization_code = "RIO", .limit = 1};
+	PemsRequest request;
+
+	CHECK_MADE(listing_path(&listing), "/pems/pfa?organizationCode=RIO&limit=1");
+	CHECK(!pems_request_compose_listing(API_URL, &listing, NULL, 1, &request));
+	CHECK(request.path == NULL && request.url == NULL);
+	CHECK(!pems_request_compose_listing(NULL, &listing, "0190-b", 1, &request));
+	listing.cursor = "";
+	CHECK(listing_path(&listing) == NULL);
+	listing.cursor = NULL;
+	listing.limit = 0;
+	CHECK(listing_path(&listing) == NULL);
+	listing.limit = -1;
+	CHECK(listing_path(&listing) == NULL);
+	listing.limit = 1;
+	listing.organization_code = NULL;
+	CHECK(listing_path(&listing) == NULL);
 }

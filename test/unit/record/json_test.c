@@ -357,6 +357,87 @@ UNIT_TEST(what_is_too_large_for_jsonb_is_known)
 	free(text);
 }
 
+/* ---------- of which only the outer levels are looked at ---------- */
+
+UNIT_TEST(what_is_below_the_outer_levels_is_read_and_not_kept)
+{
+	const char *text = "{\"a\": [ 1 ,{\"b\":[]}], \"c\":{\"d\":\"\\u0000\"},\"e\":\"x\",\"f\":{}}";
+	JsonDocument document;
+	const JsonNode *node;
+
+	if (!CHECK(pems_json_parse_outer(text, strlen(text), 1, 100, &document, NULL)))
+		return;
+	CHECK_INT(document.root->count, 4);
+	node = pems_json_get(document.root, "a");
+	CHECK(node->kind == JSON_KIND_ARRAY && node->count == 0 && node->first == NULL);
+	CHECK(node->unstorable == NULL && node->raw_length == strlen("[ 1 ,{\"b\":[]}]"));
+	node = pems_json_get(document.root, "c");
+	CHECK(node->kind == JSON_KIND_OBJECT && node->count == 0 && pems_json_get(node, "d") == NULL);
+	CHECK_TEXT(node->unstorable, NUL);
+	CHECK_TEXT(pems_json_get(document.root, "e")->text, "x");
+	CHECK(pems_json_get(document.root, "f")->unstorable == NULL);
+	pems_json_free(&document);
+
+	if (!CHECK(pems_json_parse_outer(text, strlen(text), 2, 100, &document, NULL)))
+		return;
+	node = pems_json_get(document.root, "a");
+	CHECK_INT(node->count, 2);
+	CHECK(node->first->next->kind == JSON_KIND_OBJECT && node->first->next->count == 0);
+	pems_json_free(&document);
+	CHECK(!pems_json_parse_outer("{\"a\":[1 2]}", 11, 1, 100, &document, NULL));
+}
+
+UNIT_TEST(depth_counts_below_the_outer_levels_too)
+{
+	for (size_t levels = 1; levels <= 3; levels++)
+	{
+		char *good = nested(PEMS_JSON_MAX_DEPTH, "1", "]");
+		char *bad = nested(PEMS_JSON_MAX_DEPTH + 1, "1", "]");
+		JsonDocument document;
+
+		if (CHECK(pems_json_parse_outer(good, strlen(good), levels, 100, &document, NULL)))
+			CHECK(document.root->unstorable == NULL);
+		pems_json_free(&document);
+		if (CHECK(pems_json_parse_outer(bad, strlen(bad), levels, 100, &document, NULL)))
+			CHECK_TEXT(document.root->unstorable, TOO_DEEP);
+		pems_json_free(&document);
+		free(good);
+		free(bad);
+	}
+}
+
+UNIT_TEST(values_of_the_outer_levels_are_counted)
+{
+	JsonDocument document;
+	const char *error = NULL;
+
+	CHECK(pems_json_parse_outer("[1,[2,3,4],5]", 13, 1, 4, &document, NULL));
+	pems_json_free(&document);
+	CHECK(!pems_json_parse_outer("[1,[2,3,4],5]", 13, 1, 3, &document, &error));
+	CHECK_TEXT(error, "too many values");
+	CHECK(!pems_json_parse_outer("[1,[2,3,4],5]", 13, 2, 6, &document, &error));
+	CHECK(!pems_json_parse_outer("1", 1, 1, 0, &document, &error));
+	CHECK(document.root == NULL && document.arena.newest == NULL);
+}
+
+/* What is not counted is taken for as large as it may be. */
+UNIT_TEST(a_large_value_below_the_outer_levels_is_not_storable)
+{
+	char *small = repeated("[[", "\"0123456789abcd\",", 1 << 20, "0]]");
+	char *large = repeated("[[", "\"0123456789abcd\",", 3 << 19, "0]]");
+	JsonDocument document;
+
+	if (CHECK(pems_json_parse_outer(small, strlen(small), 1, 9, &document, NULL)))
+		CHECK(document.root->first->unstorable == NULL);
+	pems_json_free(&document);
+	if (CHECK(pems_json_parse_outer(large, strlen(large), 1, 9, &document, NULL)))
+		CHECK_TEXT(document.root->first->unstorable,
+				   "an array or object is too large for the database");
+	pems_json_free(&document);
+	free(small);
+	free(large);
+}
+
 UNIT_TEST(the_lenient_parser_is_linear)
 {
 	char *deep = nested(300000, "1,{\"a\":[{\"b\":\"x\"}]}", "]");

@@ -106,3 +106,19 @@ UNIT_TEST(characters_are_counted)
 	CHECK_INT(pems_text_count("abc", 3), 3);
 	CHECK_INT(pems_text_count("a\xc3\xbc\xe2\x82\xac\xf0\x9f\x98\x80z", 11), 5);
 }
+
+UNIT_TEST(a_byte_order_mark_is_no_part_of_a_text)
+{
+	const char *text = "\xef\xbb\xbfx";
+	size_t length = 4;
+
+	pems_text_skip_mark(&text, &length);
+	CHECK_TEXT(text, "x");
+	CHECK_INT(length, 1);
+	pems_text_skip_mark(&text, &length);
+	CHECK_INT(length, 1);
+	text = "\xef\xbb\xbf";
+	length = 2;
+	pems_text_skip_mark(&text, &length);
+	CHECK_INT(length, 2);
+}
