@@ -41,9 +41,11 @@ DECLARE
     -- those of constraints cannot be dropped by themselves
     indexes CONSTANT text[] := '{pems_sync_job_organization, pfa_write_queue_ready, pfa_write_queue_timed,
         pfa_write_queue_record, pfa_write_queue_waiting, pfa_write_queue_stopped, pfa_write_queue_modification,
-        pfa_write_queue_organization, pfa_write_queue_foreign, pfa_sync_conflict_open, pfa_sync_conflict_organization,
-        pfa_sync_conflict_modification, pems_mirror_version_order, pems_sync_stats_folded,
-        pems_sync_stats_standing, pems_sync_stats_new}';
+        pfa_write_queue_organization, pfa_write_queue_foreign, pfa_write_queue_job, pfa_write_queue_result,
+        pems_sync_job_created, pems_sync_job_kind, pems_sync_job_past, pems_sync_job_status, pfa_sync_conflict_open,
+        pfa_sync_conflict_organization, pfa_sync_conflict_modification, pems_mirror_version_order,
+        pems_sync_stats_folded, pems_sync_stats_standing, pems_sync_stats_new, pems_pull_state_listing,
+        pems_pull_state_record, pems_quarantined_record}';
     dropped record;
 BEGIN
     SELECT d.object_type, d.object_name INTO dropped

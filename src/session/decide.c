@@ -1,7 +1,7 @@
 /*
  * session/decide.c
- *		What would become of an edit if it were sent now: the worker's decision (record/merge.c),
- *asked for by a session.
+ *		What would become of an edit if it were sent now, as the worker decides it
+ *		(record/merge.c), for a session that asks.
  *
  * Process: any backend.
  */
@@ -81,11 +81,11 @@ write_decision(JsonBuffer *buffer, const PemsMergeInput *input, const PemsDecisi
 	pems_value_append_member(buffer, "decision", word_for(input, decision));
 	pems_json_append_text(buffer, ",\"fields\":");
 	if (decision->action == PEMS_MERGE_CONFLICT)
-		pems_value_append_texts(buffer, decision->fields, decision->field_count);
+		pems_json_append_strings(buffer, decision->fields, decision->field_count);
 	else
 		append_names(buffer, decision->changes);
 	pems_json_append_text(buffer, ",\"errors\":");
-	pems_value_append_texts(buffer, decision->errors, decision->error_count);
+	pems_json_append_strings(buffer, decision->errors, decision->error_count);
 	pems_json_append_text(buffer, "}");
 	buffer->failed = buffer->failed || decision->failed;
 }

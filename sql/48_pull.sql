@@ -1,5 +1,5 @@
 /*
- * 47_pull: what the worker calls for read sync: which pulls may go on, storing a slice of a page, and their end.
+ * 48_pull: what the worker calls for read sync: which pulls may go on, storing a slice of a page, and their end.
  */
 
 /*
