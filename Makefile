@@ -7,13 +7,14 @@ EXTVERSION = $(shell sed -n "s/^default_version = '\(.*\)'/\1/p" pems_sync.contr
 # The install script is these fragments, in this order; each says why it stands where it stands.
 SQL_FRAGMENTS = 00_roles 10_catalogue 15_c_functions \
                 20_tables_queue 21_tables_records 22_tables_audit 23_tables_statistics 24_tables_setup \
-                25_history 26_statistics 27_deletion 30_attach_check 31_attach_parts 32_attach_extend \
+                25_history 26_statistics 27_deletion 28_tables_pull 30_attach_check 31_attach_parts 32_attach_extend \
                 33_attach 35_common \
                 40_setup 41_order 42_claim 43_record 44_notify 45_failures 46_audit_partitions 47_bases \
+                48_pull_store 49_pull_steps \
                 50_commit 51_write_sync 52_discard 53_validate 54_retry 55_conflict_paths 56_conflicts 57_resolve 58_rollback \
                 59_preview \
-                60_credentials 61_pause 70_status 71_state 72_endpoints 73_health_problems 74_health 75_audit 76_purge 77_jobs \
-                78_versions \
+                60_credentials 61_pause 62_pull 70_status 71_state 72_endpoints 73_health_problems 74_health 75_audit 76_purge 77_jobs \
+                78_versions 79_pulls \
                 80_views 82_event_triggers 90_grants 95_dump
 
 # FAILPOINTS=1: a test build, which can be made to die at named places (src/shared/failpoint.c); never for production

@@ -30,6 +30,11 @@ COMMENT ON FUNCTION @extschema@._pems_wake(boolean) IS
     'Internal: wakes the worker of this database when the transaction commits; configuration: it reads credentials, '
     'pauses and the catalogue again';
 
+CREATE FUNCTION @extschema@._pems_wake_pulls() RETURNS void
+AS 'MODULE_PATHNAME', 'pems_api_wake_pulls' LANGUAGE C VOLATILE;
+COMMENT ON FUNCTION @extschema@._pems_wake_pulls() IS
+    'Internal: at commit, wakes the worker of this database: there is something to pull';
+
 CREATE FUNCTION @extschema@._pems_announce(organization_id text, ready_from timestamptz) RETURNS void
 AS 'MODULE_PATHNAME', 'pems_api_announce' LANGUAGE C VOLATILE STRICT;
 COMMENT ON FUNCTION @extschema@._pems_announce(text, timestamptz) IS

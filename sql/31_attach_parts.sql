@@ -45,7 +45,10 @@ LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $function$
                  ('pfa_sync_conflict', 'modification_id', 'pfa_modification', ' ON DELETE CASCADE'),
                  ('pfa_sync_conflict', 'organization_id', 'organization', ' ON DELETE CASCADE'),
                  ('pems_credential', 'organization_id', 'organization', ' ON DELETE CASCADE'),
-                 ('pems_pause', 'of_organization', 'organization', ' ON DELETE CASCADE')
+                 ('pems_pause', 'of_organization', 'organization', ' ON DELETE CASCADE'),
+                 ('pems_pull_state', 'organization_id', 'organization', ' ON DELETE CASCADE'),
+                 ('pems_pull_organization', 'organization_id', 'organization', ' ON DELETE CASCADE'),
+                 ('pems_quarantined', 'organization_id', 'organization', ' ON DELETE CASCADE')
          ) AS k (table_name, column_name, app_table, action)
 $function$;
 COMMENT ON FUNCTION @extschema@._pems_app_foreign_keys() IS

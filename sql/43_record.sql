@@ -176,6 +176,17 @@ BEGIN
       AND v.organization_id = o.organization_id AND v.pfa_id = o.pfa_id AND v.version = o.pems_version
       AND v.state_seq = @extschema@._pems_base_seq(o.organization_id, o.pfa_id, o.pems_version, 'infinity'::timestamptz)
       AND v.version = q.sent_version + 1 AND v.modification_id IS NULL;
+
+    -- A pull has shown our own write before its answer was handled: the state is ours all the same.
+    UPDATE @extschema@.pems_mirror_version v
+    SET source = 'write', modification_id = o.modification_id, changed_by = o.created_by,
+        change_reason = o.change_reason
+    FROM unnest(outcomes) o JOIN @extschema@.pfa_write_queue q ON q.id = o.item_id
+    WHERE o.new_status = 'completed' AND o.event_type = 'WRITE_ATTEMPT' AND q.operation = 'UPDATE'
+      AND v.organization_id = o.organization_id AND v.pfa_id = o.pfa_id AND v.version = o.pems_version
+      AND v.state_seq = @extschema@._pems_base_seq(o.organization_id, o.pfa_id, o.pems_version,
+                                                   '-infinity'::timestamptz)
+      AND v.source = 'pems' AND v.modification_id IS NULL;
 END
 $function$;
 COMMENT ON FUNCTION @extschema@._pems_record_mirrors(@extschema@._pems_outcome[]) IS
@@ -222,27 +233,42 @@ COMMENT ON FUNCTION @extschema@._pems_record_conflicts(@extschema@._pems_outcome
     'Internal: the conflicts of a batch';
 
 /*
- * _pems_record_pauses(outcomes): PEMS refused the credential of an organization: it is paused, once, and audit log and
- * server log say so once.
+ * _pems_pause_refused(organization, reason): PEMS refused the credential of that organization: it is paused, once, and
+ * audit log and server log say so once.
+ *
+ * Returns: the message for listeners; NULL: it was paused already.
+ * Tables: pems_pause, pems_audit_log.
+ */
+CREATE FUNCTION @extschema@._pems_pause_refused(organization text, reason text) RETURNS text
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $function$
+BEGIN
+    INSERT INTO @extschema@.pems_pause (organization_id, cause, reason, paused_by)
+    VALUES (organization, 'credential', $2, 'pems_sync') ON CONFLICT (organization_id, cause) DO NOTHING;
+    IF NOT FOUND THEN
+        RETURN NULL;
+    END IF;
+    INSERT INTO @extschema@.pems_audit_log (event_type, organization_id, actor, error)
+    VALUES ('PAUSED', organization, 'pems_sync', $2);
+    RAISE WARNING 'pems_sync: PEMS refuses the credential of organization "%"', organization
+        USING DETAIL = $2, HINT = 'Set a new one with pems-credential set; its edits wait meanwhile.';
+    RETURN @extschema@._pems_payload(jsonb_build_object(
+        'type', 'SYNC_PAUSED', 'organizationId', organization, 'errorMessage', left($2, 1000),
+        'at', @extschema@._pems_iso(clock_timestamp())));
+END
+$function$;
+COMMENT ON FUNCTION @extschema@._pems_pause_refused(text, text) IS
+    'Internal: pauses an organization whose credential PEMS refused';
+
+/*
+ * _pems_record_pauses(outcomes): pauses the organizations of a batch whose credential PEMS refused.
  * Tables: pems_pause, pems_audit_log.
  */
 CREATE FUNCTION @extschema@._pems_record_pauses(outcomes @extschema@._pems_outcome[]) RETURNS void
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $function$
-DECLARE
-    paused record;
 BEGIN
-    FOR paused IN
-        INSERT INTO @extschema@.pems_pause (organization_id, cause, reason, paused_by)
-        SELECT o.organization_id, 'credential', min(o.error), 'pems_sync'
-        FROM unnest(outcomes) o WHERE o.pause GROUP BY o.organization_id
-        ON CONFLICT (organization_id, cause) DO NOTHING
-        RETURNING organization_id, reason
-    LOOP
-        INSERT INTO @extschema@.pems_audit_log (event_type, organization_id, actor, error)
-        VALUES ('PAUSED', paused.organization_id, 'pems_sync', paused.reason);
-        RAISE WARNING 'pems_sync: PEMS refuses the credential of organization "%"', paused.organization_id
-            USING DETAIL = paused.reason, HINT = 'Set a new one with pems-credential set; its edits wait meanwhile.';
-    END LOOP;
+    PERFORM @extschema@._pems_pause_refused(r.organization_id, r.error)
+    FROM (SELECT o.organization_id, min(o.error) AS error FROM unnest(outcomes) o
+          WHERE o.pause GROUP BY o.organization_id) r;
 END
 $function$;
 COMMENT ON FUNCTION @extschema@._pems_record_pauses(@extschema@._pems_outcome[]) IS

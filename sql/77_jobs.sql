@@ -74,7 +74,13 @@ COMMENT ON FUNCTION @extschema@._pems_job_status(text, text, integer, integer, i
  */
 CREATE FUNCTION @extschema@._pems_job_details(job @extschema@.pems_sync_job) RETURNS jsonb
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $function$
-    SELECT '{}'::jsonb
+    SELECT coalesce((SELECT jsonb_build_object(
+        'mode', p.mode, 'pfaId', p.pfa_id, 'phase', p.phase, 'pages', p.pages, 'records', p.records,
+        'created', p.created, 'updated', p.updated, 'deleted', p.deleted, 'unchanged', p.unchanged, 'stale', p.stale,
+        'quarantined', p.quarantined, 'missing', p.missing, 'recordsPerSecond', p.records_per_second,
+        'percent', p.percent, 'etaSeconds', p.eta_seconds, 'cancelledBy', p.cancelled_by,
+        'errorCode', p.error_code, 'error', p.last_error)
+        FROM @extschema@._pems_pull_progress(job) p), '{}')
 $function$;
 COMMENT ON FUNCTION @extschema@._pems_job_details(@extschema@.pems_sync_job) IS
     'Internal: what jobs of a kind have besides, as members for pems_job()';

@@ -84,6 +84,51 @@ COMMENT ON COLUMN @extschema@.pems_endpoints.last_error IS
     'Last error that says something of the endpoint or a credential: code and sentence';
 COMMENT ON COLUMN @extschema@.pems_endpoints.last_error_at IS 'When';
 
+CREATE VIEW @extschema@.pems_pulls AS SELECT * FROM @extschema@._pems_pulls();
+COMMENT ON VIEW @extschema@.pems_pulls IS
+    'Read sync: a row for each pull that waits or runs, and one for each organization that has none, with what is '
+    'known of the organization''s pulls. Error 55000 when not attached.';
+COMMENT ON COLUMN @extschema@.pems_pulls.organization_id IS 'Organization';
+COMMENT ON COLUMN @extschema@.pems_pulls.job_id IS 'Job of the pull; NULL: none waits or runs';
+COMMENT ON COLUMN @extschema@.pems_pulls.requested_by IS 'Who asked for it; pems_sync: pems_sync.pull_interval';
+COMMENT ON COLUMN @extschema@.pems_pulls.created_at IS 'When it was asked for';
+COMMENT ON COLUMN @extschema@.pems_pulls.mode IS 'delta, full or adopt';
+COMMENT ON COLUMN @extschema@.pems_pulls.pfa_id IS 'The one record that is read; NULL: a listing';
+COMMENT ON COLUMN @extschema@.pems_pulls.phase IS
+    'waiting; reading: the one record; listing: pages; counting, sorting, searching: is something missing?; '
+    'confirming: what is missing is asked for';
+COMMENT ON COLUMN @extschema@.pems_pulls.pages IS 'Pages stored';
+COMMENT ON COLUMN @extschema@.pems_pulls.records IS 'Records read';
+COMMENT ON COLUMN @extschema@.pems_pulls.created IS 'Records that the mirror did not have';
+COMMENT ON COLUMN @extschema@.pems_pulls.updated IS 'Records that the mirror had in another state';
+COMMENT ON COLUMN @extschema@.pems_pulls.deleted IS 'Records that were marked as deleted';
+COMMENT ON COLUMN @extschema@.pems_pulls.unchanged IS 'Records that the mirror had in this state';
+COMMENT ON COLUMN @extschema@.pems_pulls.stale IS 'Records of which the mirror has a higher version';
+COMMENT ON COLUMN @extschema@.pems_pulls.quarantined IS 'Records that could not be stored';
+COMMENT ON COLUMN @extschema@.pems_pulls.records_per_second IS 'Since it started';
+COMMENT ON COLUMN @extschema@.pems_pulls.percent IS 'How much is done; NULL: nobody knows how much there is';
+COMMENT ON COLUMN @extschema@.pems_pulls.eta_seconds IS 'Seconds that it will take; NULL: nobody knows';
+COMMENT ON COLUMN @extschema@.pems_pulls.next_at IS 'It does nothing before';
+COMMENT ON COLUMN @extschema@.pems_pulls.last_error IS
+    'What stands in its way; of an organization without one, why the last listing did not end well';
+COMMENT ON COLUMN @extschema@.pems_pulls.watermark IS
+    'On PEMS''s clock: the newest change that the last complete listing has shown';
+COMMENT ON COLUMN @extschema@.pems_pulls.last_delta_at IS 'When the last delta was complete';
+COMMENT ON COLUMN @extschema@.pems_pulls.last_full_at IS 'When the last full listing was complete';
+COMMENT ON COLUMN @extschema@.pems_pulls.next_delta_at IS
+    'When the worker asks for changes by itself; NULL: it does not';
+
+CREATE VIEW @extschema@.pems_quarantine AS
+    SELECT q.organization_id, q.pfa_id, q.job_id, q.reason, q.raw, q.at FROM @extschema@.pems_quarantined q;
+COMMENT ON VIEW @extschema@.pems_quarantine IS
+    'Records of PEMS that a pull could not store. A later good version of the record removes its row.';
+COMMENT ON COLUMN @extschema@.pems_quarantine.organization_id IS 'Organization whose pull had it';
+COMMENT ON COLUMN @extschema@.pems_quarantine.pfa_id IS 'Its id, as far as it can be shown';
+COMMENT ON COLUMN @extschema@.pems_quarantine.job_id IS 'Job of the pull';
+COMMENT ON COLUMN @extschema@.pems_quarantine.reason IS 'Why it could not be stored';
+COMMENT ON COLUMN @extschema@.pems_quarantine.raw IS 'The record as PEMS wrote it, cut at 64 kB';
+COMMENT ON COLUMN @extschema@.pems_quarantine.at IS 'When';
+
 -- Comments on the columns of a view: what the table of the view says of the column of that name.
 DO $comments$
 DECLARE

@@ -45,7 +45,7 @@ DECLARE
         pems_sync_job_created, pems_sync_job_kind, pems_sync_job_past, pems_sync_job_status, pfa_sync_conflict_open,
         pfa_sync_conflict_organization, pfa_sync_conflict_modification, pems_mirror_version_order,
         pems_sync_stats_folded, pems_sync_stats_standing, pems_sync_stats_new, pems_pull_state_listing,
-        pems_pull_state_record, pems_quarantined_record}';
+        pems_pull_state_open, pems_quarantined_record}';
     dropped record;
 BEGIN
     SELECT d.object_type, d.object_name INTO dropped

@@ -63,14 +63,18 @@ ALTER FUNCTION @extschema@.pems_detach() SET pems_sync.guarded = on;
 ALTER FUNCTION @extschema@._pems_make_audit_partitions() SET pems_sync.guarded = on;
 ALTER FUNCTION @extschema@._pems_drop_audit_partitions() SET pems_sync.guarded = on;
 
-GRANT USAGE ON TYPE @extschema@._pems_outcome TO pems_sync_worker;
+GRANT USAGE ON TYPE @extschema@._pems_outcome, @extschema@._pems_pulled TO pems_sync_worker;
 GRANT USAGE ON SCHEMA @extschema@ TO pems_sync_reader, pems_sync_worker;
 
 -- What the worker's functions touch.  The audit log takes INSERT only.
 GRANT SELECT, INSERT, UPDATE, DELETE ON
     @extschema@.pfa_write_queue, @extschema@.pems_recheck, @extschema@.pfa_sync_conflict,
     @extschema@.pems_mirror_version, @extschema@.pems_sync_job, @extschema@.pems_sync_stats,
-    @extschema@.pems_credential, @extschema@.pems_pause
+    @extschema@.pems_credential, @extschema@.pems_pause,
+    @extschema@.pems_pull_state, @extschema@.pems_pull_organization, @extschema@.pems_pull_seen,
+    @extschema@.pems_pull_missing, @extschema@.pems_quarantined
+    TO pems_sync_worker;
+GRANT SELECT, INSERT, DELETE, TRUNCATE ON @extschema@.pems_pull_sorted, @extschema@.pems_pull_sorted_slice
     TO pems_sync_worker;
 GRANT SELECT, INSERT, DELETE ON @extschema@.pems_claim TO pems_sync_worker;
 GRANT SELECT, INSERT ON @extschema@.pems_audit_log, @extschema@.pems_audit_log_default TO pems_sync_worker;
@@ -99,10 +103,12 @@ GRANT EXECUTE ON FUNCTION
     @extschema@.pems_job(text, text, integer, text),
     @extschema@.pems_version_history(text, text, integer, bigint),
     @extschema@._pems_worker_state(),
+    @extschema@._pems_pulls(),
     @extschema@._pems_endpoints()
     TO pems_sync_reader;
 GRANT SELECT ON @extschema@.pems_queue, @extschema@.pems_dead_letters, @extschema@.pems_open_conflicts,
-    @extschema@.pems_worker, @extschema@.pems_endpoints TO pems_sync_reader;
+    @extschema@.pems_worker, @extschema@.pems_endpoints, @extschema@.pems_pulls, @extschema@.pems_quarantine
+    TO pems_sync_reader;
 
 GRANT EXECUTE ON FUNCTION
     @extschema@.pems_commit(text, text[], text, text),
@@ -110,7 +116,9 @@ GRANT EXECUTE ON FUNCTION
     @extschema@.pems_resolve_conflict(text, text, jsonb, text, text),
     @extschema@.pems_discard(text, text, text),
     @extschema@.pems_validate(jsonb, jsonb),
-    @extschema@.pems_commit_preview(text, text[], text)
+    @extschema@.pems_commit_preview(text, text[], text),
+    @extschema@.pems_pull(text, text, text, text),
+    @extschema@.pems_cancel(text, text, text)
     TO pems_sync_user;
 
 GRANT EXECUTE ON FUNCTION

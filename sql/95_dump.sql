@@ -24,7 +24,9 @@ DECLARE
 BEGIN
     FOREACH name IN ARRAY ARRAY['pfa_write_queue', 'pems_claim', 'pems_recheck', 'pfa_sync_conflict',
         'pems_mirror_version', 'pems_audit_log_default', 'pems_audit_month', 'pems_sync_job', 'pems_credential',
-        'pems_pause', 'pems_control', 'pems_commit_order', 'pems_claim_order', 'pems_audit_order', 'pems_state_order']
+        'pems_pause', 'pems_control',
+        'pems_pull_state', 'pems_pull_organization', 'pems_pull_seen', 'pems_pull_missing', 'pems_quarantined',
+        'pems_commit_order', 'pems_claim_order', 'pems_audit_order', 'pems_state_order']
     LOOP
         PERFORM pg_catalog.pg_extension_config_dump(pg_catalog.format('@extschema@.%I', name)::pg_catalog.regclass, '');
     END LOOP;

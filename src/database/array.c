@@ -23,10 +23,30 @@ Datum
 pems_text_array(const char *const *texts, int count)
 {
 	Datum *values = room_for(count);
+	bool *nulls = palloc0(sizeof(bool) * Max(count, 1));
+	int lower_bound = 1;
+
+	if (count == 0)
+		return PointerGetDatum(construct_empty_array(TEXTOID));
+	for (int i = 0; i < count; i++)
+	{
+		nulls[i] = texts[i] == NULL;
+		if (!nulls[i])
+			values[i] = CStringGetTextDatum(texts[i]);
+	}
+	return PointerGetDatum(construct_md_array(values, nulls, 1, &count, &lower_bound, TEXTOID, -1,
+											  false, TYPALIGN_INT));
+}
+
+Datum
+pems_boolean_array(const bool *values, int count)
+{
+	Datum *elements = room_for(count);
 
 	for (int i = 0; i < count; i++)
-		values[i] = CStringGetTextDatum(texts[i]);
-	return PointerGetDatum(construct_array(values, count, TEXTOID, -1, false, TYPALIGN_INT));
+		elements[i] = BoolGetDatum(values[i]);
+	return PointerGetDatum(
+		construct_array(elements, count, BOOLOID, sizeof(bool), true, TYPALIGN_CHAR));
 }
 
 Datum

@@ -18,8 +18,12 @@ typedef struct PemsTexts
 	int count;
 } PemsTexts;
 
-/* The arrays below are Datums of the SQL type that the name says.  count may be 0. */
+/*
+ * The arrays below are Datums of the SQL type that the name says.  count may be 0.  A text that is
+ * NULL is SQL's NULL.
+ */
 extern Datum pems_text_array(const char *const *texts, int count);
+extern Datum pems_boolean_array(const bool *values, int count);
 extern Datum pems_integer_array(const int32 *numbers, int count);
 extern Datum pems_bigint_array(const int64 *numbers, int count);
 extern Datum pems_timestamp_array(const TimestampTz *times, int count);

@@ -27,7 +27,7 @@
 
 #include "database/columns.h"
 
-#define PEMS_MAX_ARGUMENTS 7
+#define PEMS_MAX_ARGUMENTS 11
 
 typedef struct PemsStatement
 {

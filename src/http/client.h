@@ -49,6 +49,8 @@ typedef struct PemsClientRequest
 	const char *idempotency_key; /* NULL: none */
 	const char *request_id;
 	const char *body; /* NULL: none; copied */
+	/* of this one, where it is not as in the options; 0: it is */
+	size_t max_response_size;
 	void *owner;      /* handed back with the answer */
 
 	/*

@@ -103,25 +103,35 @@ set_client_options(HttpTransfer *transfer, const PemsClientOptions *options)
 	CURLcode code = CURLE_OK;
 	long timeout = options->request_timeout_ms;
 	long connect = options->connect_timeout_ms;
-	curl_off_t largest = (curl_off_t) options->max_response_size;
 
 	timeout = timeout > 0 ? timeout : DEFAULT_REQUEST_TIMEOUT;
 	connect = connect > 0 ? connect : DEFAULT_CONNECT_TIMEOUT;
 	transfer->connection.allow_loopback = options->allow_loopback;
-	transfer->answer.body_maximum = options->max_response_size;
+	transfer->max_response_size = options->max_response_size;
 	transfer->answer.low_speed_seconds = low_speed_seconds(timeout);
 
 	SET_OPTION(easy, CURLOPT_TIMEOUT_MS, timeout);
 	SET_OPTION(easy, CURLOPT_CONNECTTIMEOUT_MS, connect);
 	SET_OPTION(easy, CURLOPT_PROTOCOLS_STR, protocols);
 	SET_OPTION(easy, CURLOPT_REDIR_PROTOCOLS_STR, protocols);
-	SET_OPTION(easy, CURLOPT_MAXFILESIZE_LARGE, largest > 0 ? largest : 0);
 	SET_OPTION(easy, CURLOPT_USERAGENT, options->user_agent);
 	if (options->ca_file != NULL)
 	{
 		SET_OPTION(easy, CURLOPT_CAINFO, options->ca_file);
 		SET_OPTION(easy, CURLOPT_CAPATH, NULL); /* this file's authorities, and no others */
 	}
+	return code;
+}
+
+/* How much of a body is read, which requests may ask for themselves. */
+static CURLcode
+limit_answer(HttpTransfer *transfer, size_t asked)
+{
+	size_t largest = asked > 0 ? asked : transfer->max_response_size;
+	CURLcode code = CURLE_OK;
+
+	transfer->answer.body_maximum = largest;
+	SET_OPTION(transfer->easy, CURLOPT_MAXFILESIZE_LARGE, (curl_off_t) largest);
 	return code;
 }
 
@@ -225,6 +235,7 @@ http_transfer_load(HttpTransfer *transfer, const PemsClientRequest *request,
 {
 	return http_request_copy(&transfer->request, request) &&
 		   http_request_set_options(transfer->easy, &transfer->request, request) == CURLE_OK &&
+		   limit_answer(transfer, request->max_response_size) == CURLE_OK &&
 		   set_request_defaults(transfer->easy, authorities_seconds) == CURLE_OK;
 }
 

@@ -32,6 +32,7 @@ typedef struct HttpTransfer
 
 	CURL *easy;          /* NULL: made anew when the transfer is prepared */
 	unsigned generation; /* of the options that the easy handle has; 0: none */
+	size_t max_response_size; /* of the options */
 	int64_t started_us;
 	HttpConnection connection;
 	HttpRequest request;

@@ -18,6 +18,7 @@ static MemoryContext endpoint_context = NULL;
 static PemsEndpoint *endpoints = NULL;
 static int endpoint_count = 0;
 static int requests_under_way = 0; /* of all endpoints */
+static int pulls_under_way = 0;    /* those of them that are a pull's */
 static int idle_count = 0;         /* endpoints that have none */
 /* The first endpoints may be those that a killed predecessor was talking to a moment ago. */
 static bool blind = true;
@@ -78,6 +79,7 @@ pems_endpoints_clear(void)
 	endpoints = NULL;
 	endpoint_count = 0;
 	requests_under_way = 0;
+	pulls_under_way = 0;
 	idle_count = 0;
 	if (endpoint_context)
 		MemoryContextReset(endpoint_context);
@@ -151,20 +153,33 @@ pems_endpoint_item_waits_no_more(PemsEndpoint *endpoint)
 	endpoint->waiting--;
 }
 
-void
-pems_endpoint_item_under_way(PemsEndpoint *endpoint)
+static void
+count_start(PemsEndpoint *endpoint)
 {
 	idle_count -= endpoint->under_way == 0;
 	endpoint->under_way++;
 	requests_under_way++;
 }
 
-void
-pems_endpoint_item_answered(PemsEndpoint *endpoint)
+static void
+count_end(PemsEndpoint *endpoint)
 {
 	endpoint->under_way--;
 	idle_count += endpoint->under_way == 0;
 	requests_under_way--;
+}
+
+void
+pems_endpoint_item_under_way(PemsEndpoint *endpoint)
+{
+	count_start(endpoint);
+	endpoint->since_pull++;
+}
+
+void
+pems_endpoint_item_answered(PemsEndpoint *endpoint)
+{
+	count_end(endpoint);
 	endpoint->answered++;
 }
 
@@ -172,6 +187,54 @@ void
 pems_endpoint_item_released(PemsEndpoint *endpoint)
 {
 	endpoint->claimed--;
+}
+
+/* --- pulls --- */
+
+/* So many requests of items start before one of a pull, where both wait. */
+#define ITEMS_PER_PULL 9
+
+void
+pems_endpoint_pull_under_way(PemsEndpoint *endpoint)
+{
+	count_start(endpoint);
+	endpoint->pulls++;
+	pulls_under_way++;
+	endpoint->since_pull = 0;
+}
+
+void
+pems_endpoint_pull_answered(PemsEndpoint *endpoint)
+{
+	count_end(endpoint);
+	endpoint->pulls--;
+	pulls_under_way--;
+}
+
+static int
+slots_for_pulls(void)
+{
+	return Max(1, pems_max_in_flight / 4) - pulls_under_way;
+}
+
+bool
+pems_endpoint_has_slot_for_pull(const PemsEndpoint *endpoint)
+{
+	return slots_for_pulls() > 0 && endpoint->waiting == 0 && pems_endpoint_has_slot(endpoint);
+}
+
+int
+pems_endpoint_free_for_pulls(const PemsEndpoint *endpoint, bool before_items, int64 now)
+{
+	int most = slots_for_pulls();
+
+	if (most <= 0 || !pems_endpoint_has_slot(endpoint))
+		return 0;
+	if (before_items)
+		most = endpoint->since_pull >= ITEMS_PER_PULL ? 1 : 0;
+	else if (endpoint->waiting > 0)
+		most = 0;
+	return Min(most, pems_limiter_capacity(endpoint->limiter, now));
 }
 
 void

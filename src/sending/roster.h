@@ -27,6 +27,9 @@ typedef struct PemsOrganization
 	bool refused;           /* PEMS refuses the token; until the setup is read again */
 	int unrecordable;       /* outcomes in a row that the database refused */
 	int64 claims_from_us;   /* ... and so nothing is claimed before that; monotonic */
+	int64 pulls_from_us;    /* it has something to pull, from then on; monotonic; INT64_MAX: no */
+	int64 pulled_us;        /* when it was its turn last */
+	bool pulling;           /* a pull of it is under way here */
 	bool maybe_ready;       /* a claim may find something behind the cursor */
 	PemsCursor cursor;      /* where the next claim begins */
 	int used;               /* scratch for a claim */

@@ -12,6 +12,7 @@
 #include "shared/shmem.h"
 
 PG_FUNCTION_INFO_V1(pems_api_wake);
+PG_FUNCTION_INFO_V1(pems_api_wake_pulls);
 PG_FUNCTION_INFO_V1(pems_api_announce);
 
 /*
@@ -22,6 +23,16 @@ pems_api_wake(PG_FUNCTION_ARGS)
 {
 	pems_shmem_wake_at_commit(PG_GETARG_BOOL(0) ? PEMS_WAKE_WORK | PEMS_WAKE_CONFIG
 												: PEMS_WAKE_WORK);
+	PG_RETURN_VOID();
+}
+
+/*
+ * pems_api_wake_pulls()
+ */
+Datum
+pems_api_wake_pulls(PG_FUNCTION_ARGS)
+{
+	pems_shmem_wake_at_commit(PEMS_WAKE_PULLS);
 	PG_RETURN_VOID();
 }
 

@@ -37,6 +37,11 @@ int pems_max_in_hand = 65536;
 int pems_max_record_size = 4096;
 int pems_refresh_after_write = PEMS_REFRESH_AUTO;
 int pems_retention = 365 * 24 * 60;
+int pems_pull_interval = 0;
+int pems_pull_page_size = 500;
+int pems_pull_overlap = 300;
+int pems_pull_max_missing = 10;
+int pems_pull_max_response_size = 32768;
 bool pems_guarded = false;
 
 static const struct config_enum_entry refresh_options[] = {
@@ -85,6 +90,18 @@ static const IntegerSetting integer_settings[] = {
 	{"pems_sync.max_record_size",
 	 "Largest PFA record that edits are queued for, and compared with.", &pems_max_record_size, 1,
 	 1048576, GUC_UNIT_KB},
+	{"pems_sync.pull_interval",
+	 "How often the worker reads by itself what has changed in PEMS; 0 means never.",
+	 &pems_pull_interval, 0, 31536000, GUC_UNIT_S},
+	{"pems_sync.pull_page_size", "Records that PEMS is asked for in one page of a pull.",
+	 &pems_pull_page_size, 1, 5000, 0},
+	{"pems_sync.pull_overlap", "How far a delta pull looks back before the watermark.",
+	 &pems_pull_overlap, 0, 31536000, GUC_UNIT_S},
+	{"pems_sync.pull_max_missing",
+	 "Percentage of an organization's records that a full pull may miss and still mark as deleted.",
+	 &pems_pull_max_missing, 0, 100, 0},
+	{"pems_sync.pull_max_response_size", "Largest page of a pull that is read.",
+	 &pems_pull_max_response_size, 1, 1048576, GUC_UNIT_KB},
 };
 
 typedef struct StringSetting

@@ -31,6 +31,7 @@
 #define PEMS_WAKE_WORK   0x01 /* there may be items to send */
 #define PEMS_WAKE_CONFIG 0x02 /* credentials, pauses, attach or the field catalogue changed */
 #define PEMS_WAKE_HEALTH 0x04 /* a session asks for a health check; at once, not at commit */
+#define PEMS_WAKE_PULLS  0x08 /* there may be something to pull */
 
 typedef enum PemsWorkerStatus
 {

@@ -44,9 +44,10 @@ make_client(Turn *turn)
 void
 forget_everything(Turn *turn)
 {
-	bool busy = turn->under_way.count > 0;
+	bool busy = turn->under_way.count > 0 || turn->pulls_asking > 0;
 
 	release_all(turn);
+	forget_pulls(turn);
 	turn->second_look_us = 0;
 	pems_roster_clear();
 	if (turn->catalogue_loaded)
@@ -162,6 +163,8 @@ put_back_orphans(Turn *turn)
 			return false;
 		count += some;
 	} while (some > 0);
+	if (!went_well(turn, pems_queue_pull_put_back(), "could not take up pulls"))
+		return false;
 	if (count > 0)
 		ereport(LOG, (errmsg_plural("pems_sync: took up %d item that the last worker left",
 									"pems_sync: took up %d items that the last worker left", count,
@@ -192,6 +195,7 @@ read_setup(Turn *turn)
 	if (!note_credentials(turn))
 		return false;
 	turn->setup_wanted = false;
+	turn->pull_look_wanted = true;
 	pems_roster_start_over();
 	return true;
 }

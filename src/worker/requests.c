@@ -37,6 +37,11 @@ collect_answers(Turn *turn)
 			pems_answer_free(&answer);
 			continue;
 		}
+		if (finish_pull(turn, owner, &answer, now))
+		{
+			pems_answer_free(&answer);
+			continue;
+		}
 		pems_delivery_finish(delivery, &turn->catalogue, &answer, now);
 		pems_answer_free(&answer);
 		weigh(turn, delivery);

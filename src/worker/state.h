@@ -15,6 +15,7 @@
 #include "http/client.h"
 #include "record/field.h"
 #include "sending/delivery.h"
+#include "sending/pull.h"
 #include "sending/roster.h"
 #include "shared/shmem.h"
 
@@ -28,6 +29,8 @@
  * discard it.  Microseconds.
  */
 #define STOCK_US 2000000
+/* Records of the first slice of a pull (pulls.c). */
+#define PULL_SLICE_FIRST 50
 /* How long nothing is claimed for an organization whose outcomes cannot be recorded; µs. */
 #define UNRECORDABLE_US (INT64_C(60) * 1000000)
 
@@ -71,6 +74,10 @@ typedef struct Turn
 	int64 *recorded_claims; /* claims of which everything is recorded: their tokens */
 	int recorded_claim_count;
 	int recorded_claim_room;
+	dlist_head pulls; /* under way, or being stored (pulls.c) */
+	int pulls_asking; /* those of them whose request is under way */
+	int pull_slice;   /* records that are stored in one transaction */
+	int search_slice; /* records that are searched in one */
 	int unclaimable; /* items in a row that could not be claimed, each by itself */
 
 	/* --- when to do what; monotonic microseconds --- */
@@ -85,6 +92,7 @@ typedef struct Turn
 	int64 next_maintenance_us; /* fold statistics, make partitions */
 	int64 next_fold_us;        /* the same in a busy database */
 	int64 no_show_before_us;   /* showing slow requests took too long */
+	bool pull_look_wanted;     /* which organizations have something to pull? */
 	bool look_wanted;          /* the queue is to be looked at with the next exchange */
 	uint32 pending_reasons;    /* to wake up, that no turn has looked at yet */
 
@@ -107,6 +115,7 @@ typedef struct Turn
 #define CANNOT_MARK       "a modification could not be marked as failed"
 #define CANNOT_NOTIFY     "listeners could not be told"
 #define CANNOT_PARTITION  "could not make partitions of the audit log"
+#define CANNOT_PULL       "a pull could not go on"
 #define TABLES_CHANGED    "the tables of the application were changed"
 
 extern void report_problem(Turn *turn, const char *what, const char *problem);
@@ -159,6 +168,18 @@ extern void start_requests(Turn *turn, int64 now);
 extern void show_slow_requests(Turn *turn, int64 now);
 /* When the next one is to be shown; INT64_MAX: none. */
 extern int64 next_slow_us(const Turn *turn);
+
+/* --- pulls.c: read sync --- */
+
+/* Start what may start.  before_items: only the share that pulls have while items wait. */
+extern void start_pulls(Turn *turn, bool before_items, int64 now);
+/* One transaction for one of those that have something to store. */
+extern void step_pulls(Turn *turn, int64 now);
+/* The answer to a request: was it a pull's? */
+extern bool finish_pull(Turn *turn, const void *owner, const PemsAnswer *answer, int64 now);
+/* When one of the above has something to do; INT64_MAX: when something happens. */
+extern int64 next_pull_us(const Turn *turn, int64 now);
+extern void forget_pulls(Turn *turn);
 
 /* --- opening.c: the extension and its configuration --- */
 

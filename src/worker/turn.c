@@ -93,12 +93,15 @@ may_go_on_collecting(const Turn *turn, int64 now)
 static bool
 look_is_due(Turn *turn, uint32 reasons, int64 now)
 {
-	bool look = reasons != 0 || now >= turn->next_due_us;
+	bool look = (reasons & ~PEMS_WAKE_PULLS) != 0 || now >= turn->next_due_us;
+
+	turn->pull_look_wanted |= (reasons & PEMS_WAKE_PULLS) != 0;
 
 	if (poll_is_due(turn, now))
 	{
 		look = true;
 		pems_roster_expect_work();
+		turn->pull_look_wanted = true;
 	}
 	if (turn->second_look_us != 0 && now >= turn->second_look_us)
 	{
@@ -145,10 +148,17 @@ work(Turn *turn, uint32 reasons)
 	pems_endpoints_log_breakers(now);
 	retry_locked(turn, now);
 	if (turn->opened)
+		start_pulls(turn, true, now);
+	if (turn->opened)
 		exchange_if_due(turn, now);
+	if (turn->opened)
+		start_requests(turn, monotonic_us());
+	if (turn->opened)
+		step_pulls(turn, monotonic_us());
+	if (turn->opened)
+		start_pulls(turn, false, monotonic_us());
 	if (!turn->opened)
 		return;
-	start_requests(turn, monotonic_us());
 	send_notifications(turn);
 	show_slow_requests(turn, monotonic_us());
 	maintain(turn, now);
@@ -188,6 +198,9 @@ pems_turn_initialize(void)
 	list_clear(&turn->under_way);
 	list_clear(&turn->answered);
 	list_clear(&turn->locked);
+	dlist_init(&turn->pulls);
+	turn->pull_slice = PULL_SLICE_FIRST;
+	turn->search_slice = PULL_SLICE_FIRST;
 	pems_health_initialize();
 	make_client(turn);
 }
@@ -284,6 +297,7 @@ pems_turn_timeout_ms(void)
 		until = earliest(turn->next_poll_us, turn->next_due_us);
 		until = earliest(until, next_start_us(turn, now));
 		until = earliest(until, next_slow_us(turn));
+		until = earliest(until, next_pull_us(turn, now));
 		until = earliest(until, turn->next_maintenance_us);
 	}
 	if (turn->second_look_us != 0)
@@ -310,7 +324,7 @@ pems_turn_state(PemsTurnState *state)
 	int64 now = monotonic_us();
 
 	state->status = turn->status;
-	state->in_flight = turn->under_way.count;
+	state->in_flight = turn->under_way.count + turn->pulls_asking;
 	state->requests = turn->requests;
 	state->last_error = turn->last_error[0] ? turn->last_error : NULL;
 	state->open_breakers = pems_endpoints_open_breakers(now);
