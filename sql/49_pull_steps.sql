@@ -254,21 +254,21 @@ LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $function$
 DECLARE
     pull  @extschema@.pems_pull_state;
     asked text;
-    found record;
+    known record;
 BEGIN
     SELECT s.* INTO pull FROM @extschema@.pems_pull_state s WHERE s.job_id = job AND s.under_way FOR NO KEY UPDATE;
     IF NOT FOUND THEN
         RETURN NULL;
     END IF;
     asked := coalesce(pull.pfa_id, (SELECT min(m.pfa_id) FROM @extschema@.pems_pull_missing m WHERE m.job_id = job));
-    SELECT m.version, m.data, m.deleted_at INTO found FROM @extschema@.pfa_mirror m
+    SELECT m.version, m.data, m.deleted_at INTO known FROM @extschema@.pfa_mirror m
     WHERE m.organization_id = pull.organization_id AND m.pfa_id = asked FOR NO KEY UPDATE NOWAIT;
     IF NOT FOUND AND pull.pfa_id IS NOT NULL AND gone THEN
         RETURN ARRAY[@extschema@._pems_pull_end(job, 'completed_with_failures'::text, 'NOT_FOUND'::text,
                                                 'PEMS has no such record, nor has the mirror'::text)];
-    ELSIF found.version IS NOT NULL AND found.deleted_at IS NULL AND gone THEN
-        PERFORM @extschema@._pems_app_write_mirror(ARRAY[pull.organization_id], ARRAY[asked], ARRAY[found.version],
-                                                   ARRAY[found.data], ARRAY[true]);
+    ELSIF known.version IS NOT NULL AND known.deleted_at IS NULL AND gone THEN
+        PERFORM @extschema@._pems_app_write_mirror(ARRAY[pull.organization_id], ARRAY[asked], ARRAY[known.version],
+                                                   ARRAY[known.data], ARRAY[true]);
         UPDATE @extschema@.pems_pull_state s SET deleted = s.deleted + 1 WHERE s.job_id = job;
         RETURN array_remove(@extschema@._pems_pull_message(pull.organization_id, ARRAY[asked], ARRAY[0, 0, 1])
                             || coalesce(@extschema@._pems_pull_next(job), '{}'), NULL);

@@ -171,9 +171,8 @@ find_times(LookWork *work, Datum organization_ids)
 	{
 		PemsRow row = pems_statement_row(&times_statement, i);
 
-		look->times[i] =
-			(PemsPullTime){pems_row_text(&row, TIME_ORGANIZATION_ID, work->context),
-						   pems_row_timestamp(&row, TIME_NEXT_AT, DT_NOEND)};
+		look->times[i] = (PemsPullTime){pems_row_text(&row, TIME_ORGANIZATION_ID, work->context),
+										pems_row_timestamp(&row, TIME_NEXT_AT, DT_NOEND)};
 	}
 }
 
@@ -218,10 +217,8 @@ typedef enum StoreColumn
 } StoreColumn;
 
 static const PemsColumn store_columns[] = {
-	[STORE_OURS] = {"ours", BOOLOID},
-	[STORE_CHANGED] = {"changed", TEXTARRAYOID},
-	[STORE_CREATED] = {"created", INT4OID},
-	[STORE_UPDATED] = {"updated", INT4OID},
+	[STORE_OURS] = {"ours", BOOLOID},       [STORE_CHANGED] = {"changed", TEXTARRAYOID},
+	[STORE_CREATED] = {"created", INT4OID}, [STORE_UPDATED] = {"updated", INT4OID},
 	[STORE_DELETED] = {"deleted", INT4OID},
 };
 static PemsStatement store_statement = {
@@ -294,7 +291,7 @@ sort_records(const PemsPullSlice *slice, Good *good, Bad *bad)
 	size_t room = Max(slice->count, 1);
 
 	*good = (Good){palloc(sizeof(char *) * room), palloc(sizeof(int32) * room),
-				   palloc(sizeof(bool) * room), palloc(sizeof(char *) * room),
+				   palloc(sizeof(bool) * room),   palloc(sizeof(char *) * room),
 				   palloc(sizeof(char *) * room), 0};
 	*bad = (Bad){palloc(sizeof(char *) * room), palloc(sizeof(char *) * room),
 				 palloc(sizeof(char *) * room), palloc(sizeof(bool) * room), 0};
@@ -419,8 +416,9 @@ pems_queue_pull_store(PemsPullSlice *slice)
 /* --- what failed, what is gone --- */
 
 static PemsStatement failed_statement = {
-	.text = "SELECT ARRAY(SELECT m FROM unnest(%s._pems_pull_failed($1, $2, $3, $4, $5, $6, $7, $8, "
-			"$9)) m WHERE m IS NOT NULL) AS messages",
+	.text =
+		"SELECT ARRAY(SELECT m FROM unnest(%s._pems_pull_failed($1, $2, $3, $4, $5, $6, $7, $8, "
+		"$9)) m WHERE m IS NOT NULL) AS messages",
 	.result = SPI_OK_SELECT,
 	.argument_count = 9,
 	.types = {TEXTOID, INT8OID, INT4OID, BOOLOID, TEXTOID, TEXTOID, BOOLOID, BOOLOID, BOOLOID},

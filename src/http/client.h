@@ -51,7 +51,7 @@ typedef struct PemsClientRequest
 	const char *body; /* NULL: none; copied */
 	/* of this one, where it is not as in the options; 0: it is */
 	size_t max_response_size;
-	void *owner;      /* handed back with the answer */
+	void *owner; /* handed back with the answer */
 
 	/*
 	 * NULL, or called when the connection stands and the first byte leaves (for

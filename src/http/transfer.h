@@ -30,8 +30,8 @@ typedef struct HttpTransfer
 	bool under_way;                /* inside the multi handle */
 	bool started_over;             /* on a new connection, because the first one was no good */
 
-	CURL *easy;          /* NULL: made anew when the transfer is prepared */
-	unsigned generation; /* of the options that the easy handle has; 0: none */
+	CURL *easy;               /* NULL: made anew when the transfer is prepared */
+	unsigned generation;      /* of the options that the easy handle has; 0: none */
 	size_t max_response_size; /* of the options */
 	int64_t started_us;
 	HttpConnection connection;

@@ -135,11 +135,10 @@ read_page(PemsPull *pull, const PemsAnswer *answer)
 	const char *code = pull->organization->code;
 	const char *problem = NULL;
 
-	pull->has_page = pull->work.phase == PEMS_PULL_LISTING
-						 ? pems_page_read(answer->body, answer->body_length, code, &pull->page,
-										  &problem)
-						 : pems_page_read_one(answer->body, answer->body_length, code, &pull->page,
-											  &problem);
+	pull->has_page =
+		pull->work.phase == PEMS_PULL_LISTING
+			? pems_page_read(answer->body, answer->body_length, code, &pull->page, &problem)
+			: pems_page_read_one(answer->body, answer->body_length, code, &pull->page, &problem);
 	pull->step = PEMS_PULL_STORING;
 	if (!pull->has_page)
 		wait_for_memory(pull, problem);
@@ -158,23 +157,21 @@ input_of(const PemsPull *pull, int64 now)
 {
 	const PemsPullWork *work = &pull->work;
 
-	return (PemsPullInput){
-		.phase = work->phase,
-		.failures = work->failures,
-		.restarted = work->restarted,
-		/* the listing said so, some seconds ago */
-		.gone_before = work->gone_before || work->phase == PEMS_PULL_CONFIRMING,
-		.breaker_open = pems_endpoint_breaker_is_open(pull->endpoint, now),
-		.retry_delay_ms = pems_retry_delay,
-		.jitter = pems_random_fraction()};
+	return (PemsPullInput){.phase = work->phase,
+						   .failures = work->failures,
+						   .restarted = work->restarted,
+						   /* the listing said so, some seconds ago */
+						   .gone_before = work->gone_before || work->phase == PEMS_PULL_CONFIRMING,
+						   .breaker_open = pems_endpoint_breaker_is_open(pull->endpoint, now),
+						   .retry_delay_ms = pems_retry_delay,
+						   .jitter = pems_random_fraction()};
 }
 
 void
 pems_pull_finish(PemsPull *pull, const PemsAnswer *answer, int64 now)
 {
-	PemsAsked asked = {.call = call_of(pull),
-					   .pfa_id = pull->work.asked,
-					   .has_cursor = pull->work.cursor != NULL};
+	PemsAsked asked = {
+		.call = call_of(pull), .pfa_id = pull->work.asked, .has_cursor = pull->work.cursor != NULL};
 	PemsPullInput input;
 	PemsOutcome outcome;
 

@@ -27,18 +27,18 @@ extern char *pems_key_file;
 extern char *pems_ca_file;
 extern char *pems_allowed_hosts;
 extern bool pems_allow_insecure_loopback;
-extern int pems_max_response_size;   /* kilobytes */
-extern int pems_max_delta_size;      /* kilobytes */
-extern int pems_max_in_hand;         /* kilobytes */
-extern int pems_max_record_size;     /* kilobytes */
-extern int pems_refresh_after_write; /* PemsRefresh */
-extern int pems_retention;           /* minutes; 0 = for ever */
-extern int pems_pull_interval;           /* seconds; 0 = never */
-extern int pems_pull_page_size;          /* records */
-extern int pems_pull_overlap;            /* seconds */
-extern int pems_pull_max_missing;        /* percent */
-extern int pems_pull_max_response_size;  /* kilobytes */
-extern bool pems_guarded;            /* set by functions of ours that run as a superuser */
+extern int pems_max_response_size;      /* kilobytes */
+extern int pems_max_delta_size;         /* kilobytes */
+extern int pems_max_in_hand;            /* kilobytes */
+extern int pems_max_record_size;        /* kilobytes */
+extern int pems_refresh_after_write;    /* PemsRefresh */
+extern int pems_retention;              /* minutes; 0 = for ever */
+extern int pems_pull_interval;          /* seconds; 0 = never */
+extern int pems_pull_page_size;         /* records */
+extern int pems_pull_overlap;           /* seconds */
+extern int pems_pull_max_missing;       /* percent */
+extern int pems_pull_max_response_size; /* kilobytes */
+extern bool pems_guarded;               /* set by functions of ours that run as a superuser */
 
 extern void pems_settings_define(void);
 

@@ -197,9 +197,9 @@ search_slice(Turn *turn, PemsPull *pull)
 	if (!search.done)
 		return;
 	(void) pems_absence_may_mark(search.known, search.missing, pems_pull_max_missing, &why);
-	if (!pull_went_well(turn, pull,
-						pems_queue_pull_searched(pull->work.job_id, why.text[0] ? why.text : NULL,
-												 &messages)))
+	if (!pull_went_well(
+			turn, pull,
+			pems_queue_pull_searched(pull->work.job_id, why.text[0] ? why.text : NULL, &messages)))
 		return;
 	keep_messages(turn, &messages);
 	let_go(pull);

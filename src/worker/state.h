@@ -78,7 +78,7 @@ typedef struct Turn
 	int pulls_asking; /* those of them whose request is under way */
 	int pull_slice;   /* records that are stored in one transaction */
 	int search_slice; /* records that are searched in one */
-	int unclaimable; /* items in a row that could not be claimed, each by itself */
+	int unclaimable;  /* items in a row that could not be claimed, each by itself */
 
 	/* --- when to do what; monotonic microseconds --- */
 	int64 not_before_us;       /* after a failed transaction: nothing in the database before that */

@@ -88,14 +88,17 @@ $$;
 /* ---------- the log as tables ---------- */
 
 CREATE TEMP TABLE check_request AS
-SELECT r.*, substring(r.request_id FROM '^(.+):[0-9]+$') AS item_id, substring(r.request_id FROM ':([0-9]{1,9})$')::integer AS attempt
+SELECT r.*, CASE WHEN j.id IS NULL THEN substring(r.request_id FROM '^(.+):[0-9]+$') END AS item_id, j.id AS pull_id,
+       substring(r.request_id FROM ':([0-9]{1,9})$')::integer AS attempt
 FROM (SELECT l.log, (l.line ->> 'seq')::bigint AS seq, (l.line ->> 'at')::timestamptz AS at, l.line ->> 'call' AS call,
              l.line ->> 'method' AS method, l.line ->> 'path' AS path, l.line ->> 'organizationCode' AS code,
              l.line ->> 'pfaId' AS pfa_id, l.line ->> 'requestId' AS request_id, l.line ->> 'idempotencyKey' AS idempotency_key,
              (l.line ->> 'version')::numeric AS version, nullif(l.line -> 'changes', 'null') AS changes,
              l.line ->> 'modifiedBy' AS modified_by, (l.line ->> 'status')::integer AS status,
              (l.line ->> 'applied')::boolean AS applied, l.line ->> 'fault' AS fault
-      FROM check_line l WHERE l.line ->> 'kind' = 'request') r;
+      FROM check_line l WHERE l.line ->> 'kind' = 'request') r
+-- a pull's requests name its job
+LEFT JOIN pems_sync_job j ON j.kind = 'pull' AND j.id = substring(r.request_id FROM '^(.+):[0-9]+$');
 CREATE UNIQUE INDEX ON check_request (log, seq);
 CREATE INDEX ON check_request (item_id, attempt);
 CREATE INDEX ON check_request (code, pfa_id, seq);
@@ -350,7 +353,10 @@ WHERE i.status = 'completed' AND i.operation = 'UPDATE' AND coalesce(i.modificat
 
 INSERT INTO check_finding (invariant, finding)
 SELECT 'I2', format('request %s of log %s (%s %s) names no item', r.seq, r.log, r.method, r.path)
-FROM check_request r WHERE r.call IN ('update', 'delete', 'read', 'unknown') AND r.item_id IS NULL
+FROM check_request r WHERE r.call IN ('update', 'delete', 'read', 'list', 'unknown') AND r.item_id IS NULL AND r.pull_id IS NULL
+UNION ALL
+SELECT 'I2', format('request %s of a pull is a %s', r.request_id, r.method)
+FROM check_request r WHERE r.pull_id IS NOT NULL AND r.call NOT IN ('read', 'list')
 UNION ALL
 SELECT 'I2', format('request %s was sent for an item that was never committed', r.request_id)
 FROM check_request r

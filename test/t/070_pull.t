@@ -94,4 +94,3 @@ diag $t->sql('SELECT * FROM pems_pulls');
 is($t->sql("SELECT count(*) FROM pfa_mirror WHERE organization_id = 'org-rio2'"), 0, 'RIO2 was not touched');
 
 $t->finish;
-done_testing();
