@@ -97,6 +97,8 @@ LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $function$
         ('pems_recheck', 'pems_guard_truncate', 'BEFORE TRUNCATE', 'FOR EACH STATEMENT', '_pems_guard_truncate'),
         ('pfa_sync_conflict', 'pems_guard_truncate', 'BEFORE TRUNCATE', 'FOR EACH STATEMENT', '_pems_guard_truncate'),
         ('pems_credential', 'pems_forget_credential', 'AFTER DELETE', 'FOR EACH ROW', '_pems_forget_credential'),
+        ('pems_pull_state', 'pems_forget_pull', 'AFTER DELETE',
+         'FOR EACH ROW WHEN ((old.phase <> ''ended''::text))', '_pems_forget_pull'),
         ('pems_field', 'pems_field_customize', 'BEFORE INSERT OR UPDATE', 'FOR EACH ROW', '_pems_field_customize'),
         ('pems_field', 'pems_field_announce', 'AFTER INSERT OR DELETE OR UPDATE OR TRUNCATE',
          'FOR EACH STATEMENT', '_pems_field_announce')

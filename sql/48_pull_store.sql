@@ -45,6 +45,7 @@ CREATE TYPE @extschema@._pems_pulled AS (
     data       jsonb,
     step       text
 );
+COMMENT ON TYPE @extschema@._pems_pulled IS 'Internal: a record that PEMS has shown, and what it does to the mirror';
 
 /*
  * _pems_pull_compare(organization, adopt, pulled): the same records with their steps, without a lock and without a

@@ -107,7 +107,7 @@ SELECT regress.attempt('TRUNCATE pfa_mirror');
 SELECT regress.attempt('TRUNCATE pfa_modification CASCADE');
 SELECT regress.attempt('TRUNCATE organization CASCADE');
 SELECT regress.state('TRUNCATE pfa_modification, pfa_write_queue, pfa_sync_conflict');
-SELECT regress.state('TRUNCATE organization, pfa_mirror, pfa_modification, pfa_write_queue, pfa_sync_conflict, pems_credential, pems_pause');
+SELECT regress.state('TRUNCATE organization, pfa_mirror, pfa_modification, pfa_write_queue, pfa_sync_conflict, pems_credential, pems_pause, pems_pull_state, pems_pull_organization, pems_quarantined');
 SET ROLE regress_pems_app;
 SELECT regress.state('TRUNCATE pfa_mirror');
 RESET ROLE;

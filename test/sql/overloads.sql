@@ -58,6 +58,14 @@ BEGIN
     END IF;
 END
 $$;
+/* The pull of org-rio2 that is not over; and: it goes on. */
+CREATE FUNCTION regress.pull() RETURNS text LANGUAGE sql SECURITY DEFINER AS $$ SELECT max(job_id) FROM public.pems_pull_state WHERE organization_id = 'org-rio2' AND phase <> 'ended' $$;
+CREATE FUNCTION regress.pull_due() RETURNS text LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM FROM public._pems_pull_due(ARRAY['org-rio2'], 5) d;
+    RETURN 'due';
+END
+$$;
 CREATE TABLE regress.call (n serial, roles text, statement text, allowed text DEFAULT 'ok');
 
 SET track_functions = 'all';
@@ -128,6 +136,21 @@ INSERT INTO regress.call (roles, statement, allowed) VALUES
     ('pems_sync_worker', $$SELECT _pems_make_audit_partitions()$$, 'ok'), ('none', $$SELECT _pems_recount()$$, 'ok'),
     ('pems_sync_worker', $$SELECT * FROM _pems_postpone_first('org-rio', ARRAY['-infinity', '-infinity', '-infinity']::timestamptz[], ARRAY[0, 0, 0]::bigint[], 'unreadable')$$, 'ok'),
     ('pems_sync_worker', $$SELECT _pems_prepare(), _pems_note_credentials(ARRAY['org-rio'], ARRAY['ok'], ARRAY[''])$$, 'ok'),
+    -- read sync: a listing with every kind of record, and what is missing
+    ('user', $$SELECT pems_pull('org-rio2'::text, NULL::text, 'full'::text, 'alice'::text)$$, 'ok'), ('admin none', $$SELECT pems_pull('org-rio2'::text, 'PFA-1'::text, 'adopt'::text, NULL::text)$$, 'ok'),
+    ('user admin none', $$SELECT pems_pull('org-rio2'::text, NULL::text, 'wrong'::text, NULL::text)$$, '22023'), ('reader user admin none', $$SELECT * FROM pems_pulls$$, 'ok'), ('reader user admin none', $$SELECT * FROM pems_quarantine$$, 'ok'),
+    ('user', $$SELECT pems_cancel((SELECT job_id FROM pems_pulls WHERE pfa_id = 'PFA-1'), NULL::text, 'alice'::text)$$, 'ok'), ('user admin none', $$SELECT pems_cancel('nowhere'::text, NULL::text, NULL::text)$$, 'P0002'),
+    ('pems_sync_worker', $$SELECT _pems_pull_schedule(ARRAY['org-rio2']), _pems_pull_put_back()$$, 'ok'), ('pems_sync_worker', $$SELECT * FROM _pems_pull_times(ARRAY['org-rio2'])$$, 'ok'),
+    ('pems_sync_worker', $$SELECT regress.pull_due()$$, 'ok'), ('pems_sync_worker', $$SELECT _pems_pull_failed(regress.pull(), 0::bigint, 1, false, 'CURSOR_REFUSED'::text, 'no'::text, true, false, false)$$, 'ok'),
+    ('pems_sync_worker', $$SELECT regress.pull_due()$$, 'ok'),
+    ('pems_sync_worker', $$SELECT _pems_pull_store(regress.pull(), 0, ARRAY['PFA-1', 'NEW', 'PFA-2'], ARRAY[97, 1, 0], ARRAY[false, false, false], ARRAY['x', NULL, 'y'], ARRAY['{"a": 1}', '{}', '{}'], ARRAY[NULL, 'PFA-3'], ARRAY['no id', 'bad'], ARRAY['x', 'y'], ARRAY[false, true])$$, 'ok'),
+    ('pems_sync_worker', $$SELECT _pems_pull_page_done(regress.pull(), 1, NULL::text, 1::bigint, 1::bigint, 1::bigint, '2026-01-01T00:00:00Z'::text, ARRAY['PFA-1'], ARRAY[1, 1, 0])$$, 'ok'),
+    ('none', $$UPDATE pems_mirror_version SET recorded_at = '-infinity'$$, 'ok'),
+    ('pems_sync_worker', $$SELECT regress.pull_due()$$, 'ok'), ('pems_sync_worker', $$SELECT _pems_pull_search(regress.pull(), 1000) FROM generate_series(1, 5)$$, 'ok'),
+    ('pems_sync_worker', $$SELECT _pems_pull_searched(regress.pull(), NULL::text)$$, 'ok'), ('none', $$UPDATE pems_pull_state SET next_at = now() - interval '1 day'$$, 'ok'),
+    ('pems_sync_worker', $$SELECT regress.pull_due()$$, 'ok'), ('pems_sync_worker', $$SELECT _pems_pull_gone(regress.pull(), true)$$, 'ok'),
+    ('none', $$SELECT _pems_pull_failed(regress.pull(), 0::bigint, 0, false, 'X'::text, 'refused'::text, false, true, true)$$, 'ok'),
+    ('user', $$SELECT pems_pull('org-port'::text, NULL::text, 'adopt'::text, 'alice'::text)$$, 'ok'), ('none', $$DELETE FROM pems_pull_state WHERE organization_id = 'org-port'$$, 'ok'),
     -- administrators
     ('admin none', $$SELECT pems_retry(NULL::text[], 'org-rio'::text, 'root'::text)$$, 'ok'),
     ('admin none', $$SELECT pems_retry(ARRAY['nowhere']::text[], NULL::text, NULL::text)$$, 'P0002'),

@@ -21,7 +21,7 @@ CREATE VIEW regress.public_function AS SELECT p.proname AS name FROM regress.rou
 CREATE TABLE regress.statement (n serial, what text);
 INSERT INTO regress.statement (what) VALUES
     ($$SELECT pems_sync_status()$$), ($$SELECT pems_sync_state('org-rio', ARRAY['PFA-1'])$$), ($$SELECT pems_conflicts('org-rio')$$), ($$SELECT pems_conflict('c1')$$),
-    ($$SELECT pems_health()$$), ($$SELECT pems_sync_history()$$), ($$SELECT pems_job('j1')$$), ($$SELECT pems_version_history('org-rio', 'PFA-1')$$), ($$SELECT pems_commit_preview('org-rio')$$),
+    ($$SELECT pems_health()$$), ($$SELECT pems_sync_history()$$), ($$SELECT pems_job('j1')$$), ($$SELECT pems_version_history('org-rio', 'PFA-1')$$), ($$SELECT pems_commit_preview('org-rio')$$), ($$SELECT pems_pull('org-rio')$$), ($$SELECT pems_cancel('j1')$$),
     ($$SELECT pems_validate('{}')$$), ($$SELECT pems_commit('org-rio')$$), ($$SELECT pems_write_sync('org-rio')$$), ($$SELECT pems_discard('m1')$$),
     ($$SELECT pems_resolve_conflict('c1', 'use_pems')$$),
     ($$SELECT pems_attach()$$), ($$SELECT pems_attach(true)$$), ($$SELECT pems_detach()$$), ($$SELECT pems_public_key()$$), ($$SELECT pems_set_credential('org-rio', 'x', 'x', 'x')$$),
@@ -32,7 +32,9 @@ INSERT INTO regress.statement (what) VALUES
     ($$SELECT _pems_worker_state()$$), ($$SELECT _pems_endpoints()$$), ($$SELECT _pems_endpoint_states()$$), ($$SELECT _pems_ask_worker('org-rio')$$), ($$SELECT _pems_drop_audit_partitions()$$),
     ($$SELECT * FROM _pems_claim(ARRAY['org-rio'], ARRAY[1])$$), ($$SELECT _pems_record(NULL, false)$$), ($$SELECT _pems_put_back_orphans()$$), ($$SELECT _pems_wake()$$), ($$SELECT _pems_setting('key_file')$$),
     ($$SELECT _pems_app_mark('{}', '{}', '{}', '{}')$$), ($$SELECT _pems_app_mark_all('{}', 'queued')$$), ($$SELECT * FROM _pems_organizations()$$), ($$SELECT _pems_make_audit_partitions()$$), ($$SELECT _pems_is_admin()$$),
-    ($$SELECT * FROM pems_queue$$), ($$SELECT * FROM pems_dead_letters$$), ($$SELECT * FROM pems_open_conflicts$$), ($$SELECT * FROM pems_worker$$), ($$SELECT * FROM pems_endpoints$$),
+    ($$SELECT * FROM pems_queue$$), ($$SELECT * FROM pems_dead_letters$$), ($$SELECT * FROM pems_open_conflicts$$), ($$SELECT * FROM pems_worker$$), ($$SELECT * FROM pems_endpoints$$), ($$SELECT * FROM pems_pulls$$), ($$SELECT * FROM pems_quarantine$$),
+    ($$SELECT * FROM pems_pull_state$$), ($$SELECT * FROM pems_pull_organization$$), ($$SELECT * FROM pems_pull_seen$$), ($$SELECT * FROM pems_pull_sorted$$), ($$SELECT * FROM pems_pull_sorted_slice$$), ($$SELECT * FROM pems_pull_missing$$), ($$SELECT * FROM pems_quarantined$$),
+    ($$SELECT * FROM _pems_pulls()$$), ($$SELECT * FROM _pems_pull_due(ARRAY['org-rio'], 1)$$),
     ($$SELECT * FROM pfa_write_queue$$), ($$UPDATE pfa_write_queue SET status = 'cancelled'$$), ($$DELETE FROM pfa_write_queue$$), ($$TRUNCATE pfa_write_queue$$),
     ($$INSERT INTO pfa_write_queue (modification_id, pfa_id, organization_id, operation, payload, base_version) VALUES ('m1', 'PFA-1', 'org-rio', 'UPDATE', '{}', 1)$$),
     ($$SELECT * FROM pfa_sync_conflict$$), ($$SELECT * FROM pems_mirror_version$$), ($$SELECT * FROM pems_audit_log$$), ($$INSERT INTO pems_audit_log (event_type) VALUES ('X')$$),
