@@ -47,6 +47,7 @@ INSERT INTO contract VALUES
     ('pems_sync_history', 'organization_id text DEFAULT NULL::text, status text DEFAULT NULL::text, start_date timestamp with time zone DEFAULT NULL::timestamp with time zone, end_date timestamp with time zone DEFAULT NULL::timestamp with time zone, page_size integer DEFAULT 50, before text DEFAULT NULL::text, kind text DEFAULT NULL::text', true),
     ('pems_job', 'job_id text, organization_id text DEFAULT NULL::text, page_size integer DEFAULT 50, after text DEFAULT NULL::text', true),
     ('pems_version_history', 'organization_id text, pfa_id text, page_size integer DEFAULT 50, before bigint DEFAULT NULL::bigint', true),
+    ('pems_cancel', 'job_id text, organization_id text DEFAULT NULL::text, cancelled_by text DEFAULT NULL::text', true),
     ('pems_commit_preview', 'organization_id text, modification_ids text[] DEFAULT NULL::text[], committed_by text DEFAULT NULL::text', true),
     ('pems_pull', 'organization_id text, pfa_id text DEFAULT NULL::text, mode text DEFAULT ''delta''::text, requested_by text DEFAULT NULL::text', false);
 CREATE VIEW routine AS
@@ -220,6 +221,18 @@ SELECT throws_ok($$SELECT pems_version_history('org-rio', 'nowhere')$$, 'P0002',
 SELECT throws_ok($$SELECT pems_version_history('org-rio', 'PFA-12345', 0)$$, '22023', NULL, 'pems_version_history: page_size');
 SELECT throws_ok($$SELECT pems_commit_preview('nowhere')$$, 'P0002', NULL, 'pems_commit_preview: unknown organization');
 SELECT throws_ok($$SELECT pems_commit_preview('org-rio', '{}')$$, '22023', NULL, 'pems_commit_preview: no ids');
+-- pems_pull, pems_cancel
+SELECT is(shape(pems_pull(organization_id => 'org-rio2', pfa_id => NULL, mode => 'full', requested_by => 'anna')), 'jobId:string success:boolean', 'pems_pull: shape');
+SELECT is(pems_pull('org-rio2', mode => 'full'), pems_pull('org-rio2'), 'pems_pull: the first delta is a full listing, and one that waits is not asked for twice');
+SELECT is(shape(pems_job(pems_pull('org-rio2') ->> 'jobId')), 'cancelledBy:null conflicts:number created:number createdAt:string deleted:number durationSeconds:null error:null errorCode:null etaSeconds:null failed:number id:string items:array kind:string missing:number mode:string organizationId:string pages:number percent:null pfaId:null phase:string quarantined:number queued:number records:number recordsPerSecond:null rejected:number requestedBy:string stale:number status:string synced:number unchanged:number updated:number', 'pems_job: shape of a pull');
+SELECT throws_ok($$SELECT pems_pull('nowhere')$$, 'P0002', NULL, 'pems_pull: unknown organization');
+SELECT throws_ok($$SELECT pems_pull('org-rio2', mode => 'all')$$, '22023', NULL, 'pems_pull: unknown mode');
+SELECT throws_ok($$SELECT pems_pull('org-rio2', '..')$$, '22023', NULL, 'pems_pull: no pfa_id');
+SELECT is(shape(pems_cancel(job_id => pems_pull('org-rio2') ->> 'jobId', organization_id => 'org-rio2', cancelled_by => 'anna')), 'jobId:string success:boolean', 'pems_cancel: shape');
+SELECT is(pems_job((SELECT id FROM pems_sync_job WHERE kind = 'pull')) ->> 'status', 'cancelled', 'pems_cancel: one that waits is over at once');
+SELECT throws_ok($$SELECT pems_cancel((SELECT id FROM pems_sync_job WHERE kind = 'pull'))$$, '55000', NULL, 'pems_cancel: one that is over');
+SELECT throws_ok($$SELECT pems_cancel((SELECT min(id) FROM pems_sync_job WHERE kind <> 'pull'))$$, '55000', NULL, 'pems_cancel: a job that is no pull');
+SELECT throws_ok($$SELECT pems_cancel('nowhere')$$, 'P0002', NULL, 'pems_cancel: unknown job');
 SELECT throws_ok($$SELECT pems_retry(ARRAY['nowhere'])$$, 'P0002', 'no such item', 'pems_retry: unknown item');
 SELECT throws_ok($$SELECT pems_retry(organization_id => 'nowhere')$$, 'P0002', NULL, 'pems_retry: unknown organization');
 SELECT throws_ok($$SELECT pems_retry(ARRAY(SELECT id FROM pfa_write_queue WHERE modification_id = 'm1'))$$, '55000', 'an item is no dead letter', 'pems_retry: no dead letter');

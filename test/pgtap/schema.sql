@@ -114,7 +114,7 @@ SELECT is(pg_get_partkeydef('pems_audit_log'::regclass), 'RANGE (at)', 'of the t
 SELECT is((SELECT partdefid::regclass::text FROM pg_partitioned_table WHERE partrelid = 'pems_audit_log'::regclass), 'pems_audit_log_default', 'with a default partition');
 
 -- No table is unlogged or temporary: the queue survives a crash.
-SELECT is_empty($$SELECT c.oid::regclass FROM member m JOIN pg_class c ON m.classid = 'pg_class'::regclass AND c.oid = m.objid WHERE c.relpersistence <> 'p'$$, 'everything is logged');
+SELECT is_empty($$SELECT c.oid::regclass FROM member m JOIN pg_class c ON m.classid = 'pg_class'::regclass AND c.oid = m.objid WHERE c.relpersistence <> 'p' AND c.relname !~ '^pems_pull_sorted'$$, 'everything is logged but what is made again from something that is');
 
 -- Ids are version 7 UUIDs that grow.
 CREATE TEMPORARY TABLE ids AS SELECT n, _pems_uuid() AS id FROM generate_series(1, 2000) n;

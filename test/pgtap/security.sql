@@ -30,7 +30,7 @@ SELECT set_eq('SELECT proname::text FROM routine WHERE prosecdef AND proowner <>
 SELECT is_empty('SELECT signature FROM routine WHERE NOT prosecdef AND proowner = ''pems_sync_worker''::regrole', 'and it owns nothing else');
 SELECT set_eq('SELECT proname::text FROM routine WHERE prosecdef AND prolang = (SELECT oid FROM pg_language WHERE lanname = ''c'')', ARRAY['_pems_count_changes', '_pems_app_refused_words'], 'no C function is a definer but the trigger that counts, which writes one table of ours and runs nothing of others, and what asks a CHECK constraint as the owner of its table: pems_attach() would ask as a superuser');
 SELECT is_empty('SELECT signature FROM routine r JOIN pg_language l ON l.oid = r.prolang WHERE l.lanname IN (''sql'', ''plpgsql'') AND NOT coalesce(proconfig, ''{}'') @> ARRAY[''search_path=pg_catalog, pg_temp''] AND proname NOT IN (''_pems_check_draft'', ''_pems_check_size'', ''_pems_long_id'', ''_pems_due_at'',
-    ''_pems_draft_problem'', ''_pems_draft_facts'', ''_pems_compare_mirror'', ''_pems_bases'', ''_pems_job_status'')',
+    ''_pems_draft_problem'', ''_pems_draft_facts'', ''_pems_compare_mirror'', ''_pems_bases'', ''_pems_job_status'', ''_pems_pull_hash'', ''_pems_pull_step'')',
     'other SQL functions have it as well, but for those that are inlined');
 SELECT is_empty('SELECT name FROM relation WHERE relowner = ''pems_sync_worker''::regrole', 'the worker owns no table: it cannot drop the audit log');
 SELECT set_eq('SELECT rolname::text FROM pg_roles WHERE rolname ~ ''^pems_sync_'' AND NOT (rolcanlogin OR rolsuper OR rolcreaterole OR rolcreatedb OR rolreplication)',
@@ -46,8 +46,8 @@ SELECT is_empty('SELECT t.oid::regtype FROM member m JOIN pg_type t ON m.classid
     WHERE t.typelem = 0 AND (c.oid IS NULL OR c.relkind = ''c'') AND has_type_privilege(''pgtap_pems_nobody'', t.oid, ''USAGE'')', 'no type for PUBLIC');
 
 -- Internal functions are nobody's but the worker's, with those that views and the program pems-credential need.
-SELECT set_eq('SELECT proname::text FROM routine WHERE proname ~ ''^_'' AND has_function_privilege(''pems_sync_admin'', oid, ''EXECUTE'')', ARRAY['_pems_worker_state', '_pems_endpoints', '_pems_credential_target', '_pems_sealed_credentials', '_pems_needed_keys', '_pems_reseal_credential'], 'internal functions');
-SELECT set_eq('SELECT proname::text FROM routine WHERE proname ~ ''^_'' AND has_function_privilege(''pems_sync_user'', oid, ''EXECUTE'')', ARRAY['_pems_worker_state', '_pems_endpoints'], 'and what users may call of them');
+SELECT set_eq('SELECT proname::text FROM routine WHERE proname ~ ''^_'' AND has_function_privilege(''pems_sync_admin'', oid, ''EXECUTE'')', ARRAY['_pems_worker_state', '_pems_endpoints', '_pems_pulls', '_pems_credential_target', '_pems_sealed_credentials', '_pems_needed_keys', '_pems_reseal_credential'], 'internal functions');
+SELECT set_eq('SELECT proname::text FROM routine WHERE proname ~ ''^_'' AND has_function_privilege(''pems_sync_user'', oid, ''EXECUTE'')', ARRAY['_pems_worker_state', '_pems_endpoints', '_pems_pulls'], 'and what users may call of them');
 SELECT is_empty('SELECT name FROM relation WHERE relkind IN (''r'', ''p'') AND relname <> ''pems_field'' AND has_any_column_privilege(''pems_sync_admin'', oid, ''SELECT, INSERT, UPDATE, REFERENCES'')', 'administrators work through functions; their table is the catalogue');
 SELECT is_empty('SELECT name FROM relation WHERE relkind IN (''r'', ''p'') AND has_any_column_privilege(''pems_sync_user'', oid, ''SELECT, INSERT, UPDATE, REFERENCES'')', 'users have no table at all');
 SELECT is_empty('SELECT name FROM relation r WHERE relkind IN (''r'', ''p'', ''v'') AND has_table_privilege(''pems_sync_user'', oid, ''SELECT'') <> has_table_privilege(''pems_sync_reader'', oid, ''SELECT'')', 'what users see, readers see');
