@@ -150,7 +150,7 @@ COMMENT ON COLUMN @extschema@.pfa_write_queue.attempt IS
     'Claims of the item that were not given back; each makes at most one HTTP request, a read or a write. Second half '
     'of X-Request-Id';
 COMMENT ON COLUMN @extschema@.pfa_write_queue.claim_token IS
-    'Fencing token of the last claim, the same for all items of that claim: an outcome with another token is not '
+    'Fencing token of the last claim, the same for all items of that claim: a report with another token is not '
     'recorded';
 COMMENT ON COLUMN @extschema@.pfa_write_queue.last_attempt_at IS 'When the last request was about to start';
 COMMENT ON COLUMN @extschema@.pfa_write_queue.last_error IS 'What went wrong last, a sentence for administrators';
@@ -206,7 +206,7 @@ CREATE TABLE @extschema@.pems_claim (
     item_ids    text[] NOT NULL
 );
 COMMENT ON TABLE @extschema@.pems_claim IS
-    'Claims of which an outcome may be missing still: how the next worker finds what a dead one left, without an '
+    'Claims of which something may not be recorded yet: how the next worker finds what a dead one left, without an '
     'index on status';
 COMMENT ON COLUMN @extschema@.pems_claim.claim_token IS 'Fencing token of the claim';
 COMMENT ON COLUMN @extschema@.pems_claim.item_ids IS 'Items that it claimed';

@@ -49,7 +49,7 @@ do_exchange(void *argument)
 	PemsExchange *exchange = work->exchange;
 
 	pems_statement_watch_sizes(pems_transaction_schema());
-	if (exchange->result_count > 0)
+	if (exchange->report_count > 0)
 	{
 		pems_recording_run(exchange, work->context);
 		PEMS_FAILPOINT("record_uncommitted");
@@ -68,7 +68,7 @@ pems_queue_exchange(PemsExchange *exchange)
 {
 	ExchangeWork work = {CurrentMemoryContext, exchange};
 
-	exchange->recorded = palloc0(sizeof(bool) * Max(exchange->result_count, 1));
+	exchange->recorded = palloc0(sizeof(bool) * Max(exchange->report_count, 1));
 	exchange->items = NULL;
 	exchange->item_count = 0;
 	exchange->room_missing = 0;

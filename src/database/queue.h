@@ -8,7 +8,7 @@
  * message.
  *
  * Files: transaction.c (begin, end, fail), setup.c, exchange.c, claim.c, recording.c with
- * outcome.c, housekeeping.c.
+ * report.c, housekeeping.c.
  */
 #ifndef PEMS_QUEUE_H
 #define PEMS_QUEUE_H
@@ -100,8 +100,8 @@ typedef struct PemsItem
 	char *mirror_data; /* the same, and where it is needed besides */
 } PemsItem;
 
-/* What became of it.  Texts may be NULL. */
-typedef struct PemsResult
+/* A report: what became of an item, for the database.  Texts may be NULL. */
+typedef struct PemsReport
 {
 	const PemsItem *item;
 	PemsTransition transition;
@@ -120,7 +120,7 @@ typedef struct PemsResult
 	double latency_ms;
 	const char *request;  /* JSON */
 	const char *response; /* JSON */
-} PemsResult;
+} PemsReport;
 
 /*
  * How many items of an organization may be claimed, and from where on.  A thorough claim begins at
@@ -156,14 +156,14 @@ typedef struct PemsCredentialNote
 
 extern PemsQueueStatus pems_queue_note_credentials(const PemsCredentialNote *notes, int count);
 
-/* What goes into and comes out of one transaction that records results and then claims. */
+/* What goes into and comes out of one transaction that records reports and then claims. */
 typedef struct PemsExchange
 {
-	PemsResult *const *results;
-	int result_count;
-	/* nothing that has not to do with the results: if it fails, they are at fault */
+	PemsReport *const *reports;
+	int report_count;
+	/* nothing that has not to do with the reports: if it fails, they are at fault */
 	bool only_record;
-	bool careful; /* leave out results whose rows others have locked, instead of waiting */
+	bool careful; /* leave out reports whose rows others have locked, instead of waiting */
 	const int64 *recorded_claims; /* claim tokens of which everything was recorded before */
 	int recorded_claim_count;
 	PemsGrant *grants;
@@ -171,7 +171,7 @@ typedef struct PemsExchange
 	int64 room;           /* bytes that claimed items may take ... */
 	bool one_fits_always; /* ... or one of them more, because there is nothing else in hand */
 
-	bool *recorded;     /* per result: done with */
+	bool *recorded;     /* per report: done with */
 	PemsTexts messages; /* for pems_queue_notify() */
 	PemsItem *items;    /* what was claimed */
 	int item_count;
@@ -196,10 +196,10 @@ extern PemsQueueStatus pems_queue_put_off_first(const PemsGrant *grant, const ch
 /* Move the grant behind the item that a claim of one would take; *moved: there is one. */
 extern PemsQueueStatus pems_queue_skip_first(PemsGrant *grant, bool *moved);
 /*
- * Make a dead letter of an item whose result the database refuses to record; touches no table of
+ * Make a dead letter of an item whose report the database refuses to record; touches no table of
  * the application.
  */
-extern PemsQueueStatus pems_queue_quarantine(const PemsResult *result, const char *reason,
+extern PemsQueueStatus pems_queue_quarantine(const PemsReport *report, const char *reason,
 											 PemsTexts *messages);
 /* Show a dead letter in the application's table, if it lets us. */
 extern PemsQueueStatus pems_queue_mark_failed(const char *item_id);

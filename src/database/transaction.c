@@ -33,7 +33,7 @@
 
 #include "database/app_tables.h"
 #include "database/extension.h"
-#include "database/outcome.h"
+#include "database/report.h"
 #include "database/statement.h"
 #include "database/transaction.h"
 #include "shared/compat.h"
@@ -298,7 +298,7 @@ find_extension(void *argument)
 	PEMS_FAILPOINT("extension_found");
 	schema = pems_extension_schema(oid);
 	strlcpy(extension_schema, get_namespace_name(schema), NAMEDATALEN);
-	pems_outcome_find_type(schema);
+	pems_report_find_type(schema);
 	enter_worker_role();
 	extension_oid = oid;
 	return PEMS_QUEUE_OK;

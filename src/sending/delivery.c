@@ -44,19 +44,19 @@ pems_delivery_call(const PemsDelivery *delivery)
 }
 
 void
-pems_delivery_begin_result(PemsDelivery *delivery, PemsItemStatus status)
+pems_delivery_begin_report(PemsDelivery *delivery, PemsItemStatus status)
 {
-	PemsResult *result = &delivery->result;
+	PemsReport *report = &delivery->report;
 
-	memset(result, 0, sizeof(*result));
-	result->item = &delivery->item;
-	result->pems_version = PEMS_NO_VERSION;
-	result->known_version = PEMS_NO_VERSION;
-	result->transition.status = status;
-	result->transition.next = delivery->item.step;
-	result->transition.retry_count = delivery->item.retry_count;
-	result->transition.rounds = delivery->item.rounds;
-	result->transition.outcome_unknown = delivery->item.outcome_unknown;
+	memset(report, 0, sizeof(*report));
+	report->item = &delivery->item;
+	report->pems_version = PEMS_NO_VERSION;
+	report->known_version = PEMS_NO_VERSION;
+	report->transition.status = status;
+	report->transition.next = delivery->item.step;
+	report->transition.retry_count = delivery->item.retry_count;
+	report->transition.rounds = delivery->item.rounds;
+	report->transition.outcome_unknown = delivery->item.outcome_unknown;
 }
 
 char *
@@ -74,10 +74,10 @@ pems_delivery_fields(PemsDelivery *delivery, char *const *fields, size_t count)
 void
 pems_delivery_fail_unsent(PemsDelivery *delivery, const char *error_code, const char *error)
 {
-	pems_delivery_begin_result(delivery, PEMS_ITEM_FAILED);
-	delivery->result.event_type = "NOT_SENT";
-	delivery->result.error_code = error_code;
-	delivery->result.error = error;
+	pems_delivery_begin_report(delivery, PEMS_ITEM_FAILED);
+	delivery->report.event_type = "NOT_SENT";
+	delivery->report.error_code = error_code;
+	delivery->report.error = error;
 }
 
 char *
@@ -105,12 +105,12 @@ pems_delivery_postpone(PemsDelivery *delivery, const char *sentence)
 		pems_delivery_fail_unsent(delivery, code, sentence);
 		return;
 	}
-	pems_delivery_begin_result(delivery, PEMS_ITEM_PENDING);
-	delivery->result.transition.delay_ms =
+	pems_delivery_begin_report(delivery, PEMS_ITEM_PENDING);
+	delivery->report.transition.delay_ms =
 		pems_retry_backoff_ms(pems_retry_delay, item->retry_count, pems_random_fraction());
-	delivery->result.transition.retry_count = item->retry_count + 1;
-	delivery->result.error_code = code;
-	delivery->result.error = sentence;
+	delivery->report.transition.retry_count = item->retry_count + 1;
+	delivery->report.error_code = code;
+	delivery->report.error = sentence;
 }
 
 /* --- send --- */
@@ -118,7 +118,7 @@ pems_delivery_postpone(PemsDelivery *delivery, const char *sentence)
 void
 pems_delivery_withdraw(PemsDelivery *delivery)
 {
-	pems_delivery_begin_result(delivery, PEMS_ITEM_PENDING);
+	pems_delivery_begin_report(delivery, PEMS_ITEM_PENDING);
 }
 
 /* The first byte of the request has left: from now on the limiter knows when it arrives. */

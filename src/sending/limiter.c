@@ -473,9 +473,9 @@ pems_limiter_sent(PemsLimiter *limiter, uint64_t ticket, int64_t now)
 }
 
 void
-pems_limiter_end(PemsLimiter *limiter, uint64_t ticket, PemsLimiterOutcome outcome, int64_t now)
+pems_limiter_end(PemsLimiter *limiter, uint64_t ticket, PemsLimiterEnding ending, int64_t now)
 {
-	switch (outcome)
+	switch (ending)
 	{
 		case PEMS_LIMITER_ANSWERED:
 			window_answered(limiter->window, ticket, now);

@@ -67,14 +67,14 @@ extern uint64_t pems_limiter_start(PemsLimiter *limiter, int64_t now);
  */
 extern void pems_limiter_sent(PemsLimiter *limiter, uint64_t ticket, int64_t now);
 
-typedef enum PemsLimiterOutcome
+typedef enum PemsLimiterEnding
 {
 	PEMS_LIMITER_ANSWERED, /* the endpoint is alive, whatever it said */
 	PEMS_LIMITER_FAULT,    /* endpoint fault: 502, 503, 504, refused, reset, DNS, TLS, timeout */
 	PEMS_LIMITER_ABANDONED /* never left, or cancelled by us: says nothing about the endpoint */
-} PemsLimiterOutcome;
+} PemsLimiterEnding;
 
-extern void pems_limiter_end(PemsLimiter *limiter, uint64_t ticket, PemsLimiterOutcome outcome,
+extern void pems_limiter_end(PemsLimiter *limiter, uint64_t ticket, PemsLimiterEnding ending,
 							 int64_t now);
 /* 429: nothing starts before `until`. */
 extern void pems_limiter_throttle(PemsLimiter *limiter, int64_t until);

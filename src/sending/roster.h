@@ -25,7 +25,7 @@ typedef struct PemsOrganization
 	PemsEndpoint *endpoint;
 	bool listed;            /* false: its credential is gone */
 	bool refused;           /* PEMS refuses the token; until the setup is read again */
-	int unrecordable;       /* outcomes in a row that the database refused */
+	int unrecordable;       /* reports in a row that the database refused */
 	int64 claims_from_us;   /* ... and so nothing is claimed before that; monotonic */
 	bool maybe_ready;       /* a claim may find something behind the cursor */
 	PemsCursor cursor;      /* where the next claim begins */

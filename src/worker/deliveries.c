@@ -67,16 +67,16 @@ list_move(DeliveryList *to, DeliveryList *from)
 	}
 }
 
-PemsResult **
-results_of(const DeliveryList *list)
+PemsReport **
+reports_of(const DeliveryList *list)
 {
-	PemsResult **results = palloc(sizeof(PemsResult *) * Max(list->count, 1));
+	PemsReport **reports = palloc(sizeof(PemsReport *) * Max(list->count, 1));
 	int count = 0;
 
 	for (PemsDelivery *delivery = list_first(list); delivery != NULL;
 		 delivery = list_next(list, delivery))
-		results[count++] = &delivery->result;
-	return results;
+		reports[count++] = &delivery->report;
+	return reports;
 }
 
 /* --- memory --- */

@@ -54,7 +54,7 @@ grant_for_endpoint(PemsEndpoint *endpoint, int capacity, PemsGrant *grants)
 		return 0;
 	wanted = palloc(sizeof(int) * count);
 	shares = palloc0(sizeof(int) * count);
-	/* where no outcome could be recorded: one item, to see whether it can be again */
+	/* where no report could be recorded: one item, to see whether it can be again */
 	for (int i = 0; i < count; i++)
 		wanted[i] = nothing_can_be_recorded(pems_roster_find(grants[i].organization_id))
 						? 1

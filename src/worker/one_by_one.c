@@ -17,25 +17,25 @@
 #define MOST_UNCLAIMABLE 3
 #define MOST_SKIPPED     20
 /*
- * So many outcomes of an organization in a row that the database refuses: it is hardly the items'
+ * So many reports of an organization in a row that the database refuses: it is hardly the items'
  * fault.  Whatever is sent meanwhile would become a dead letter, so for a while nothing is.
  */
 #define MOST_UNRECORDABLE 5
 /* Rows that are locked for so long are worth a word; microseconds. */
 #define LONG_LOCK_US 5000000
 
-/* --- outcomes --- */
+/* --- reports --- */
 
-/* The database refuses the result: the item becomes a dead letter, shown as one if possible. */
+/* The database refuses the report: the item becomes a dead letter, shown as one if possible. */
 static bool
-quarantine(Turn *turn, const PemsResult *result, const char *reason)
+quarantine(Turn *turn, const PemsReport *report, const char *reason)
 {
 	PemsTexts texts;
 
-	if (pems_queue_quarantine(result, reason, &texts) != PEMS_QUEUE_OK)
+	if (pems_queue_quarantine(report, reason, &texts) != PEMS_QUEUE_OK)
 		return false;
 	keep_messages(turn, &texts);
-	if (pems_queue_mark_failed(result->item->id) != PEMS_QUEUE_OK)
+	if (pems_queue_mark_failed(report->item->id) != PEMS_QUEUE_OK)
 		report_problem(turn, CANNOT_MARK, pems_queue_problem());
 	return true;
 }
@@ -50,7 +50,7 @@ nothing_can_be_recorded(const PemsOrganization *organization)
 void
 note_recorded(Turn *turn, PemsDelivery *delivery)
 {
-	const PemsTransition *t = &delivery->result.transition;
+	const PemsTransition *t = &delivery->report.transition;
 
 	if (t->status == PEMS_ITEM_PENDING && !t->mirror_is_record)
 		return;
@@ -74,15 +74,15 @@ note_unrecordable(Turn *turn, PemsDelivery *delivery, const char *reason)
 }
 
 /*
- * One result by itself: recorded, set aside, or (false) to be tried again later.  *go_on: whether
+ * One report by itself: recorded, set aside, or (false) to be tried again later.  *go_on: whether
  * there is a point in trying the next one now.
  */
 static bool
 record_alone(Turn *turn, PemsDelivery *delivery, bool *go_on)
 {
-	PemsResult *result = &delivery->result;
+	PemsReport *report = &delivery->report;
 	PemsExchange exchange = {
-		.results = &result, .result_count = 1, .only_record = true, .careful = true};
+		.reports = &report, .report_count = 1, .only_record = true, .careful = true};
 	PemsQueueStatus done = run_exchange(turn, &exchange);
 	char *reason;
 
@@ -95,7 +95,7 @@ record_alone(Turn *turn, PemsDelivery *delivery, bool *go_on)
 		return false;
 	reason = pstrdup(pems_queue_problem());
 	report_problem(turn, CANNOT_RECORD_ONE, reason);
-	if (done == PEMS_QUEUE_BUSY || !quarantine(turn, result, reason))
+	if (done == PEMS_QUEUE_BUSY || !quarantine(turn, report, reason))
 		return false;
 	note_unrecordable(turn, delivery, reason);
 	return true;
@@ -114,7 +114,7 @@ all_wait_for_locks(Turn *turn, DeliveryList *list)
 }
 
 /*
- * The batch failed as a whole.  Find out which of its results is at fault, so that it fails alone.
+ * The batch failed as a whole.  Find out which of its reports is at fault, so that it fails alone.
  * A pass ends at the first that has to wait for a lock, or takes too long, and after a moment at
  * the latest, because answers come in meanwhile.  The next one begins with those that were not
  * tried.

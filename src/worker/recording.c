@@ -73,20 +73,20 @@ send_notifications(Turn *turn)
 /* --- what was recorded --- */
 
 static void
-log_dead_letter(const PemsResult *result)
+log_dead_letter(const PemsReport *report)
 {
-	if (result->transition.status == PEMS_ITEM_FAILED)
+	if (report->transition.status == PEMS_ITEM_FAILED)
 		ereport(WARNING, (errmsg("pems_sync: an edit of PFA record \"%s\" failed for good",
-								 result->item->pfa_id),
-						  errdetail("Item %s: %s", result->item->id,
-									result->error ? result->error : "no reason given"),
+								 report->item->pfa_id),
+						  errdetail("Item %s: %s", report->item->id,
+									report->error ? report->error : "no reason given"),
 						  errhint("See the view pems_dead_letters.")));
 }
 
 void
 release_recorded(Turn *turn, PemsDelivery *delivery)
 {
-	log_dead_letter(&delivery->result);
+	log_dead_letter(&delivery->report);
 	release_delivery(turn, delivery);
 }
 
@@ -124,8 +124,8 @@ sort_by_recorded(Turn *turn, DeliveryList *list, const bool *recorded)
 static void
 record_carefully(Turn *turn, DeliveryList *list)
 {
-	PemsExchange exchange = {.results = results_of(list),
-							 .result_count = list->count,
+	PemsExchange exchange = {.reports = reports_of(list),
+							 .report_count = list->count,
 							 .only_record = true,
 							 .careful = true};
 	PemsQueueStatus done = run_exchange(turn, &exchange);
@@ -136,12 +136,12 @@ record_carefully(Turn *turn, DeliveryList *list)
 		sort_by_recorded(turn, list, exchange.recorded);
 }
 
-/* Was it the claim that failed?  Then the outcomes can be recorded without one. */
+/* Was it the claim that failed?  Then the reports can be recorded without one. */
 static bool
 record_without_claim(Turn *turn)
 {
-	PemsExchange exchange = {.results = results_of(&turn->answered),
-							 .result_count = turn->answered.count,
+	PemsExchange exchange = {.reports = reports_of(&turn->answered),
+							 .report_count = turn->answered.count,
 							 .only_record = true};
 
 	if (run_exchange(turn, &exchange) != PEMS_QUEUE_OK)
@@ -212,11 +212,11 @@ settle_claim(Turn *turn, PemsExchange *exchange, MemoryContext memory)
 static void
 settle_exchange(Turn *turn, PemsExchange *exchange, MemoryContext memory)
 {
-	if (exchange->result_count > 0)
+	if (exchange->report_count > 0)
 		PEMS_FAILPOINT("record_committed");
 	if (exchange->item_count > 0)
 		PEMS_FAILPOINT("claim_committed");
-	if (exchange->result_count > 0)
+	if (exchange->report_count > 0)
 		turn->recorded_claim_count = 0;
 	sort_by_recorded(turn, &turn->answered, exchange->recorded);
 	if (turn->locked.count == 0)
@@ -244,8 +244,8 @@ void
 exchange(Turn *turn, bool look, int64 now)
 {
 	PemsGrant *grants;
-	PemsExchange exchange = {.results = results_of(&turn->answered),
-							 .result_count = turn->answered.count,
+	PemsExchange exchange = {.reports = reports_of(&turn->answered),
+							 .report_count = turn->answered.count,
 							 .recorded_claims = turn->recorded_claims,
 							 .recorded_claim_count = turn->recorded_claim_count,
 							 .room = most_in_hand() - turn->bytes_in_hand,

@@ -40,7 +40,7 @@ collect_answers(Turn *turn)
 		pems_delivery_finish(delivery, &turn->catalogue, &answer, now);
 		pems_answer_free(&answer);
 		weigh(turn, delivery);
-		if (delivery->result.transition.pause_organization)
+		if (delivery->report.transition.pause_organization)
 			delivery->organization->refused = true;
 		list_remove(&turn->under_way, delivery);
 		pems_endpoint_item_answered(delivery->endpoint);
@@ -76,7 +76,7 @@ leave_waiting(Turn *turn, PemsDelivery *delivery, DeliveryList *list)
 	list_add(list, delivery);
 }
 
-/* False: it could not be started, and its result says why. */
+/* False: it could not be started, and its report says why. */
 static bool
 start_request(Turn *turn, PemsDelivery *delivery, int64 now)
 {
@@ -86,7 +86,7 @@ start_request(Turn *turn, PemsDelivery *delivery, int64 now)
 	leave_waiting(turn, delivery, started ? &turn->under_way : &turn->answered);
 	if (!started)
 	{
-		report_problem(turn, "a request could not be started", delivery->result.error);
+		report_problem(turn, "a request could not be started", delivery->report.error);
 		pause_after_failure(turn);
 		return false;
 	}

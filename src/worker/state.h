@@ -28,7 +28,7 @@
  * discard it.  Microseconds.
  */
 #define STOCK_US 2000000
-/* How long nothing is claimed for an organization whose outcomes cannot be recorded; µs. */
+/* How long nothing is claimed for an organization whose reports cannot be recorded; µs. */
 #define UNRECORDABLE_US (INT64_C(60) * 1000000)
 
 /* The items of one claim. */
@@ -64,7 +64,7 @@ typedef struct Turn
 	/* --- claimed items, by how far they are (deliveries.c) --- */
 	DeliveryList waiting;   /* the request has not started */
 	DeliveryList under_way; /* oldest first */
-	DeliveryList answered;  /* the result is there, and not recorded */
+	DeliveryList answered;  /* the report is there, and not recorded */
 	DeliveryList locked;    /* the same, but another session has their rows locked */
 	int64 bytes_in_hand;    /* of all of them */
 	int64 room_wanted;      /* of an item that was put back, because there was no room */
@@ -119,7 +119,7 @@ extern void pause_after_failure(Turn *turn);
  * What came of a transaction; true when it went well.  Otherwise the problem is reported and the
  * database left alone for a moment, or everything is forgotten, where the extension is gone.
  */
-extern bool went_well(Turn *turn, PemsQueueStatus result, const char *what);
+extern bool went_well(Turn *turn, PemsQueueStatus done, const char *what);
 
 /* --- deliveries.c: lists of claimed items, and their memory --- */
 
@@ -131,10 +131,10 @@ extern void list_move(DeliveryList *to, DeliveryList *from);
 /* NULL: there is none. */
 extern PemsDelivery *list_first(const DeliveryList *list);
 extern PemsDelivery *list_next(const DeliveryList *list, const PemsDelivery *delivery);
-/* Its outcome cannot be recorded while another session has its rows locked. */
+/* Its report cannot be recorded while another session has its rows locked. */
 extern void wait_for_lock(Turn *turn, PemsDelivery *delivery);
 /* Results in the order in which they came; in the current memory context. */
-extern PemsResult **results_of(const DeliveryList *list);
+extern PemsReport **reports_of(const DeliveryList *list);
 /* Count the item's memory. */
 extern void weigh(Turn *turn, PemsDelivery *delivery);
 /* Its memory goes, and with the last one that of its claim. */
@@ -198,7 +198,7 @@ extern void end_if_told_to(void);
 
 /* --- one_by_one.c: a transaction failed as a whole; find out whose fault it is --- */
 
-/* The organization's last outcomes could not be recorded, one after the other. */
+/* The organization's last reports could not be recorded, one after the other. */
 extern bool nothing_can_be_recorded(const PemsOrganization *organization);
 /* One was recorded: was that it? */
 extern void note_recorded(Turn *turn, PemsDelivery *delivery);

@@ -5,7 +5,7 @@
  * Process: the background worker.
  *
  * A turn: drive the HTTP transfers, judge the answers that are there, then, in one
- * transaction, record those outcomes and claim as many new items as may start now, then
+ * transaction, record what became of the items and claim as many new items as may start now, then
  * start them.  While there is a stock of claimed items, turns only start requests and collect
  * answers, for COLLECT_US at most; so the faster PEMS is, the larger the batches.
  */
@@ -43,11 +43,11 @@ static Turn the_turn;
 static void
 make_partitions(Turn *turn)
 {
-	PemsQueueStatus result = pems_queue_make_partitions();
+	PemsQueueStatus done = pems_queue_make_partitions();
 
-	if (result == PEMS_QUEUE_OK)
+	if (done == PEMS_QUEUE_OK)
 		problem_is_over(turn, CANNOT_PARTITION);
-	else if (result != PEMS_QUEUE_GONE)
+	else if (done != PEMS_QUEUE_GONE)
 		report_problem(turn, CANNOT_PARTITION, pems_queue_problem());
 }
 

@@ -236,7 +236,7 @@ BEGIN;
 CREATE TEMPORARY TABLE updates_before ON COMMIT DROP AS TABLE regress.updates;
 SELECT count(*) FROM regress.claim(5);
 SELECT u.updated - b.updated AS updated, u.heap_only - b.heap_only AS heap_only FROM regress.updates u, updates_before b;
--- recording their outcomes is none: they leave the line
+-- recording their reports is none: they leave the line
 SELECT regress.record(VARIADIC (SELECT array_agg(regress.applied(modification_id) ORDER BY commit_seq) FROM pfa_write_queue WHERE status = 'processing'));
 SELECT u.updated - b.updated AS updated, u.heap_only - b.heap_only AS heap_only FROM regress.updates u, updates_before b;
 ROLLBACK;

@@ -199,7 +199,7 @@ typedef struct Flight
 	int64_t end;
 	bool sent;
 	bool tell; /* tell the limiter when it is sent */
-	PemsLimiterOutcome outcome;
+	PemsLimiterEnding ending;
 } Flight;
 
 typedef struct Simulation
@@ -367,7 +367,7 @@ static void
 model_end_one(Model *model, PemsLimiter *limiter, int64_t now)
 {
 	int i = (int) unit_random_below((unsigned) model->count);
-	PemsLimiterOutcome outcome =
+	PemsLimiterEnding ending =
 		unit_random_below(4) == 0 ? PEMS_LIMITER_ABANDONED : PEMS_LIMITER_ANSWERED;
 	int64_t arrived = outcome == PEMS_LIMITER_ANSWERED ? now : now + ARRIVAL;
 

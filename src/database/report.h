@@ -1,11 +1,11 @@
 /*
- * database/outcome.h
- *		Results as values of the SQL type _pems_outcome.
+ * database/report.h
+ *		Reports as values of the SQL type _pems_report.
  *
  * Process: the background worker; inside a transaction.
  */
-#ifndef PEMS_OUTCOME_H
-#define PEMS_OUTCOME_H
+#ifndef PEMS_REPORT_H
+#define PEMS_REPORT_H
 
 #include "postgres.h"
 
@@ -16,13 +16,13 @@
  * Errors: the type is missing; an attribute is missing, has another type, or is one that is not
  * known here.
  */
-extern void pems_outcome_find_type(Oid schema);
+extern void pems_report_find_type(Oid schema);
 /* The type that was found, and that of its arrays. */
-extern Oid pems_outcome_type(void);
-extern Oid pems_outcome_array_type(void);
+extern Oid pems_report_type(void);
+extern Oid pems_report_array_type(void);
 
 /* Palloc'ed in the current memory context. */
-extern Datum pems_outcome_value(const PemsResult *result);
-extern Datum pems_outcome_array(PemsResult *const *results, int count);
+extern Datum pems_report_value(const PemsReport *report);
+extern Datum pems_report_array(PemsReport *const *reports, int count);
 
-#endif /* PEMS_OUTCOME_H */
+#endif /* PEMS_REPORT_H */
