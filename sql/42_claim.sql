@@ -21,7 +21,7 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $function$
     CROSS JOIN (VALUES (10, -2), (0, -1), (-10, 0)) AS p (priority, element)
     CROSS JOIN LATERAL (
         SELECT q.scheduled_at, q.commit_seq FROM @extschema@.pfa_write_queue q
-        WHERE q.organization_id = g.id AND q.in_line AND q.waits_for IS NULL AND q.priority = p.priority
+        WHERE q.organization_id = g.id AND q.open AND q.waits_for IS NULL AND q.priority = p.priority
           AND (q.scheduled_at, q.commit_seq) > (after_at[3 * g.turn + p.element], after_seq[3 * g.turn + p.element])
           AND q.status = 'pending'
         ORDER BY q.scheduled_at, q.commit_seq LIMIT 1) f
@@ -85,7 +85,7 @@ BEGIN
                 SELECT q.ctid AS tid, q.id, q.organization_id, q.pfa_id, q.commit_seq, q.priority, q.scheduled_at,
                        q.sent_version, q.base_version, q.base_at, q.queued_in
                 FROM @extschema@.pfa_write_queue q
-                WHERE q.organization_id = s.id AND q.in_line AND q.waits_for IS NULL AND q.priority = p.priority
+                WHERE q.organization_id = s.id AND q.open AND q.waits_for IS NULL AND q.priority = p.priority
                   AND (q.scheduled_at, q.commit_seq) > (coalesce(after_at[3 * s.turn + p.element], '-infinity'),
                                                         coalesce(after_seq[3 * s.turn + p.element], 0))
                   AND q.status = 'pending'

@@ -185,7 +185,7 @@ BEGIN
     FROM (VALUES (10, 1), (0, 2), (-10, 3)) AS p (priority, element)
     CROSS JOIN LATERAL (
         SELECT q.id, q.retry_count, q.max_retries FROM @extschema@.pfa_write_queue q
-        WHERE q.organization_id = $1 AND q.in_line AND q.waits_for IS NULL AND q.priority = p.priority
+        WHERE q.organization_id = $1 AND q.open AND q.waits_for IS NULL AND q.priority = p.priority
           AND (q.scheduled_at, q.commit_seq) > (after_at[p.element], after_seq[p.element]) AND q.status = 'pending'
         ORDER BY q.scheduled_at, q.commit_seq LIMIT 1 FOR NO KEY UPDATE SKIP LOCKED) f
     ORDER BY p.element LIMIT 1;

@@ -74,7 +74,7 @@ LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp AS $function$
                WHERE q.stopped AND q.status = 'failed' LIMIT 1000)
               UNION ALL
               (SELECT q.pfa_id, q.error_code, q.last_error FROM @extschema@.pfa_write_queue q
-               WHERE q.in_line AND q.waits_for = 'time' LIMIT 1000)) e
+               WHERE q.open AND q.waits_for = 'time' LIMIT 1000)) e
           WHERE e.error_code = 'NOT_FOUND' AND starts_with(e.last_error, 'PEMS answers 404 to this write') LIMIT 5) u
     HAVING count(*) > 0
     UNION ALL
@@ -83,7 +83,7 @@ LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp AS $function$
            || ' queued by another database (a dump was loaded into this one), and nothing of that is sent. '
               'If this database is to send it, run SELECT pems_resume(); otherwise discard it with pems_discard().'
     FROM (SELECT FROM (
-              (SELECT q.id FROM @extschema@.pfa_write_queue q WHERE q.in_line AND q.waits_for = 'resume' LIMIT 1000)
+              (SELECT q.id FROM @extschema@.pfa_write_queue q WHERE q.open AND q.waits_for = 'resume' LIMIT 1000)
               UNION
               -- what it was sending when the dump was made
               (SELECT q.id FROM @extschema@.pems_claim c CROSS JOIN LATERAL unnest(c.item_ids) AS i (id)
@@ -183,7 +183,7 @@ LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp AS $function$
     WHERE e.credential IN ('no_key', 'cannot_open', 'refused_by_pems')
        OR (e.credential = 'no_credential' AND EXISTS (
                SELECT FROM @extschema@.pfa_write_queue q
-               WHERE q.organization_id = e.organization_id AND q.unfinished AND q.in_line))
+               WHERE q.organization_id = e.organization_id AND q.unfinished AND q.open))
     ORDER BY e.organization_code
 $function$;
 COMMENT ON FUNCTION @extschema@._pems_credential_problems() IS
