@@ -102,8 +102,8 @@ COMMENT ON FUNCTION @extschema@._pems_release_some() IS
  * at least.
  *
  * Called with each claim, so it must cost next to nothing: of the items that wait for a time only the last one is
- * read. Where the clock was set back by more than a backoff lasts, items that were put off before are scheduled later
- * than those that were put off since, so the last one shows it.
+ * read. Where the clock was set back by more than a backoff lasts, items that began to wait before are scheduled later
+ * than those that began to wait since, so the last one shows it.
  *
  * Returns: whether there may be more of them; a call changes at most 500.
  * Tables: pfa_write_queue.
@@ -133,7 +133,7 @@ BEGIN
 END
 $function$;
 COMMENT ON FUNCTION @extschema@._pems_follow_clock() IS
-    'Internal: items that were put off before the clock was set back wait no longer than they were to';
+    'Internal: items that began to wait before the clock was set back wait no longer than they were to';
 
 /*
  * _pems_prepare(): what has to happen before a claim: releases the next items of the records that others left in

@@ -87,7 +87,7 @@ COMMENT ON FUNCTION @extschema@._pems_put_back_orphans() IS
     'Internal: puts back what a worker that has ended left in processing';
 
 /*
- * _pems_quarantine(report, problem): the report on an item cannot be recorded, because something in the database (a
+ * _pems_give_up(report, problem): the report on an item cannot be recorded, because something in the database (a
  * trigger on the application's table, say) raises an error or takes too long.  The item becomes a dead letter without
  * touching the application's tables, so that it does not block the others; _pems_mark_failed() then shows it there, if
  * that is possible.  The audit log has both what PEMS said and what the database said.
@@ -96,7 +96,7 @@ COMMENT ON FUNCTION @extschema@._pems_put_back_orphans() IS
  * Returns: messages for _pems_send_notifications(); NULL: the item is no longer ours, and nothing was done.
  * Tables: pfa_write_queue, pems_recheck, pems_audit_log.
  */
-CREATE FUNCTION @extschema@._pems_quarantine(report @extschema@._pems_report, problem text) RETURNS text[]
+CREATE FUNCTION @extschema@._pems_give_up(report @extschema@._pems_report, problem text) RETURNS text[]
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $function$
 BEGIN
     WITH changed AS (
@@ -126,7 +126,7 @@ BEGIN
     RETURN @extschema@._pems_messages(ARRAY[report]);
 END
 $function$;
-COMMENT ON FUNCTION @extschema@._pems_quarantine(@extschema@._pems_report, text) IS
+COMMENT ON FUNCTION @extschema@._pems_give_up(@extschema@._pems_report, text) IS
     'Internal: makes a dead letter of an item whose report the database refuses to record; returns what listeners '
     'are to be told';
 

@@ -183,23 +183,23 @@ typedef struct PemsExchange
 extern PemsQueueStatus pems_queue_exchange(PemsExchange *exchange);
 
 /* An item that could not be claimed. */
-typedef struct PemsPutOff
+typedef struct PemsPostponed
 {
 	char *item_id; /* NULL: there was none */
 	bool failed;   /* it is a dead letter now */
 	PemsTexts messages;
-} PemsPutOff;
+} PemsPostponed;
 
 /* The item that a claim of one with this grant would take waits for its next retry. */
-extern PemsQueueStatus pems_queue_put_off_first(const PemsGrant *grant, const char *reason,
-												PemsPutOff *put_off);
+extern PemsQueueStatus pems_queue_postpone_first(const PemsGrant *grant, const char *reason,
+												PemsPostponed *postponed);
 /* Move the grant behind the item that a claim of one would take; *moved: there is one. */
 extern PemsQueueStatus pems_queue_skip_first(PemsGrant *grant, bool *moved);
 /*
  * Make a dead letter of an item whose report the database refuses to record; touches no table of
  * the application.
  */
-extern PemsQueueStatus pems_queue_quarantine(const PemsReport *report, const char *reason,
+extern PemsQueueStatus pems_queue_give_up(const PemsReport *report, const char *reason,
 											 PemsTexts *messages);
 /* Show a dead letter in the application's table, if it lets us. */
 extern PemsQueueStatus pems_queue_mark_failed(const char *item_id);

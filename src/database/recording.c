@@ -76,47 +76,47 @@ pems_recording_run(PemsExchange *exchange, MemoryContext context)
 
 /* --- a report that cannot be recorded --- */
 
-static const PemsColumn quarantine_columns[] = {{"_pems_quarantine", TEXTARRAYOID}};
-static PemsStatement quarantine_statement = {
-	.text = "SELECT %s._pems_quarantine($1, $2)",
+static const PemsColumn give_up_columns[] = {{"_pems_give_up", TEXTARRAYOID}};
+static PemsStatement give_up_statement = {
+	.text = "SELECT %s._pems_give_up($1, $2)",
 	.result = SPI_OK_SELECT,
 	.argument_count = 2,
 	.types = {InvalidOid /* _pems_report */, TEXTOID},
-	.columns = PEMS_COLUMNS("_pems_quarantine()", quarantine_columns),
+	.columns = PEMS_COLUMNS("_pems_give_up()", give_up_columns),
 };
 
-typedef struct QuarantineWork
+typedef struct GiveUpWork
 {
 	MemoryContext context;
 	const PemsReport *report;
 	const char *reason;
 	PemsTexts *messages;
-} QuarantineWork;
+} GiveUpWork;
 
 static void
-quarantine(void *argument)
+give_up(void *argument)
 {
-	QuarantineWork *work = argument;
+	GiveUpWork *work = argument;
 	PemsReport bare = *work->report;
 	Datum values[2];
 	PemsRow row;
 
 	/* what the database refused may be one of these, so they are left out */
 	bare.mirror_data = bare.mirror_patch = bare.response = NULL;
-	quarantine_statement.types[0] = pems_report_type();
+	give_up_statement.types[0] = pems_report_type();
 	values[0] = pems_report_value(&bare);
 	values[1] = CStringGetTextDatum(work->reason);
-	pems_statement_run(&quarantine_statement, pems_transaction_schema(), values, NULL);
-	row = pems_statement_row(&quarantine_statement, 0);
+	pems_statement_run(&give_up_statement, pems_transaction_schema(), values, NULL);
+	row = pems_statement_row(&give_up_statement, 0);
 	*work->messages = pems_row_texts(&row, 0, work->context);
 }
 
 PemsQueueStatus
-pems_queue_quarantine(const PemsReport *report, const char *reason, PemsTexts *messages)
+pems_queue_give_up(const PemsReport *report, const char *reason, PemsTexts *messages)
 {
-	QuarantineWork work = {CurrentMemoryContext, report, reason, messages};
+	GiveUpWork work = {CurrentMemoryContext, report, reason, messages};
 
-	return pems_transaction_run("setting an item aside", PEMS_TABLES_OURS, quarantine, &work);
+	return pems_transaction_run("giving up an item", PEMS_TABLES_OURS, give_up, &work);
 }
 
 /* --- what the application sees --- */

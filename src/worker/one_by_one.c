@@ -28,11 +28,11 @@
 
 /* The database refuses the report: the item becomes a dead letter, shown as one if possible. */
 static bool
-quarantine(Turn *turn, const PemsReport *report, const char *reason)
+give_up(Turn *turn, const PemsReport *report, const char *reason)
 {
 	PemsTexts texts;
 
-	if (pems_queue_quarantine(report, reason, &texts) != PEMS_QUEUE_OK)
+	if (pems_queue_give_up(report, reason, &texts) != PEMS_QUEUE_OK)
 		return false;
 	keep_messages(turn, &texts);
 	if (pems_queue_mark_failed(report->item->id) != PEMS_QUEUE_OK)
@@ -74,7 +74,7 @@ note_unrecordable(Turn *turn, PemsDelivery *delivery, const char *reason)
 }
 
 /*
- * One report by itself: recorded, set aside, or (false) to be tried again later.  *go_on: whether
+ * One report by itself: recorded, given up, or (false) to be tried again later.  *go_on: whether
  * there is a point in trying the next one now.
  */
 static bool
@@ -95,7 +95,7 @@ record_alone(Turn *turn, PemsDelivery *delivery, bool *go_on)
 		return false;
 	reason = pstrdup(pems_queue_problem());
 	report_problem(turn, CANNOT_RECORD_ONE, reason);
-	if (done == PEMS_QUEUE_BUSY || !quarantine(turn, report, reason))
+	if (done == PEMS_QUEUE_BUSY || !give_up(turn, report, reason))
 		return false;
 	note_unrecordable(turn, delivery, reason);
 	return true;
@@ -231,27 +231,27 @@ something_can_be_claimed(Turn *turn, PemsGrant grant)
 
 /* The first item of the organization cannot be claimed: what is read with it cannot be read. */
 static void
-put_off_first(Turn *turn, const PemsGrant *grant, const char *reason)
+postpone_first(Turn *turn, const PemsGrant *grant, const char *reason)
 {
-	PemsPutOff put_off;
+	PemsPostponed postponed;
 
-	if (pems_queue_put_off_first(grant, reason, &put_off) != PEMS_QUEUE_OK ||
-		put_off.item_id == NULL)
+	if (pems_queue_postpone_first(grant, reason, &postponed) != PEMS_QUEUE_OK ||
+		postponed.item_id == NULL)
 		return;
 	turn->unclaimable++;
-	keep_messages(turn, &put_off.messages);
-	if (!put_off.failed)
+	keep_messages(turn, &postponed.messages);
+	if (!postponed.failed)
 		return;
 	ereport(WARNING, (errmsg("pems_sync: an edit could not be sent, and failed for good"),
-					  errdetail("Item %s: %s", put_off.item_id, reason),
+					  errdetail("Item %s: %s", postponed.item_id, reason),
 					  errhint("See the view pems_dead_letters.")));
-	if (pems_queue_mark_failed(put_off.item_id) != PEMS_QUEUE_OK)
+	if (pems_queue_mark_failed(postponed.item_id) != PEMS_QUEUE_OK)
 		report_problem(turn, CANNOT_MARK, pems_queue_problem());
 }
 
 /* False: there is no point in going on. */
 static bool
-claim_or_put_off(Turn *turn, PemsGrant *grant)
+claim_or_postpone(Turn *turn, PemsGrant *grant)
 {
 	PemsQueueStatus done;
 	char *reason;
@@ -267,7 +267,7 @@ claim_or_put_off(Turn *turn, PemsGrant *grant)
 		pause_after_failure(turn);
 		return false;
 	}
-	put_off_first(turn, grant, reason);
+	postpone_first(turn, grant, reason);
 	return true;
 }
 
@@ -289,7 +289,7 @@ claim_one_by_one(Turn *turn)
 	for (int i = 0; i < count && monotonic_us() < until; i++)
 	{
 		CHECK_FOR_INTERRUPTS();
-		if (!claim_or_put_off(turn, &grants[i]))
+		if (!claim_or_postpone(turn, &grants[i]))
 			return;
 	}
 	turn->look_wanted = true;

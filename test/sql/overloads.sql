@@ -118,7 +118,7 @@ INSERT INTO regress.call (roles, statement, allowed) VALUES
     ('none', $$SELECT _pems_mark_syncing((SELECT array_agg(id) FROM pfa_write_queue WHERE status = 'processing'))$$, 'ok'),
     ('none', $$SELECT _pems_record(ARRAY(SELECT regress.report(modification_id, 'failed', '{"error_code": "X", "error": "no", "event_type": "WRITE_ATTEMPT"}') FROM pfa_write_queue WHERE status = 'processing'), true, '{}'::bigint[])$$, 'ok'),
     ('none', $$SELECT regress.claim(1)$$, 'ok'),
-    ('none', $$SELECT _pems_quarantine((SELECT regress.applied(modification_id) FROM pfa_write_queue WHERE status = 'processing'), 'a trigger'::text)$$, 'ok'),
+    ('none', $$SELECT _pems_give_up((SELECT regress.applied(modification_id) FROM pfa_write_queue WHERE status = 'processing'), 'a trigger'::text)$$, 'ok'),
     ('none', $$SELECT regress.claim(1)$$, 'ok'),
     ('none', $$SELECT _pems_record(ARRAY(SELECT regress.report(modification_id, 'pending', '{"error": "refused", "pause": true, "delay_ms": 1}') FROM pfa_write_queue WHERE status = 'processing'), false, '{}'::bigint[])$$, 'ok'),
     ('none', $$UPDATE pfa_write_queue SET status = 'processing', waits_for = NULL WHERE id = (SELECT min(id) FROM pfa_write_queue WHERE status = 'pending')$$, 'ok'),
