@@ -114,7 +114,7 @@ BEGIN
                   HINT = 'A rule for so many values is for the application to check.';
     END IF;
     PERFORM @extschema@._pems_forget_catalogue();
-    PERFORM @extschema@._pems_check_delta('{}'::jsonb, NULL::jsonb);
+    PERFORM @extschema@._pems_delta_problem('{}'::jsonb, NULL::jsonb);
     PERFORM @extschema@._pems_wake(configuration => true);
     RETURN NULL;
 END

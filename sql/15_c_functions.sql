@@ -52,9 +52,9 @@ COMMENT ON FUNCTION @extschema@._pems_size(jsonb, bigint) IS
     'Internal: bytes of a value, its numbers written with all their digits. Of one that is larger than most, at least '
     'so many: what is stored compressed or elsewhere is not fetched for that';
 
-CREATE FUNCTION @extschema@._pems_check_delta(delta jsonb, current jsonb) RETURNS jsonb
-AS 'MODULE_PATHNAME', 'pems_api_check_delta' LANGUAGE C STABLE;
-COMMENT ON FUNCTION @extschema@._pems_check_delta(jsonb, jsonb) IS
+CREATE FUNCTION @extschema@._pems_delta_problem(delta jsonb, current jsonb) RETURNS jsonb
+AS 'MODULE_PATHNAME', 'pems_api_delta_problem' LANGUAGE C STABLE;
+COMMENT ON FUNCTION @extschema@._pems_delta_problem(jsonb, jsonb) IS
     'Internal: NULL when the delta is valid on top of current, otherwise {"code", "errors"}';
 
 CREATE FUNCTION @extschema@._pems_apply_delta(record jsonb, delta jsonb) RETURNS jsonb
@@ -163,7 +163,7 @@ COMMENT ON FUNCTION @extschema@._pems_app_refused_words(oid, text[]) IS
     'Internal: which of these values a CHECK constraint on sync_status alone forbids, asked as the owner of '
     'pfa_modification';
 
-CREATE FUNCTION @extschema@._pems_check_guard() RETURNS void
+CREATE FUNCTION @extschema@._pems_demand_guard() RETURNS void
 AS 'MODULE_PATHNAME', 'pems_guard_demand' LANGUAGE C VOLATILE;
-COMMENT ON FUNCTION @extschema@._pems_check_guard() IS
+COMMENT ON FUNCTION @extschema@._pems_demand_guard() IS
     'Internal: first statement of the functions that set pems_sync.guarded; an error where it is off';

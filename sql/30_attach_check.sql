@@ -127,10 +127,10 @@ COMMENT ON FUNCTION @extschema@._pems_app_publication_obstacles(oid) IS
     'statement that mends it';
 
 /*
- * _pems_app_checks(): CHECK constraints on sync_status alone that forbid a word which we write.  Those that use
- * what does not come with PostgreSQL are not tried: only a write shows what they do.
+ * _pems_app_status_constraints(): CHECK constraints on sync_status alone that forbid a word which we write.  Those that
+ * use what does not come with PostgreSQL are not tried: only a write shows what they do.
  */
-CREATE FUNCTION @extschema@._pems_app_checks() RETURNS TABLE (name text, words text[])
+CREATE FUNCTION @extschema@._pems_app_status_constraints() RETURNS TABLE (name text, words text[])
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $function$
     -- MATERIALIZED: nothing else is tried
     WITH candidate AS MATERIALIZED (
@@ -149,7 +149,7 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $function$
             c.oid, '{draft,queued,syncing,synced,conflict,failed,superseded,discarded}'::text[]) AS words) r
     WHERE r.words <> '{}'
 $function$;
-COMMENT ON FUNCTION @extschema@._pems_app_checks() IS
+COMMENT ON FUNCTION @extschema@._pems_app_status_constraints() IS
     'Internal: CHECK constraints that forbid a word which the extension writes to sync_status';
 
 /*
@@ -217,7 +217,7 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $function$
     UNION ALL
     SELECT k.name, format('constraint %s of %s forbids values of sync_status that we write (%s): %s DROP CONSTRAINT %I',
                           k.name, app.relname, array_to_string(k.words, ', '), app.command, k.name)
-    FROM app_table app CROSS JOIN LATERAL @extschema@._pems_app_checks() k WHERE app.relname = 'pfa_modification'
+    FROM app_table app CROSS JOIN LATERAL @extschema@._pems_app_status_constraints() k WHERE app.relname = 'pfa_modification'
     UNION ALL
     SELECT u.attname, format('column %s.%s is generated, so we cannot write it: %s %s', u.relname, u.attname, u.command,
                              CASE WHEN u.attidentity = 'a' THEN format('ALTER COLUMN %I DROP IDENTITY', u.attname)

@@ -18,12 +18,12 @@ LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $function$
          'AFTER UPDATE ON %s REFERENCING NEW TABLE AS new_rows FOR EACH STATEMENT', '_pems_record_versions'),
         ('pfa_mirror', 'pems_versions_replicated', 'R',
          'AFTER INSERT OR UPDATE ON %s FOR EACH ROW', '_pems_record_replicated_version'),
-        ('organization', 'pems_guard_truncate', 'A',
-         'BEFORE TRUNCATE ON %s FOR EACH STATEMENT', '_pems_guard_truncate'),
-        ('pfa_mirror', 'pems_guard_truncate', 'A',
-         'BEFORE TRUNCATE ON %s FOR EACH STATEMENT', '_pems_guard_truncate'),
-        ('pfa_modification', 'pems_guard_truncate', 'A',
-         'BEFORE TRUNCATE ON %s FOR EACH STATEMENT', '_pems_guard_truncate')
+        ('organization', 'pems_refuse_truncate', 'A',
+         'BEFORE TRUNCATE ON %s FOR EACH STATEMENT', '_pems_refuse_truncate'),
+        ('pfa_mirror', 'pems_refuse_truncate', 'A',
+         'BEFORE TRUNCATE ON %s FOR EACH STATEMENT', '_pems_refuse_truncate'),
+        ('pfa_modification', 'pems_refuse_truncate', 'A',
+         'BEFORE TRUNCATE ON %s FOR EACH STATEMENT', '_pems_refuse_truncate')
         ) AS t (table_name, trigger_name, enabled, event, function)
 $function$;
 COMMENT ON FUNCTION @extschema@._pems_app_triggers() IS
@@ -87,12 +87,12 @@ LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $function$
          'REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows FOR EACH STATEMENT', '_pems_count_changes'),
         ('pfa_write_queue', 'pems_count_deleted', 'AFTER DELETE',
          'REFERENCING OLD TABLE AS old_rows FOR EACH STATEMENT', '_pems_count_changes'),
-        ('pfa_write_queue', 'pems_guard_delete', 'BEFORE DELETE',
-         'FOR EACH ROW WHEN (old.unfinished)', '_pems_guard_item'),
-        ('pfa_write_queue', 'pems_guard_truncate', 'BEFORE TRUNCATE', 'FOR EACH STATEMENT', '_pems_guard_truncate'),
-        ('pems_claim', 'pems_guard_truncate', 'BEFORE TRUNCATE', 'FOR EACH STATEMENT', '_pems_guard_truncate'),
-        ('pems_recheck', 'pems_guard_truncate', 'BEFORE TRUNCATE', 'FOR EACH STATEMENT', '_pems_guard_truncate'),
-        ('pfa_sync_conflict', 'pems_guard_truncate', 'BEFORE TRUNCATE', 'FOR EACH STATEMENT', '_pems_guard_truncate'),
+        ('pfa_write_queue', 'pems_item_delete', 'BEFORE DELETE',
+         'FOR EACH ROW WHEN (old.unfinished)', '_pems_item_delete'),
+        ('pfa_write_queue', 'pems_refuse_truncate', 'BEFORE TRUNCATE', 'FOR EACH STATEMENT', '_pems_refuse_truncate'),
+        ('pems_claim', 'pems_refuse_truncate', 'BEFORE TRUNCATE', 'FOR EACH STATEMENT', '_pems_refuse_truncate'),
+        ('pems_recheck', 'pems_refuse_truncate', 'BEFORE TRUNCATE', 'FOR EACH STATEMENT', '_pems_refuse_truncate'),
+        ('pfa_sync_conflict', 'pems_refuse_truncate', 'BEFORE TRUNCATE', 'FOR EACH STATEMENT', '_pems_refuse_truncate'),
         ('pems_credential', 'pems_forget_credential', 'AFTER DELETE', 'FOR EACH ROW', '_pems_forget_credential'),
         ('pems_field', 'pems_field_customize', 'BEFORE INSERT OR UPDATE', 'FOR EACH ROW', '_pems_field_customize'),
         ('pems_field', 'pems_field_announce', 'AFTER INSERT OR DELETE OR UPDATE OR TRUNCATE',

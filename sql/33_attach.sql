@@ -3,9 +3,9 @@
  */
 
 /*
- * _pems_taken_names(): what has a name that we need and is not ours, with a line that says so.
+ * _pems_names_in_use(): what has a name that we need and is not ours, with a line that says so.
  */
-CREATE FUNCTION @extschema@._pems_taken_names() RETURNS TABLE (name text, line text)
+CREATE FUNCTION @extschema@._pems_names_in_use() RETURNS TABLE (name text, line text)
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $function$
     SELECT n.name, format('%s of role %s has the name of %s', c.oid::regclass, c.relowner::regrole, n.purpose)
     FROM (SELECT m.name, 'the audit log''s partition of a month' AS purpose,
@@ -19,7 +19,7 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $function$
       AND NOT EXISTS (SELECT FROM pg_index i WHERE i.indexrelid = c.oid AND i.indrelid = n.parent)
     ORDER BY n.name
 $function$;
-COMMENT ON FUNCTION @extschema@._pems_taken_names() IS
+COMMENT ON FUNCTION @extschema@._pems_names_in_use() IS
     'Internal: what has a name that the extension needs and is not the extension''s';
 
 /*
@@ -29,7 +29,7 @@ COMMENT ON FUNCTION @extschema@._pems_taken_names() IS
 CREATE FUNCTION @extschema@._pems_check_names(beginning text) RETURNS void
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $function$
 DECLARE
-    lines CONSTANT text := (SELECT string_agg(t.line, E'\n') FROM @extschema@._pems_taken_names() t
+    lines CONSTANT text := (SELECT string_agg(t.line, E'\n') FROM @extschema@._pems_names_in_use() t
                             WHERE starts_with(t.name, beginning));
 BEGIN
     IF lines IS NOT NULL THEN
@@ -161,7 +161,7 @@ DECLARE
     warning   record;
     warnings  jsonb := '[]';
 BEGIN
-    PERFORM @extschema@._pems_check_guard();
+    PERFORM @extschema@._pems_demand_guard();
     IF create_missing THEN
         made := @extschema@._pems_app_create(@extschema@._pems_caller());
     END IF;
@@ -219,7 +219,7 @@ LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $func
 DECLARE
     item record;
 BEGIN
-    PERFORM @extschema@._pems_check_guard();
+    PERFORM @extschema@._pems_demand_guard();
     PERFORM @extschema@._pems_app_lock();
     FOR item IN
         SELECT format('DROP TRIGGER %I ON %s', g.tgname, g.tgrelid::regclass) AS command

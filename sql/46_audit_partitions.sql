@@ -120,7 +120,7 @@ DECLARE
     dropped   text[] := '{}';
     partition record;
 BEGIN
-    PERFORM @extschema@._pems_check_guard();
+    PERFORM @extschema@._pems_demand_guard();
     FOR partition IN
         SELECT o.relation, c.relname AS name FROM @extschema@._pems_old_audit_partitions() o (relation)
         JOIN pg_class c ON c.oid = o.relation ORDER BY c.relname

@@ -243,7 +243,7 @@ BEGIN
     RETURN QUERY SELECT 'degraded', l FROM @extschema@._pems_table_problems() l WHERE attached;
     RETURN QUERY SELECT 'degraded', r FROM @extschema@._pems_role_problems() r;
     RETURN QUERY SELECT 'degraded', s.line || ': rename or drop it, then run SELECT pems_attach().'
-                 FROM @extschema@._pems_taken_names() s;
+                 FROM @extschema@._pems_names_in_use() s;
     RETURN QUERY SELECT 'degraded', 'F' || substr(f, 2) || '.' FROM @extschema@._pems_foreign_functions() f;
 END
 $function$;

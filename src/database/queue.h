@@ -192,7 +192,7 @@ typedef struct PemsPostponed
 
 /* The item that a claim of one with this grant would take waits for its next retry. */
 extern PemsQueueStatus pems_queue_postpone_first(const PemsGrant *grant, const char *reason,
-												PemsPostponed *postponed);
+												 PemsPostponed *postponed);
 /* Move the grant behind the item that a claim of one would take; *moved: there is one. */
 extern PemsQueueStatus pems_queue_skip_first(PemsGrant *grant, bool *moved);
 /*
@@ -200,7 +200,7 @@ extern PemsQueueStatus pems_queue_skip_first(PemsGrant *grant, bool *moved);
  * the application.
  */
 extern PemsQueueStatus pems_queue_give_up(const PemsReport *report, const char *reason,
-											 PemsTexts *messages);
+										  PemsTexts *messages);
 /* Show a dead letter in the application's table, if it lets us. */
 extern PemsQueueStatus pems_queue_mark_failed(const char *item_id);
 /* Tell listeners.  What fails here is lost, and harms nothing else. */

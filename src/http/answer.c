@@ -183,7 +183,7 @@ http_answer_reset(HttpAnswer *answer)
 }
 
 void
-http_answer_take_headers(HttpAnswer *answer)
+http_answer_read_headers(HttpAnswer *answer)
 {
 	char *retry_after = copy_header(answer, "Retry-After");
 	char *date = copy_header(answer, "Date");

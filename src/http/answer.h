@@ -35,8 +35,8 @@ typedef struct HttpAnswer
 extern CURLcode http_answer_attach(CURL *easy, HttpAnswer *answer);
 /* Before a request: as if nothing had come yet.  received must be empty. */
 extern void http_answer_reset(HttpAnswer *answer);
-/* When the transfer has ended: take Retry-After and Date into received. */
-extern void http_answer_take_headers(HttpAnswer *answer);
+/* When the transfer has ended: read Retry-After and Date into received. */
+extern void http_answer_read_headers(HttpAnswer *answer);
 /*
  * Which encoding the answer has, in the server's words, or NULL.  It belongs to the easy handle,
  * until its next transfer.

@@ -12,7 +12,7 @@
  * pems_client_timeout_ms() and then calls pems_client_drive().
  *
  * Nothing is retried in here.  libcurl would send a request again by itself when
- * a reused connection breaks before the first byte of the response.  Two guards
+ * a reused connection breaks before the first byte of the response.  Two measures
  * make it fail instead, so that the owner learns that the outcome is unknown: a
  * write's body comes from a callback that cannot rewind (http/request.c), and no
  * request, a read neither, gets past the callbacks that libcurl calls before a

@@ -398,7 +398,7 @@ http_transfer_end(HttpTransfer *transfer, CURLcode code)
 	/* An informational status is not the answer. */
 	received->status = transfer->connection.sent && status >= 200 ? (int) status : 0;
 	received->maybe_sent = transfer->connection.sent;
-	http_answer_take_headers(&transfer->answer);
+	http_answer_read_headers(&transfer->answer);
 	explain(transfer, code);
 	redact_answer(received, http_request_token(&transfer->request));
 	if (code != CURLE_OK)

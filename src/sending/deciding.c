@@ -229,7 +229,7 @@ pems_delivery_decide(PemsDelivery *delivery, const PemsCatalogue *catalogue)
 	PG_CATCH();
 	{
 		pems_delivery_fail_unsent(delivery, "INTERNAL_ERROR",
-								  pems_delivery_take_error(delivery, caller));
+								  pems_delivery_keep_error(delivery, caller));
 	}
 	PG_END_TRY();
 	return plan;

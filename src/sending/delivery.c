@@ -81,7 +81,7 @@ pems_delivery_fail_unsent(PemsDelivery *delivery, const char *error_code, const 
 }
 
 char *
-pems_delivery_take_error(PemsDelivery *delivery, MemoryContext caller)
+pems_delivery_keep_error(PemsDelivery *delivery, MemoryContext caller)
 {
 	ErrorData *data;
 	char *sentence;
@@ -177,7 +177,7 @@ pems_delivery_start(PemsDelivery *delivery, PemsClient *client, int64 now)
 	PG_CATCH();
 	{
 		pems_delivery_fail_unsent(delivery, "INTERNAL_ERROR",
-								  pems_delivery_take_error(delivery, caller));
+								  pems_delivery_keep_error(delivery, caller));
 		failed = true;
 	}
 	PG_END_TRY();

@@ -38,6 +38,6 @@ extern void pems_delivery_postpone(PemsDelivery *delivery, const char *sentence)
  * In PG_CATCH: what an ERROR says, which is over then.  (Texts of more than a gigabyte raise one,
  * and so does palloc when there is no memory.)
  */
-extern char *pems_delivery_take_error(PemsDelivery *delivery, MemoryContext caller);
+extern char *pems_delivery_keep_error(PemsDelivery *delivery, MemoryContext caller);
 
 #endif /* PEMS_DELIVERY_PARTS_H */

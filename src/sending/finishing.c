@@ -307,7 +307,7 @@ pems_delivery_finish(PemsDelivery *delivery, const PemsCatalogue *catalogue, Pem
 	}
 	PG_CATCH();
 	{
-		fail_sent(delivery, answer, pems_delivery_take_error(delivery, caller));
+		fail_sent(delivery, answer, pems_delivery_keep_error(delivery, caller));
 	}
 	PG_END_TRY();
 	pems_outcome_free(&outcome);

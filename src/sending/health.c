@@ -3,11 +3,12 @@
  *		Health checks; see health.h.
  *
  * Processes: any backend (pems_health_ask), and the background worker (all else).  They meet in the
- * slots of shared memory (PemsHealthSlot), guarded by PemsShared.lock, which is never held while
+ * slots of shared memory (PemsHealthSlot), protected by PemsShared.lock, which is never held while
  * anybody waits.  A session that goes away frees its slot, or leaves that to the worker if it is at
  * it already.
  *
- * The worker keeps a Check for each slot; what libcurl hands back as owner is that Check.
+ * The worker keeps a HealthCheck for each slot; what libcurl hands back as owner is that
+ *HealthCheck.
  */
 #include "postgres.h"
 
@@ -101,7 +102,7 @@ withdraw_question(int code, Datum argument)
 	if (slot->number == question->number)
 	{
 		slot->asker = -1;
-		if (slot->state != PEMS_HEALTH_TAKEN)
+		if (slot->state != PEMS_HEALTH_ACCEPTED)
 			slot->state = PEMS_HEALTH_FREE;
 	}
 	LWLockRelease(pems_shared->lock);
@@ -180,7 +181,7 @@ typedef enum Step
 	STEP_SENT
 } Step;
 
-typedef struct Check
+typedef struct HealthCheck
 {
 	PemsHealthSlot *slot;
 	uint64 number;
@@ -189,19 +190,19 @@ typedef struct Check
 	uint64 ticket;
 	Step step;
 	char organization_id[PEMS_HEALTH_ID_SIZE];
-} Check;
+} HealthCheck;
 
-static Check checks[PEMS_MAX_HEALTH_CHECKS];
+static HealthCheck checks[PEMS_MAX_HEALTH_CHECKS];
 static int check_count = 0;
 
 static void
-finish(Check *check, bool healthy, int64 latency_us, const char *error)
+finish(HealthCheck *check, bool healthy, int64 latency_us, const char *error)
 {
 	PemsHealthSlot *slot = check->slot;
 	int asker = -1;
 
 	LWLockAcquire(pems_shared->lock, LW_EXCLUSIVE);
-	if (slot->number == check->number && slot->state == PEMS_HEALTH_TAKEN)
+	if (slot->number == check->number && slot->state == PEMS_HEALTH_ACCEPTED)
 	{
 		slot->healthy = healthy;
 		slot->latency_us = latency_us;
@@ -217,13 +218,13 @@ finish(Check *check, bool healthy, int64 latency_us, const char *error)
 }
 
 static void
-refuse(Check *check, const char *error)
+refuse(HealthCheck *check, const char *error)
 {
 	finish(check, false, -1, error);
 }
 
 void
-pems_health_take(int64 now)
+pems_health_accept(int64 now)
 {
 	int worker;
 
@@ -232,20 +233,20 @@ pems_health_take(int64 now)
 	for (int i = 0; worker >= 0 && i < PEMS_MAX_HEALTH_CHECKS; i++)
 	{
 		PemsHealthSlot *slot = &pems_shared->health_checks[worker][i];
-		Check *check = &checks[i];
+		HealthCheck *check = &checks[i];
 
 		if (slot->state != PEMS_HEALTH_ASKED || check->step != STEP_NONE)
 			continue;
-		slot->state = PEMS_HEALTH_TAKEN;
-		*check =
-			(Check){.step = STEP_WAITING, .slot = slot, .number = slot->number, .asked_us = now};
+		slot->state = PEMS_HEALTH_ACCEPTED;
+		*check = (HealthCheck){
+			.step = STEP_WAITING, .slot = slot, .number = slot->number, .asked_us = now};
 		strlcpy(check->organization_id, slot->organization_id, PEMS_HEALTH_ID_SIZE);
 		check_count++;
 	}
 	LWLockRelease(pems_shared->lock);
 }
 
-/* A predecessor that was killed left its checks as taken; nobody answers those any more. */
+/* A predecessor that was killed left its checks accepted; nobody answers those any more. */
 void
 pems_health_initialize(void)
 {
@@ -254,7 +255,7 @@ pems_health_initialize(void)
 	LWLockAcquire(pems_shared->lock, LW_EXCLUSIVE);
 	worker = pems_shmem_slot_of(MyDatabaseId);
 	for (int i = 0; worker >= 0 && i < PEMS_MAX_HEALTH_CHECKS; i++)
-		if (pems_shared->health_checks[worker][i].state == PEMS_HEALTH_TAKEN)
+		if (pems_shared->health_checks[worker][i].state == PEMS_HEALTH_ACCEPTED)
 			pems_shared->health_checks[worker][i].state = PEMS_HEALTH_FREE;
 	LWLockRelease(pems_shared->lock);
 }
@@ -279,13 +280,13 @@ why_not(PemsWorkerStatus status, const PemsOrganization *organization)
 static void
 note_sent(void *owner)
 {
-	Check *check = owner;
+	HealthCheck *check = owner;
 
 	pems_endpoint_sent(check->endpoint, check->ticket);
 }
 
 static void
-send_check(Check *check, const PemsOrganization *organization, PemsClient *client, int64 now)
+send_check(HealthCheck *check, const PemsOrganization *organization, PemsClient *client, int64 now)
 {
 	PemsRequest texts;
 	PemsClientRequest request = {.call = PEMS_CALL_HEALTH,
@@ -310,7 +311,7 @@ send_check(Check *check, const PemsOrganization *organization, PemsClient *clien
 
 /* Was it sent? */
 static bool
-start_check(Check *check, PemsClient *client, PemsWorkerStatus status, int64 now)
+start_check(HealthCheck *check, PemsClient *client, PemsWorkerStatus status, int64 now)
 {
 	const PemsOrganization *organization = pems_roster_find(check->organization_id);
 	const char *problem = why_not(status, organization);
@@ -344,7 +345,7 @@ pems_health_start(PemsClient *client, PemsWorkerStatus status, int64 now, int mo
 bool
 pems_health_finish(void *owner, const PemsAnswer *answer, int64 now)
 {
-	Check *check = owner;
+	HealthCheck *check = owner;
 	PemsAsked asked = {.call = PEMS_CALL_HEALTH};
 	PemsOutcome outcome;
 	bool healthy;

@@ -32,8 +32,8 @@ extern void pems_health_ask(const char *organization_id, PemsHealthAnswer *answe
 /* Call once, when connected. */
 extern void pems_health_initialize(void);
 
-/* Take what sessions have asked for. */
-extern void pems_health_take(int64 now);
+/* Accept what sessions have asked for. */
+extern void pems_health_accept(int64 now);
 /*
  * Start those whose endpoint lets them, as many as that at most, and answer those that cannot be
  * made.  Returns how many were started.

@@ -34,12 +34,12 @@ pems_api_check_api_url(PG_FUNCTION_ARGS)
 							pems_allow_insecure_loopback, &problem, &hint))
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("api_url may not be used"),
-				 errdetail("%s", pems_value_take_text(problem)), hint ? errhint("%s", hint) : 0));
+				 errdetail("%s", pems_value_move_text(problem)), hint ? errhint("%s", hint) : 0));
 	endpoint = pems_api_url_endpoint(url);
 	if (endpoint == NULL)
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("api_url may not be used"),
 						errdetail("It is not a URL."), errhint("Use https://host/path.")));
-	PG_RETURN_TEXT_P(cstring_to_text(pems_value_take_text(endpoint)));
+	PG_RETURN_TEXT_P(cstring_to_text(pems_value_move_text(endpoint)));
 }
 
 /*

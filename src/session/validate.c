@@ -21,7 +21,7 @@
 #include "session/catalogue.h"
 #include "session/values.h"
 
-PG_FUNCTION_INFO_V1(pems_api_check_delta);
+PG_FUNCTION_INFO_V1(pems_api_delta_problem);
 PG_FUNCTION_INFO_V1(pems_api_valid_pfa_id);
 PG_FUNCTION_INFO_V1(pems_api_size);
 
@@ -115,8 +115,8 @@ code_of(PemsVerdict verdict)
 
 /* Appends {code, errors} unless the delta is valid. */
 static void
-check_delta(const PemsCatalogue *catalogue, const PemsArgument *delta, const PemsArgument *current,
-			JsonBuffer *buffer)
+describe_delta_problem(const PemsCatalogue *catalogue, const PemsArgument *delta,
+					   const PemsArgument *current, JsonBuffer *buffer)
 {
 	const char *problem = delta->problem ? delta->problem : current->problem;
 	PemsFindings findings;
@@ -135,18 +135,18 @@ check_delta(const PemsCatalogue *catalogue, const PemsArgument *delta, const Pem
 }
 
 /*
- * pems_api_check_delta(delta, current)
+ * pems_api_delta_problem(delta, current)
  *		NULL when valid, otherwise {code, errors}.
  */
 Datum
-pems_api_check_delta(PG_FUNCTION_ARGS)
+pems_api_delta_problem(PG_FUNCTION_ARGS)
 {
 	const PemsCatalogue *catalogue = pems_session_catalogue(fcinfo->flinfo);
 	PemsArgument delta = read_delta(fcinfo, 0);
 	PemsArgument current = pems_argument_read(fcinfo, 1);
 	JsonBuffer buffer = {0};
 
-	check_delta(catalogue, &delta, &current, &buffer);
+	describe_delta_problem(catalogue, &delta, &current, &buffer);
 	pems_argument_free(&delta);
 	pems_argument_free(&current);
 	if (buffer.length == 0 && !buffer.failed)

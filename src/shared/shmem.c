@@ -191,15 +191,15 @@ pems_shmem_bucket(const char *organization_id, size_t length)
 }
 
 void
-pems_shmem_read_ready_since(const PemsWorkerSlot *slot, TimestampTz *taken)
+pems_shmem_read_ready_since(const PemsWorkerSlot *slot, TimestampTz *earliest)
 {
 	pg_atomic_uint64 *buckets = pems_shared->ready_since[slot - pems_shared->slots];
 
 	for (int i = 0; i < PEMS_READY_BUCKETS; i++)
 	{
-		taken[i] = (TimestampTz) pg_atomic_read_u64(&buckets[i]);
-		if (taken[i] != DT_NOEND)
-			taken[i] = (TimestampTz) pg_atomic_exchange_u64(&buckets[i], (uint64) DT_NOEND);
+		earliest[i] = (TimestampTz) pg_atomic_read_u64(&buckets[i]);
+		if (earliest[i] != DT_NOEND)
+			earliest[i] = (TimestampTz) pg_atomic_exchange_u64(&buckets[i], (uint64) DT_NOEND);
 	}
 }
 

@@ -44,7 +44,8 @@ typedef enum PemsWorkerStatus
 	PEMS_WORKER_RUNNING
 } PemsWorkerStatus;
 
-/* One per database in pems_sync.databases.  Guarded by PemsShared.lock unless it says otherwise. */
+/* One per database in pems_sync.databases.  Protected by PemsShared.lock unless it says otherwise.
+ */
 typedef struct PemsWorkerSlot
 {
 	char database[NAMEDATALEN]; /* set at server start, constant after */
@@ -63,7 +64,7 @@ typedef struct PemsWorkerSlot
 	char last_error[PEMS_WORKER_ERROR_SIZE];
 } PemsWorkerSlot;
 
-/* What a worker says of an endpoint.  Guarded by PemsShared.lock. */
+/* What a worker says of an endpoint.  Protected by PemsShared.lock. */
 typedef struct PemsEndpointState
 {
 	char name[PEMS_ENDPOINT_NAME_SIZE]; /* scheme://host:port */
@@ -81,12 +82,12 @@ typedef struct PemsEndpointState
 typedef enum PemsHealthState
 {
 	PEMS_HEALTH_FREE,
-	PEMS_HEALTH_ASKED,   /* by a session, which waits */
-	PEMS_HEALTH_TAKEN,   /* the worker is at it */
-	PEMS_HEALTH_ANSWERED /* for the session to read */
+	PEMS_HEALTH_ASKED,    /* by a session, which waits */
+	PEMS_HEALTH_ACCEPTED, /* the worker is at it */
+	PEMS_HEALTH_ANSWERED  /* for the session to read */
 } PemsHealthState;
 
-/* A health check that a session asks the worker for.  Guarded by PemsShared.lock. */
+/* A health check that a session asks the worker for.  Protected by PemsShared.lock. */
 typedef struct PemsHealthSlot
 {
 	PemsHealthState state;
@@ -124,7 +125,7 @@ extern void pems_shmem_wake_at_commit(uint32 reasons);
  */
 extern void pems_shmem_note_ready_at_commit(Datum organization_id, TimestampTz ready_from);
 /* Per bucket, what was announced since the last call; PEMS_READY_BUCKETS of them. */
-extern void pems_shmem_read_ready_since(const PemsWorkerSlot *slot, TimestampTz *taken);
+extern void pems_shmem_read_ready_since(const PemsWorkerSlot *slot, TimestampTz *earliest);
 /* Where an organization announces: 0 to PEMS_READY_BUCKETS - 1. */
 extern int pems_shmem_bucket(const char *organization_id, size_t length);
 /*

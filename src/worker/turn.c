@@ -228,7 +228,7 @@ pems_turn_run(uint32 reasons, const TimestampTz *ready_since)
 			turn->second_look_us = monotonic_us() + LOOK_TWICE_US;
 	}
 	if (reasons & PEMS_WAKE_HEALTH)
-		pems_health_take(monotonic_us());
+		pems_health_accept(monotonic_us());
 	collect_answers(turn);
 	start_health_check_first(turn);
 	if (monotonic_us() >= turn->not_before_us)

@@ -52,9 +52,9 @@ $$;
 
 /* Items are deleted, also those in flight: of these modifications, or (none given) all. */
 CREATE FUNCTION regress.empty_queue(VARIADIC modification_ids text[] DEFAULT NULL) RETURNS void LANGUAGE sql SECURITY DEFINER AS $$
-    ALTER TABLE public.pfa_write_queue DISABLE TRIGGER pems_guard_delete;
+    ALTER TABLE public.pfa_write_queue DISABLE TRIGGER pems_item_delete;
     DELETE FROM public.pfa_write_queue WHERE modification_ids IS NULL OR modification_id = ANY (modification_ids);
-    ALTER TABLE public.pfa_write_queue ENABLE ALWAYS TRIGGER pems_guard_delete;
+    ALTER TABLE public.pfa_write_queue ENABLE ALWAYS TRIGGER pems_item_delete;
 $$;
 
 /* The queue in commit order, by modification. */

@@ -1,5 +1,5 @@
 /*
- * database/app_check.c
+ * database/app_constraint.c
  *		Would a CHECK constraint of the application let us write what we write?
  *
  * Process: any backend.  Runs inside the caller's transaction, in pems_attach() and wherever the
