@@ -127,7 +127,7 @@ CREATE TRIGGER pems_field_announce AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE 
 ALTER TABLE @extschema@.pems_field ENABLE ALWAYS TRIGGER pems_field_announce;
 
 /*
- * _pems_catalogue(): the catalogue as the JSON array that the C rooms read (src/record/field.h).
+ * _pems_catalogue(): the catalogue as the JSON array that the C code reads (src/record/field.h).
  */
 CREATE FUNCTION @extschema@._pems_catalogue() RETURNS jsonb
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $function$

@@ -54,7 +54,7 @@ typedef struct PemsClientRequest
 	/*
 	 * NULL, or called when the connection stands and the first byte leaves (for
 	 * pems_limiter_sent()); at most once, from pems_client_drive(), inside of
-	 * libcurl: no ereport, no longjmp, no call of this room.
+	 * libcurl: no ereport, no longjmp, no call of these functions.
 	 */
 	void (*sent)(void *owner);
 } PemsClientRequest;

@@ -5,7 +5,7 @@
  * Deciding what to send is in deciding.c, judging the answer in finishing.c.
  *
  * Process: the background worker, outside any transaction.
- * Memory: everything that outlives a call is in the item's context; what the pure rooms
+ * Memory: everything that outlives a call is in the item's context; what pure functions
  * malloc is copied there and freed at once.
  */
 #include "postgres.h"

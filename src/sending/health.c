@@ -2,13 +2,12 @@
  * sending/health.c
  *		Health checks; see health.h.
  *
- * Processes: any backend (pems_health_ask), and the background worker (all else).  They meet in the
- * slots of shared memory (PemsHealthSlot), protected by PemsShared.lock, which is never held while
- * anybody waits.  A session that goes away frees its slot, or leaves that to the worker if it is at
- * it already.
+ * Processes: any backend (pems_health_ask), and the background worker (all else).  They meet in
+ * entries of shared memory (PemsHealthEntry).  PemsShared.lock protects these, and is never held
+ * while anybody waits.  A session that goes away frees its entry, or leaves that to the worker if
+ * it is at it already.
  *
- * The worker keeps a HealthCheck for each slot; what libcurl hands back as owner is that
- *HealthCheck.
+ * The worker keeps a HealthCheck for each entry; libcurl hands that back as the owner.
  */
 #include "postgres.h"
 
@@ -35,9 +34,9 @@
 /* Where a session's question stands. */
 typedef struct Question
 {
-	PemsHealthSlot *slot;
+	PemsHealthEntry *entry;
 	uint64 number;
-	int worker; /* its slot */
+	int worker; /* its entry */
 	int pid;
 } Question;
 
@@ -49,8 +48,8 @@ answer_with(PemsHealthAnswer *answer, const char *error)
 	strlcpy(answer->error, error, sizeof(answer->error));
 }
 
-static PemsHealthSlot *
-free_slot(int worker)
+static PemsHealthEntry *
+free_entry(int worker)
 {
 	for (int i = 0; i < PEMS_MAX_HEALTH_CHECKS; i++)
 		if (pems_shared->health_checks[worker][i].state == PEMS_HEALTH_FREE)
@@ -68,22 +67,22 @@ put_question(const char *organization_id, Question *question)
 	if (pems_shared == NULL)
 		return "The worker is not running: pems_sync is not in shared_preload_libraries.";
 	LWLockAcquire(pems_shared->lock, LW_EXCLUSIVE);
-	question->worker = pems_shmem_slot_of(MyDatabaseId);
-	question->slot = question->worker < 0 ? NULL : free_slot(question->worker);
+	question->worker = pems_shmem_worker_of(MyDatabaseId);
+	question->entry = question->worker < 0 ? NULL : free_entry(question->worker);
 	if (question->worker < 0)
 		problem = "The worker of this database is not running.";
-	else if (question->slot == NULL)
+	else if (question->entry == NULL)
 		problem = "Too many health checks are under way; try again.";
 	else
 	{
-		question->pid = pems_shared->slots[question->worker].pid;
+		question->pid = pems_shared->workers[question->worker].pid;
 		question->number = ++pems_shared->health_count;
-		question->slot->number = question->number;
-		question->slot->state = PEMS_HEALTH_ASKED;
-		question->slot->asker = pems_my_proc_number();
-		strlcpy(question->slot->organization_id, organization_id, PEMS_HEALTH_ID_SIZE);
-		pg_atomic_fetch_or_u32(&pems_shared->slots[question->worker].wake, PEMS_WAKE_HEALTH);
-		worker_proc = pems_shared->slots[question->worker].proc_number;
+		question->entry->number = question->number;
+		question->entry->state = PEMS_HEALTH_ASKED;
+		question->entry->asker = pems_my_proc_number();
+		strlcpy(question->entry->organization_id, organization_id, PEMS_HEALTH_ID_SIZE);
+		pg_atomic_fetch_or_u32(&pems_shared->workers[question->worker].wake, PEMS_WAKE_HEALTH);
+		worker_proc = pems_shared->workers[question->worker].proc_number;
 	}
 	LWLockRelease(pems_shared->lock);
 	if (worker_proc >= 0)
@@ -96,14 +95,14 @@ static void
 withdraw_question(int code, Datum argument)
 {
 	Question *question = (Question *) DatumGetPointer(argument);
-	PemsHealthSlot *slot = question->slot;
+	PemsHealthEntry *entry = question->entry;
 
 	LWLockAcquire(pems_shared->lock, LW_EXCLUSIVE);
-	if (slot->number == question->number)
+	if (entry->number == question->number)
 	{
-		slot->asker = -1;
-		if (slot->state != PEMS_HEALTH_ACCEPTED)
-			slot->state = PEMS_HEALTH_FREE;
+		entry->asker = -1;
+		if (entry->state != PEMS_HEALTH_ACCEPTED)
+			entry->state = PEMS_HEALTH_FREE;
 	}
 	LWLockRelease(pems_shared->lock);
 }
@@ -112,18 +111,18 @@ withdraw_question(int code, Datum argument)
 static bool
 look_for_answer(const Question *question, PemsHealthAnswer *answer)
 {
-	const PemsHealthSlot *slot = question->slot;
+	const PemsHealthEntry *entry = question->entry;
 	bool found = true;
 
 	LWLockAcquire(pems_shared->lock, LW_SHARED);
-	if (slot->number == question->number && slot->state == PEMS_HEALTH_ANSWERED)
+	if (entry->number == question->number && entry->state == PEMS_HEALTH_ANSWERED)
 	{
-		answer->healthy = slot->healthy;
-		answer->latency_us = slot->latency_us;
-		strlcpy(answer->error, slot->error, sizeof(answer->error));
+		answer->healthy = entry->healthy;
+		answer->latency_us = entry->latency_us;
+		strlcpy(answer->error, entry->error, sizeof(answer->error));
 	}
-	else if (slot->number != question->number ||
-			 pems_shared->slots[question->worker].pid != question->pid)
+	else if (entry->number != question->number ||
+			 pems_shared->workers[question->worker].pid != question->pid)
 		answer_with(answer, "The worker ended before PEMS answered.");
 	else
 		found = false;
@@ -183,7 +182,7 @@ typedef enum Step
 
 typedef struct HealthCheck
 {
-	PemsHealthSlot *slot;
+	PemsHealthEntry *entry;
 	uint64 number;
 	int64 asked_us;
 	PemsEndpoint *endpoint; /* and the ticket from its limiter, once sent */
@@ -198,17 +197,17 @@ static int check_count = 0;
 static void
 finish(HealthCheck *check, bool healthy, int64 latency_us, const char *error)
 {
-	PemsHealthSlot *slot = check->slot;
+	PemsHealthEntry *entry = check->entry;
 	int asker = -1;
 
 	LWLockAcquire(pems_shared->lock, LW_EXCLUSIVE);
-	if (slot->number == check->number && slot->state == PEMS_HEALTH_ACCEPTED)
+	if (entry->number == check->number && entry->state == PEMS_HEALTH_ACCEPTED)
 	{
-		slot->healthy = healthy;
-		slot->latency_us = latency_us;
-		pems_shmem_copy_text(slot->error, error, PEMS_WORKER_ERROR_SIZE);
-		asker = slot->asker;
-		slot->state = asker < 0 ? PEMS_HEALTH_FREE : PEMS_HEALTH_ANSWERED;
+		entry->healthy = healthy;
+		entry->latency_us = latency_us;
+		pems_shmem_copy_text(entry->error, error, PEMS_WORKER_ERROR_SIZE);
+		asker = entry->asker;
+		entry->state = asker < 0 ? PEMS_HEALTH_FREE : PEMS_HEALTH_ANSWERED;
 	}
 	LWLockRelease(pems_shared->lock);
 	check->step = STEP_NONE;
@@ -229,18 +228,18 @@ pems_health_accept(int64 now)
 	int worker;
 
 	LWLockAcquire(pems_shared->lock, LW_EXCLUSIVE);
-	worker = pems_shmem_slot_of(MyDatabaseId);
+	worker = pems_shmem_worker_of(MyDatabaseId);
 	for (int i = 0; worker >= 0 && i < PEMS_MAX_HEALTH_CHECKS; i++)
 	{
-		PemsHealthSlot *slot = &pems_shared->health_checks[worker][i];
+		PemsHealthEntry *entry = &pems_shared->health_checks[worker][i];
 		HealthCheck *check = &checks[i];
 
-		if (slot->state != PEMS_HEALTH_ASKED || check->step != STEP_NONE)
+		if (entry->state != PEMS_HEALTH_ASKED || check->step != STEP_NONE)
 			continue;
-		slot->state = PEMS_HEALTH_ACCEPTED;
+		entry->state = PEMS_HEALTH_ACCEPTED;
 		*check = (HealthCheck){
-			.step = STEP_WAITING, .slot = slot, .number = slot->number, .asked_us = now};
-		strlcpy(check->organization_id, slot->organization_id, PEMS_HEALTH_ID_SIZE);
+			.step = STEP_WAITING, .entry = entry, .number = entry->number, .asked_us = now};
+		strlcpy(check->organization_id, entry->organization_id, PEMS_HEALTH_ID_SIZE);
 		check_count++;
 	}
 	LWLockRelease(pems_shared->lock);
@@ -253,7 +252,7 @@ pems_health_initialize(void)
 	int worker;
 
 	LWLockAcquire(pems_shared->lock, LW_EXCLUSIVE);
-	worker = pems_shmem_slot_of(MyDatabaseId);
+	worker = pems_shmem_worker_of(MyDatabaseId);
 	for (int i = 0; worker >= 0 && i < PEMS_MAX_HEALTH_CHECKS; i++)
 		if (pems_shared->health_checks[worker][i].state == PEMS_HEALTH_ACCEPTED)
 			pems_shared->health_checks[worker][i].state = PEMS_HEALTH_FREE;

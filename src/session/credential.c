@@ -2,7 +2,7 @@
  * session/credential.c
  *		Before a credential is stored: may its URL be used, and which key is it sealed to.
  *
- * Process: any backend.  Memory: what the rooms below malloc is freed before an ERROR is raised.
+ * Process: any backend.  Memory: what is malloc'ed for us is freed before an ERROR is raised.
  */
 #include "postgres.h"
 

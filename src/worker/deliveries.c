@@ -93,13 +93,14 @@ weigh(Turn *turn, PemsDelivery *delivery)
 static void
 note_recorded_claim(Turn *turn, int64 claim_token)
 {
-	if (turn->recorded_claim_count == turn->recorded_claim_room)
+	if (turn->recorded_claim_count == turn->recorded_claim_capacity)
 	{
-		turn->recorded_claim_room = Max(64, turn->recorded_claim_room * 2);
+		turn->recorded_claim_capacity = Max(64, turn->recorded_claim_capacity * 2);
 		turn->recorded_claims =
 			turn->recorded_claims
-				? repalloc(turn->recorded_claims, turn->recorded_claim_room * sizeof(int64))
-				: MemoryContextAlloc(TopMemoryContext, turn->recorded_claim_room * sizeof(int64));
+				? repalloc(turn->recorded_claims, turn->recorded_claim_capacity * sizeof(int64))
+				: MemoryContextAlloc(TopMemoryContext,
+									 turn->recorded_claim_capacity * sizeof(int64));
 	}
 	turn->recorded_claims[turn->recorded_claim_count++] = claim_token;
 }

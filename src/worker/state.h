@@ -70,7 +70,7 @@ typedef struct Turn
 	int64 room_wanted;      /* of an item that was put back, because there was no room */
 	int64 *recorded_claims; /* claims of which everything is recorded: their tokens */
 	int recorded_claim_count;
-	int recorded_claim_room;
+	int recorded_claim_capacity;
 	int unclaimable; /* items in a row that could not be claimed, each by itself */
 
 	/* --- when to do what; monotonic microseconds --- */

@@ -15,7 +15,7 @@
 /* http to loopback is allowed, five seconds for a request, 4096 bytes for an answer */
 extern const PemsClientOptions default_options;
 
-/* A client; the first call also initializes the room, in an environment that should not matter. */
+/* A client; the first call also initializes libcurl, in an environment that should not matter. */
 extern PemsClient *create_client(const PemsClientOptions *options);
 
 /* Start a request to scheme://host:port/api/pems/pfa/PFA-1. */

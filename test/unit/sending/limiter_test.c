@@ -44,7 +44,7 @@ UNIT_TEST(unused_capacity_is_there_at_once)
 	pems_limiter_destroy(limiter);
 }
 
-UNIT_TEST(an_answer_frees_the_slot_a_second_later)
+UNIT_TEST(an_answer_frees_the_permit_a_second_later)
 {
 	PemsLimiter *limiter = pems_limiter_create(2, false, EPOCH);
 	uint64_t first = start_and_send(limiter, EPOCH);
@@ -59,7 +59,7 @@ UNIT_TEST(an_answer_frees_the_slot_a_second_later)
 	pems_limiter_destroy(limiter);
 }
 
-UNIT_TEST(a_request_without_an_answer_keeps_its_slot_for_the_arrival_bound)
+UNIT_TEST(a_request_without_an_answer_keeps_its_permit_for_the_arrival_bound)
 {
 	PemsLimiter *limiter = pems_limiter_create(1, false, EPOCH);
 	uint64_t ticket = start_and_send(limiter, EPOCH);
@@ -69,7 +69,7 @@ UNIT_TEST(a_request_without_an_answer_keeps_its_slot_for_the_arrival_bound)
 	pems_limiter_destroy(limiter);
 }
 
-UNIT_TEST(a_request_that_was_not_sent_keeps_its_slot)
+UNIT_TEST(a_request_that_was_not_sent_keeps_its_permit)
 {
 	PemsLimiter *limiter = pems_limiter_create(2, false, EPOCH);
 	uint64_t first = pems_limiter_start(limiter, EPOCH);
@@ -138,7 +138,7 @@ UNIT_TEST(a_new_rate_counts_the_starts_of_before)
 		start_and_send(limiter, EPOCH + i * MS);
 	pems_limiter_set_rate(limiter, 3, EPOCH + 10 * MS);
 	CHECK_INT(pems_limiter_capacity(limiter, EPOCH + 10 * MS), 0);
-	/* the eighth of the old slots is the first to leave less than three */
+	/* the eighth of the old permits is the first to leave less than three */
 	CHECK_INT(pems_limiter_next(limiter, EPOCH + 10 * MS), EPOCH + 7 * MS + WINDOW + ARRIVAL);
 	pems_limiter_set_rate(limiter, 12, EPOCH + 20 * MS);
 	CHECK_INT(pems_limiter_capacity(limiter, EPOCH + 20 * MS), 2);
