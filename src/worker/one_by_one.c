@@ -201,7 +201,7 @@ claim_one(Turn *turn, PemsGrant *grant)
 		if (exchange.item_count > 0)
 			PEMS_FAILPOINT("claim_committed");
 		turn->unclaimable = 0;
-		settle_claim(turn, &exchange, memory);
+		accept_claimed(turn, &exchange, memory);
 	}
 	else
 		MemoryContextDelete(memory);

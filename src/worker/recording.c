@@ -197,9 +197,8 @@ due_us(TimestampTz next_due)
 	return monotonic_us() + Max(next_due - GetCurrentTimestamp(), 0);
 }
 
-/* The claim committed. */
 void
-settle_claim(Turn *turn, PemsExchange *exchange, MemoryContext memory)
+accept_claimed(Turn *turn, PemsExchange *exchange, MemoryContext memory)
 {
 	turn->next_due_us = due_us(exchange->next_due);
 	if (exchange->grant_count > 0)
@@ -208,9 +207,12 @@ settle_claim(Turn *turn, PemsExchange *exchange, MemoryContext memory)
 	accept_items(turn, memory, exchange->items, exchange->item_count);
 }
 
-/* The transaction committed. */
+/*
+ * The transaction committed: what was recorded is let go, its problems are over, and what was
+ * claimed is accepted.
+ */
 static void
-settle_exchange(Turn *turn, PemsExchange *exchange, MemoryContext memory)
+finish_exchange(Turn *turn, PemsExchange *exchange, MemoryContext memory)
 {
 	if (exchange->report_count > 0)
 		PEMS_FAILPOINT("record_committed");
@@ -221,7 +223,7 @@ settle_exchange(Turn *turn, PemsExchange *exchange, MemoryContext memory)
 	sort_by_recorded(turn, &turn->answered, exchange->recorded);
 	if (turn->locked.count == 0)
 		exchange_problems_are_over(turn);
-	settle_claim(turn, exchange, memory);
+	accept_claimed(turn, exchange, memory);
 }
 
 /* The exchange failed as a whole. */
@@ -274,7 +276,7 @@ exchange(Turn *turn, bool look, int64 now)
 	if (done == PEMS_QUEUE_OK)
 	{
 		turn->unclaimable = 0;
-		settle_exchange(turn, &exchange, memory);
+		finish_exchange(turn, &exchange, memory);
 		return;
 	}
 	MemoryContextDelete(memory);

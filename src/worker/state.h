@@ -189,8 +189,11 @@ extern void note_claimed(const PemsGrant *grants, int grant_count, const PemsIte
 extern PemsQueueStatus run_exchange(Turn *turn, PemsExchange *exchange);
 /* look: also when nothing is to be recorded and nothing can start. */
 extern void exchange(Turn *turn, bool look, int64 now);
-/* A claim committed: what follows from it. */
-extern void settle_claim(Turn *turn, PemsExchange *exchange, MemoryContext memory);
+/*
+ * A claim committed: its items are accepted, the cursors move on behind them, and it is noted when
+ * the next item is due and how much room is wanted.
+ */
+extern void accept_claimed(Turn *turn, PemsExchange *exchange, MemoryContext memory);
 extern void keep_messages(Turn *turn, const PemsTexts *texts);
 extern void send_notifications(Turn *turn);
 /* After a commit: end the process if it was told to, before a request leaves. */
