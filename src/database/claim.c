@@ -3,7 +3,7 @@
  *		Which items the worker takes next, and what it learns of them.
  *
  * Process: the background worker.  pems_claim_run() runs inside the transaction of an exchange;
- * each function of queue.h is a transaction of its own.
+ * each function of database.h is a transaction of its own.
  *
  * Memory: each claimed item has a memory context of its own, with all its texts.  Texts of an
  * item for which there is no room are not read; their size is known before.
@@ -19,7 +19,7 @@
 
 #include "database/array.h"
 #include "database/claim.h"
-#include "database/queue.h"
+#include "database/database.h"
 #include "database/statement.h"
 #include "database/transaction.h"
 
@@ -413,8 +413,8 @@ postpone_first(void *argument)
 	work->postponed->messages = pems_row_texts(&row, POSTPONED_MESSAGES, work->context);
 }
 
-PemsQueueStatus
-pems_queue_postpone_first(const PemsGrant *grant, const char *reason, PemsPostponed *postponed)
+PemsDatabaseStatus
+pems_database_postpone_first(const PemsGrant *grant, const char *reason, PemsPostponed *postponed)
 {
 	PostponeWork work = {CurrentMemoryContext, grant, reason, postponed};
 
@@ -450,8 +450,8 @@ skip_first(void *argument)
 		work->grant->after[best] = position;
 }
 
-PemsQueueStatus
-pems_queue_skip_first(PemsGrant *grant, bool *moved)
+PemsDatabaseStatus
+pems_database_skip_first(PemsGrant *grant, bool *moved)
 {
 	SkipWork work = {grant, moved};
 

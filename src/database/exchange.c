@@ -12,7 +12,7 @@
 #include "utils/timestamp.h"
 
 #include "database/claim.h"
-#include "database/queue.h"
+#include "database/database.h"
 #include "database/recording.h"
 #include "database/statement.h"
 #include "database/transaction.h"
@@ -63,8 +63,8 @@ do_exchange(void *argument)
 		PEMS_FAILPOINT("claim_uncommitted");
 }
 
-PemsQueueStatus
-pems_queue_exchange(PemsExchange *exchange)
+PemsDatabaseStatus
+pems_database_exchange(PemsExchange *exchange)
 {
 	ExchangeWork work = {CurrentMemoryContext, exchange};
 

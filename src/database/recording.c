@@ -4,7 +4,7 @@
  *		modifications are shown to the application.
  *
  * Process: the background worker.  pems_recording_run() runs inside the transaction of an
- * exchange; each function of queue.h is a transaction of its own.
+ * exchange; each function of database.h is a transaction of its own.
  */
 #include "postgres.h"
 
@@ -14,7 +14,7 @@
 
 #include "database/array.h"
 #include "database/report.h"
-#include "database/queue.h"
+#include "database/database.h"
 #include "database/recording.h"
 #include "database/statement.h"
 #include "database/transaction.h"
@@ -111,8 +111,8 @@ give_up(void *argument)
 	*work->messages = pems_row_texts(&row, 0, work->context);
 }
 
-PemsQueueStatus
-pems_queue_give_up(const PemsReport *report, const char *reason, PemsTexts *messages)
+PemsDatabaseStatus
+pems_database_give_up(const PemsReport *report, const char *reason, PemsTexts *messages)
 {
 	GiveUpWork work = {CurrentMemoryContext, report, reason, messages};
 
@@ -153,8 +153,8 @@ mark(void *argument)
 	pems_transaction_end_timed_write();
 }
 
-PemsQueueStatus
-pems_queue_mark_failed(const char *item_id)
+PemsDatabaseStatus
+pems_database_mark_failed(const char *item_id)
 {
 	MarkWork work = {&mark_failed_statement, &item_id, 1};
 
@@ -162,8 +162,8 @@ pems_queue_mark_failed(const char *item_id)
 								&work);
 }
 
-PemsQueueStatus
-pems_queue_mark_syncing(const char *const *item_ids, int count)
+PemsDatabaseStatus
+pems_database_mark_syncing(const char *const *item_ids, int count)
 {
 	MarkWork work = {&mark_syncing_statement, item_ids, count};
 

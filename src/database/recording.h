@@ -7,7 +7,7 @@
 
 #include "postgres.h"
 
-#include "database/queue.h"
+#include "database/database.h"
 
 /* Record the exchange's reports; sets recorded and messages, these allocated in that context. */
 extern void pems_recording_run(PemsExchange *exchange, MemoryContext context);

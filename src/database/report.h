@@ -9,7 +9,7 @@
 
 #include "postgres.h"
 
-#include "database/queue.h"
+#include "database/database.h"
 
 /*
  * Find the type in that schema, and its attributes by name; call it when the extension was found.

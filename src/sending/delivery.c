@@ -144,25 +144,25 @@ compose(const PemsDelivery *delivery, PemsRequest *texts)
 
 /* The audit log keeps the path and the body. */
 static bool
-start(PemsDelivery *delivery, PemsClient *client, const PemsRequest *texts)
+start(PemsDelivery *delivery, PemsHttpClient *client, const PemsRequest *texts)
 {
-	PemsClientRequest request = {.call = pems_delivery_call(delivery),
-								 .url = texts->url,
-								 .api_url = delivery->organization->api_url,
-								 .token = delivery->organization->token,
-								 .idempotency_key = texts->idempotency_key,
-								 .request_id = texts->request_id,
-								 .body = texts->body,
-								 .owner = delivery,
-								 .sent = note_sent};
+	PemsHttpClientRequest request = {.call = pems_delivery_call(delivery),
+									 .url = texts->url,
+									 .api_url = delivery->organization->api_url,
+									 .token = delivery->organization->token,
+									 .idempotency_key = texts->idempotency_key,
+									 .request_id = texts->request_id,
+									 .body = texts->body,
+									 .owner = delivery,
+									 .sent = note_sent};
 
 	delivery->path = pems_delivery_keep(delivery, texts->path);
 	delivery->body = pems_delivery_keep(delivery, texts->body);
-	return pems_client_start(client, &request);
+	return pems_http_client_start(client, &request);
 }
 
 bool
-pems_delivery_start(PemsDelivery *delivery, PemsClient *client, int64 now)
+pems_delivery_start(PemsDelivery *delivery, PemsHttpClient *client, int64 now)
 {
 	MemoryContext caller = CurrentMemoryContext;
 	PemsRequest texts = {0};

@@ -11,7 +11,7 @@
 
 #include "lib/ilist.h"
 
-#include "database/queue.h"
+#include "database/database.h"
 #include "http/client.h"
 #include "record/field.h"
 #include "sending/roster.h"
@@ -48,7 +48,7 @@ typedef enum PemsPlan
 /* Decide what to do with a claimed item; allocates in the item's memory. */
 extern PemsPlan pems_delivery_decide(PemsDelivery *delivery, const PemsCatalogue *catalogue);
 /* Start its request.  False: there is none, and the report says why. */
-extern bool pems_delivery_start(PemsDelivery *delivery, PemsClient *client, int64 now);
+extern bool pems_delivery_start(PemsDelivery *delivery, PemsHttpClient *client, int64 now);
 /* It is not to be sent now after all: the report puts it back as it was. */
 extern void pems_delivery_withdraw(PemsDelivery *delivery);
 /*

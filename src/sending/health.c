@@ -285,20 +285,21 @@ note_sent(void *owner)
 }
 
 static void
-send_check(HealthCheck *check, const PemsOrganization *organization, PemsClient *client, int64 now)
+send_check(HealthCheck *check, const PemsOrganization *organization, PemsHttpClient *client,
+		   int64 now)
 {
 	PemsRequest texts;
-	PemsClientRequest request = {.call = PEMS_CALL_HEALTH,
-								 .api_url = organization->api_url,
-								 .token = organization->token,
-								 .owner = check,
-								 .sent = note_sent};
+	PemsHttpClientRequest request = {.call = PEMS_CALL_HEALTH,
+									 .api_url = organization->api_url,
+									 .token = organization->token,
+									 .owner = check,
+									 .sent = note_sent};
 	bool composed =
 		pems_request_compose(request.call, organization->api_url, NULL, NULL, 0, &texts);
 
 	request.url = texts.url;
 	check->endpoint = organization->endpoint;
-	if (!composed || !pems_client_start(client, &request))
+	if (!composed || !pems_http_client_start(client, &request))
 		refuse(check, "Out of memory.");
 	else
 	{
@@ -310,7 +311,7 @@ send_check(HealthCheck *check, const PemsOrganization *organization, PemsClient 
 
 /* Was it sent? */
 static bool
-start_check(HealthCheck *check, PemsClient *client, PemsWorkerStatus status, int64 now)
+start_check(HealthCheck *check, PemsHttpClient *client, PemsWorkerStatus status, int64 now)
 {
 	const PemsOrganization *organization = pems_roster_find(check->organization_id);
 	const char *problem = why_not(status, organization);
@@ -328,7 +329,7 @@ start_check(HealthCheck *check, PemsClient *client, PemsWorkerStatus status, int
 }
 
 int
-pems_health_start(PemsClient *client, PemsWorkerStatus status, int64 now, int most)
+pems_health_start(PemsHttpClient *client, PemsWorkerStatus status, int64 now, int most)
 {
 	int sent = 0;
 
@@ -337,7 +338,7 @@ pems_health_start(PemsClient *client, PemsWorkerStatus status, int64 now, int mo
 	for (int i = 0; i < PEMS_MAX_HEALTH_CHECKS && sent < most; i++)
 		if (checks[i].step == STEP_WAITING && start_check(&checks[i], client, status, now))
 			sent++;
-	pems_client_drive(client);
+	pems_http_client_drive(client);
 	return sent;
 }
 

@@ -11,7 +11,7 @@
 
 #include "postgres.h"
 
-#include "database/queue.h"
+#include "database/database.h"
 #include "sending/cursor.h"
 #include "sending/endpoint.h"
 
@@ -43,7 +43,7 @@ extern PemsOrganization *pems_roster_find(const char *id);
  * Take over what the database says.  Opens credentials with the key file of the settings.  Returns
  * false when the key file cannot be used; *problem (static) then says why.
  */
-extern bool pems_roster_update(const PemsQueueSetup *setup, int64 now, const char **problem);
+extern bool pems_roster_update(const PemsDatabaseSetup *setup, int64 now, const char **problem);
 /* Something may be ready anywhere in every organization. */
 extern void pems_roster_start_over(void);
 /* Something may be ready behind the cursor of every organization. */

@@ -56,19 +56,19 @@ pems_api_public_key(PG_FUNCTION_ARGS)
 	char problem[512];
 	JsonBuffer buffer = {0};
 
-	if (!pems_credentials_initialize())
+	if (!pems_secrets_initialize())
 		ereport(ERROR,
 				(errcode(ERRCODE_INTERNAL_ERROR), errmsg("could not initialize cryptography")));
-	state = pems_credentials_read_keyring(pems_key_file, &keyring, problem, sizeof(problem));
+	state = pems_secrets_read_keyring(pems_key_file, &keyring, problem, sizeof(problem));
 	if (state != PEMS_KEY_OK)
 		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 						errmsg("the key file cannot be used"), errdetail("%s", problem),
-						errhint("%s", pems_credentials_key_hint(state))));
-	key_id = pems_credentials_current_key(keyring, &public_key);
+						errhint("%s", pems_secrets_key_hint(state))));
+	key_id = pems_secrets_current_key(keyring, &public_key);
 	pems_json_append_text(&buffer, "{");
 	pems_value_append_member(&buffer, "keyId", key_id);
 	pems_value_append_member(&buffer, "publicKey", public_key);
 	pems_json_append_text(&buffer, "}");
-	pems_credentials_free_keyring(keyring);
+	pems_secrets_free_keyring(keyring);
 	PG_RETURN_DATUM(pems_value_from_buffer(&buffer));
 }

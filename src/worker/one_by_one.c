@@ -32,11 +32,11 @@ give_up(Turn *turn, const PemsReport *report, const char *reason)
 {
 	PemsTexts texts;
 
-	if (pems_queue_give_up(report, reason, &texts) != PEMS_QUEUE_OK)
+	if (pems_database_give_up(report, reason, &texts) != PEMS_DATABASE_OK)
 		return false;
 	keep_messages(turn, &texts);
-	if (pems_queue_mark_failed(report->item->id) != PEMS_QUEUE_OK)
-		report_problem(turn, CANNOT_MARK, pems_queue_problem());
+	if (pems_database_mark_failed(report->item->id) != PEMS_DATABASE_OK)
+		report_problem(turn, CANNOT_MARK, pems_database_problem());
 	return true;
 }
 
@@ -83,19 +83,19 @@ record_alone(Turn *turn, PemsDelivery *delivery, bool *go_on)
 	PemsReport *report = &delivery->report;
 	PemsExchange exchange = {
 		.reports = &report, .report_count = 1, .only_record = true, .careful = true};
-	PemsQueueStatus done = run_exchange(turn, &exchange);
+	PemsDatabaseStatus done = run_exchange(turn, &exchange);
 	char *reason;
 
-	if (done == PEMS_QUEUE_OK && exchange.recorded[0])
+	if (done == PEMS_DATABASE_OK && exchange.recorded[0])
 		note_recorded(turn, delivery);
-	if (done == PEMS_QUEUE_OK)
+	if (done == PEMS_DATABASE_OK)
 		return exchange.recorded[0];
-	*go_on = done == PEMS_QUEUE_ERROR;
-	if (done == PEMS_QUEUE_GONE || done == PEMS_QUEUE_CHANGED)
+	*go_on = done == PEMS_DATABASE_ERROR;
+	if (done == PEMS_DATABASE_GONE || done == PEMS_DATABASE_CHANGED)
 		return false;
-	reason = pstrdup(pems_queue_problem());
+	reason = pstrdup(pems_database_problem());
 	report_problem(turn, CANNOT_RECORD_ONE, reason);
-	if (done == PEMS_QUEUE_BUSY || !give_up(turn, report, reason))
+	if (done == PEMS_DATABASE_BUSY || !give_up(turn, report, reason))
 		return false;
 	note_unrecordable(turn, delivery, reason);
 	return true;
@@ -182,7 +182,7 @@ retry_locked(Turn *turn, int64 now)
 /* --- claims --- */
 
 /* One item at most; what it claims is accepted. */
-static PemsQueueStatus
+static PemsDatabaseStatus
 claim_one(Turn *turn, PemsGrant *grant)
 {
 	PemsExchange exchange = {.grants = grant,
@@ -192,11 +192,11 @@ claim_one(Turn *turn, PemsGrant *grant)
 	MemoryContext memory =
 		AllocSetContextCreate(TopMemoryContext, "pems_sync batch", ALLOCSET_DEFAULT_SIZES);
 	MemoryContext caller = MemoryContextSwitchTo(memory);
-	PemsQueueStatus done = run_exchange(turn, &exchange);
+	PemsDatabaseStatus done = run_exchange(turn, &exchange);
 
 	MemoryContextSwitchTo(caller);
 	end_if_told_to();
-	if (done == PEMS_QUEUE_OK)
+	if (done == PEMS_DATABASE_OK)
 	{
 		if (exchange.item_count > 0)
 			PEMS_FAILPOINT("claim_committed");
@@ -220,10 +220,10 @@ something_can_be_claimed(Turn *turn, PemsGrant grant)
 
 	for (int i = 0; i < MOST_SKIPPED; i++)
 	{
-		if (pems_queue_skip_first(&grant, &moved) != PEMS_QUEUE_OK || !moved)
+		if (pems_database_skip_first(&grant, &moved) != PEMS_DATABASE_OK || !moved)
 			return false;
 		grant.thorough = false;
-		if (claim_one(turn, &grant) == PEMS_QUEUE_OK)
+		if (claim_one(turn, &grant) == PEMS_DATABASE_OK)
 			return true;
 	}
 	return false;
@@ -235,7 +235,7 @@ postpone_first(Turn *turn, const PemsGrant *grant, const char *reason)
 {
 	PemsPostponed postponed;
 
-	if (pems_queue_postpone_first(grant, reason, &postponed) != PEMS_QUEUE_OK ||
+	if (pems_database_postpone_first(grant, reason, &postponed) != PEMS_DATABASE_OK ||
 		postponed.item_id == NULL)
 		return;
 	turn->unclaimable++;
@@ -245,22 +245,22 @@ postpone_first(Turn *turn, const PemsGrant *grant, const char *reason)
 	ereport(WARNING, (errmsg("pems_sync: an edit could not be sent, and failed for good"),
 					  errdetail("Item %s: %s", postponed.item_id, reason),
 					  errhint("See the view pems_dead_letters.")));
-	if (pems_queue_mark_failed(postponed.item_id) != PEMS_QUEUE_OK)
-		report_problem(turn, CANNOT_MARK, pems_queue_problem());
+	if (pems_database_mark_failed(postponed.item_id) != PEMS_DATABASE_OK)
+		report_problem(turn, CANNOT_MARK, pems_database_problem());
 }
 
 /* False: there is no point in going on. */
 static bool
 claim_or_postpone(Turn *turn, PemsGrant *grant)
 {
-	PemsQueueStatus done;
+	PemsDatabaseStatus done;
 	char *reason;
 
 	grant->slots = 1;
 	done = claim_one(turn, grant);
-	if (done != PEMS_QUEUE_ERROR)
+	if (done != PEMS_DATABASE_ERROR)
 		return went_well(turn, done, CANNOT_CLAIM);
-	reason = pstrdup(pems_queue_problem());
+	reason = pstrdup(pems_database_problem());
 	if (turn->unclaimable >= MOST_UNCLAIMABLE && !something_can_be_claimed(turn, *grant))
 	{
 		report_problem(turn, CANNOT_CLAIM, reason);

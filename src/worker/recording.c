@@ -39,12 +39,12 @@ keep_messages(Turn *turn, const PemsTexts *texts)
 	MemoryContextSwitchTo(caller);
 }
 
-PemsQueueStatus
+PemsDatabaseStatus
 run_exchange(Turn *turn, PemsExchange *exchange)
 {
-	PemsQueueStatus done = pems_queue_exchange(exchange);
+	PemsDatabaseStatus done = pems_database_exchange(exchange);
 
-	if (done == PEMS_QUEUE_OK)
+	if (done == PEMS_DATABASE_OK)
 		keep_messages(turn, &exchange->messages);
 	return done;
 }
@@ -54,7 +54,7 @@ void
 send_notifications(Turn *turn)
 {
 	PemsTexts texts = {NULL, 0};
-	PemsQueueStatus done;
+	PemsDatabaseStatus done;
 	ListCell *cell;
 
 	if (turn->messages == NIL)
@@ -63,11 +63,11 @@ send_notifications(Turn *turn)
 	foreach (cell, turn->messages)
 		texts.texts[texts.count++] = lfirst(cell);
 	turn->messages = NIL;
-	done = pems_queue_notify(&texts);
-	if (done == PEMS_QUEUE_OK)
+	done = pems_database_notify(&texts);
+	if (done == PEMS_DATABASE_OK)
 		problem_is_over(turn, CANNOT_NOTIFY);
-	else if (done != PEMS_QUEUE_GONE)
-		report_problem(turn, CANNOT_NOTIFY, pems_queue_problem());
+	else if (done != PEMS_DATABASE_GONE)
+		report_problem(turn, CANNOT_NOTIFY, pems_database_problem());
 }
 
 /* --- what was recorded --- */
@@ -128,9 +128,9 @@ record_carefully(Turn *turn, DeliveryList *list)
 							 .report_count = list->count,
 							 .only_record = true,
 							 .careful = true};
-	PemsQueueStatus done = run_exchange(turn, &exchange);
+	PemsDatabaseStatus done = run_exchange(turn, &exchange);
 
-	if (done == PEMS_QUEUE_ERROR || done == PEMS_QUEUE_SLOW)
+	if (done == PEMS_DATABASE_ERROR || done == PEMS_DATABASE_SLOW)
 		record_one_by_one(turn, list);
 	else if (went_well(turn, done, CANNOT_RECORD))
 		sort_by_recorded(turn, list, exchange.recorded);
@@ -144,7 +144,7 @@ record_without_claim(Turn *turn)
 							 .report_count = turn->answered.count,
 							 .only_record = true};
 
-	if (run_exchange(turn, &exchange) != PEMS_QUEUE_OK)
+	if (run_exchange(turn, &exchange) != PEMS_DATABASE_OK)
 		return false;
 	sort_by_recorded(turn, &turn->answered, exchange.recorded);
 	return true;
@@ -228,15 +228,16 @@ finish_exchange(Turn *turn, PemsExchange *exchange, MemoryContext memory)
 
 /* The exchange failed as a whole. */
 static void
-recover(Turn *turn, PemsQueueStatus done)
+recover(Turn *turn, PemsDatabaseStatus done)
 {
-	if (done == PEMS_QUEUE_GONE || done == PEMS_QUEUE_CHANGED)
+	if (done == PEMS_DATABASE_GONE || done == PEMS_DATABASE_CHANGED)
 		went_well(turn, done, CANNOT_CLAIM);
-	else if (turn->answered.count > 0 && done == PEMS_QUEUE_BUSY)
+	else if (turn->answered.count > 0 && done == PEMS_DATABASE_BUSY)
 		record_carefully(turn, &turn->answered);
-	else if (turn->answered.count > 0 && (done == PEMS_QUEUE_SLOW || !record_without_claim(turn)))
+	else if (turn->answered.count > 0 &&
+			 (done == PEMS_DATABASE_SLOW || !record_without_claim(turn)))
 		record_one_by_one(turn, &turn->answered);
-	else if (done == PEMS_QUEUE_ERROR)
+	else if (done == PEMS_DATABASE_ERROR)
 		claim_one_by_one(turn);
 	else
 		went_well(turn, done, CANNOT_CLAIM);
@@ -254,7 +255,7 @@ exchange(Turn *turn, bool look, int64 now)
 							 .one_fits_always = nothing_in_hand(turn)};
 	MemoryContext memory;
 	MemoryContext caller;
-	PemsQueueStatus done;
+	PemsDatabaseStatus done;
 
 	if (turn->answered.count > 0 || look)
 		make_thorough_if_due(turn, now);
@@ -273,7 +274,7 @@ exchange(Turn *turn, bool look, int64 now)
 	MemoryContextSwitchTo(caller);
 	end_if_told_to();
 	schedule_thorough_claim(turn, now);
-	if (done == PEMS_QUEUE_OK)
+	if (done == PEMS_DATABASE_OK)
 	{
 		turn->unclaimable = 0;
 		finish_exchange(turn, &exchange, memory);

@@ -26,8 +26,8 @@ collect_answers(Turn *turn)
 	PemsAnswer answer;
 	int64 now;
 
-	pems_client_drive(turn->client);
-	while (pems_client_next(turn->client, &owner, &answer))
+	pems_http_client_drive(turn->client);
+	while (pems_http_client_next(turn->client, &owner, &answer))
 	{
 		PemsDelivery *delivery = owner;
 
@@ -113,7 +113,7 @@ start_requests(Turn *turn, int64 now)
 		else if (pems_endpoint_has_slot(delivery->endpoint) && !start_request(turn, delivery, now))
 			break;
 	}
-	pems_client_drive(turn->client);
+	pems_http_client_drive(turn->client);
 	if (turn->under_way.count > 0)
 		PEMS_FAILPOINT("request_sent");
 }
@@ -125,12 +125,12 @@ start_requests(Turn *turn, int64 now)
 static void
 show_as_syncing(Turn *turn, const char *const *ids, int count, int64 now)
 {
-	PemsQueueStatus done = pems_queue_mark_syncing(ids, count);
+	PemsDatabaseStatus done = pems_database_mark_syncing(ids, count);
 
-	if (done == PEMS_QUEUE_SLOW)
+	if (done == PEMS_DATABASE_SLOW)
 		turn->no_show_before_us = now + SLOW_SHOW_US;
-	if (done == PEMS_QUEUE_SLOW || done == PEMS_QUEUE_BUSY || done == PEMS_QUEUE_ERROR)
-		report_problem(turn, CANNOT_SHOW, pems_queue_problem());
+	if (done == PEMS_DATABASE_SLOW || done == PEMS_DATABASE_BUSY || done == PEMS_DATABASE_ERROR)
+		report_problem(turn, CANNOT_SHOW, pems_database_problem());
 	else
 		went_well(turn, done, CANNOT_SHOW);
 }

@@ -11,7 +11,7 @@
 
 #include "nodes/pg_list.h"
 
-#include "database/queue.h"
+#include "database/database.h"
 #include "http/client.h"
 #include "record/field.h"
 #include "sending/delivery.h"
@@ -50,7 +50,7 @@ typedef struct DeliveryList
 typedef struct Turn
 {
 	MemoryContext memory; /* of this turn, reset after it */
-	PemsClient *client;
+	PemsHttpClient *client;
 	uint32 client_number; /* counts the clients made: a new one has a new descriptor */
 
 	/* --- what is known of the database --- */
@@ -119,7 +119,7 @@ extern void pause_after_failure(Turn *turn);
  * What came of a transaction; true when it went well.  Otherwise the problem is reported and the
  * database left alone for a moment, or everything is forgotten, where the extension is gone.
  */
-extern bool went_well(Turn *turn, PemsQueueStatus done, const char *what);
+extern bool went_well(Turn *turn, PemsDatabaseStatus done, const char *what);
 
 /* --- deliveries.c: lists of claimed items, and their memory --- */
 
@@ -163,7 +163,7 @@ extern int64 next_slow_us(const Turn *turn);
 /* --- opening.c: the extension and its configuration --- */
 
 extern void make_client(Turn *turn);
-extern PemsClientOptions client_options(void);
+extern PemsHttpClientOptions client_options(void);
 /* False: there is nothing to work on now. */
 extern bool open_extension(Turn *turn);
 /* Read the configuration where that is wanted.  False: it could not be read. */
@@ -186,7 +186,7 @@ extern void note_claimed(const PemsGrant *grants, int grant_count, const PemsIte
 /* --- recording.c: the exchange: record what was answered, claim what may start --- */
 
 /* One transaction.  Its messages are kept for send_notifications(). */
-extern PemsQueueStatus run_exchange(Turn *turn, PemsExchange *exchange);
+extern PemsDatabaseStatus run_exchange(Turn *turn, PemsExchange *exchange);
 /* look: also when nothing is to be recorded and nothing can start. */
 extern void exchange(Turn *turn, bool look, int64 now);
 /*

@@ -384,7 +384,7 @@ pems_worker_main(Datum worker_number)
 	pqsignal(SIGHUP, SignalHandlerForConfigReload);
 	pqsignal(SIGTERM, die);
 	pqsignal(SIGINT, cancel_at_timeout);
-	pems_process_keep_private();
+	pems_secrets_keep_process_private();
 	BackgroundWorkerUnblockSignals();
 	fill_entry(DatumGetInt32(worker_number));
 	connect_to_database();
