@@ -98,6 +98,7 @@ ALTER TABLE @extschema@.pems_field ENABLE ALWAYS TRIGGER pems_field_customize;
  * session at once.
  * Errors, because one row would stop all checks and all sending: 22023 when label and rules of a field are larger than
  *   64 kB; 22000 when the catalogue cannot be read any more (a value is nested too deeply).
+ * Tables: pems_field.
  */
 CREATE FUNCTION @extschema@._pems_field_announce() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $function$
@@ -128,6 +129,8 @@ ALTER TABLE @extschema@.pems_field ENABLE ALWAYS TRIGGER pems_field_announce;
 
 /*
  * _pems_catalogue(): the catalogue as the JSON array that the C code reads (src/record/field.h).
+ * Returns: [] when there are no fields.
+ * Tables: pems_field.
  */
 CREATE FUNCTION @extschema@._pems_catalogue() RETURNS jsonb
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $function$

@@ -1,6 +1,7 @@
 /*
  * 15_c_functions: functions written in C.  Before the tables, because defaults and the bodies of SQL functions name
- * them. What each does, its arguments and its errors stand beside its code in src/session and src/database.
+ * them. What each does, its parameters, what it returns and its errors stand above its code: pems_api_* in src/session,
+ * pems_app_* and pems_guard_* in src/database.
  */
 
 CREATE FUNCTION @extschema@._pems_uuid() RETURNS text

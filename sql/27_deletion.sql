@@ -75,6 +75,7 @@ ALTER TABLE @extschema@.pems_credential ENABLE ALWAYS TRIGGER pems_forget_creden
  * _pems_refuse_truncate(): statement trigger, before truncate, on the application's tables and on those of ours that
  * say what is under way.
  * Errors: 55000 while an item is unfinished.
+ * Tables: pfa_write_queue.
  */
 CREATE FUNCTION @extschema@._pems_refuse_truncate() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp

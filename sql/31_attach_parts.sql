@@ -33,6 +33,8 @@ COMMENT ON FUNCTION @extschema@._pems_app_triggers() IS
  * _pems_app_foreign_keys(): the foreign keys from the extension's tables to the application's.  NOT VALID, because we
  * do not read the application's tables with the rights of a superuser: _pems_app_check_rows() looks at the rows that
  * there are already.
+ * Returns: a row for each; definition: what follows ADD CONSTRAINT and the name; app_table: the table that it refers
+ *   to.
  */
 CREATE FUNCTION @extschema@._pems_app_foreign_keys()
 RETURNS TABLE (table_name text, constraint_name text, definition text, app_table text)
@@ -52,8 +54,9 @@ COMMENT ON FUNCTION @extschema@._pems_app_foreign_keys() IS
     'Internal: foreign keys from the extension''s tables to the application''s tables';
 
 /*
- * _pems_foreign_key_states(): our foreign keys to the application's tables, each with its state: NULL; missing;
- * replaced, where it refers to another table than the one that has the name now.
+ * _pems_foreign_key_states(): our foreign keys to the application's tables, and what is wrong with them.
+ * Returns: a row for each; state: NULL: nothing is; missing; replaced: it refers to another table than the one that has
+ *   the name now.
  */
 CREATE FUNCTION @extschema@._pems_foreign_key_states()
 RETURNS TABLE (table_name text, constraint_name text, app_table text, definition text, state text)
@@ -74,7 +77,8 @@ COMMENT ON FUNCTION @extschema@._pems_foreign_key_states() IS
     'made';
 
 /*
- * _pems_own_triggers(): the triggers of the extension on its own tables, as the server shows them.
+ * _pems_own_triggers(): the triggers of the extension on its own tables.
+ * Returns: a row for each; definition: as the server shows it.
  */
 CREATE FUNCTION @extschema@._pems_own_triggers() RETURNS TABLE (table_name text, trigger_name text, definition text)
 LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $function$
@@ -102,10 +106,11 @@ $function$;
 COMMENT ON FUNCTION @extschema@._pems_own_triggers() IS 'Internal: triggers of the extension on its own tables';
 
 /*
- * _pems_app_trigger_states(): the triggers of the extension on the application's tables and on its own, each with the
- * command that makes it and its state: NULL; missing; replaced, by another of its name; disabled, also when it fires
- * with another session_replication_role than it should (which is what a load with --disable-triggers leaves behind).
- * The commands are compared as texts, which must not depend on quote_all_identifiers.
+ * _pems_app_trigger_states(): the triggers of the extension on the application's tables and on its own, and what is
+ * wrong with them.  The commands are compared as texts, which must not depend on quote_all_identifiers.
+ * Returns: a row for each; command: what makes it; state: NULL: nothing is wrong; missing; replaced by another of its
+ *   name; disabled, also when it fires with another session_replication_role than it should (which is what a load with
+ *   --disable-triggers leaves behind).
  */
 CREATE FUNCTION @extschema@._pems_app_trigger_states()
 RETURNS TABLE (table_name text, trigger_name text, enabled text, command text, state text)

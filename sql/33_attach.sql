@@ -3,7 +3,8 @@
  */
 
 /*
- * _pems_names_in_use(): what has a name that we need and is not ours, with a line that says so.
+ * _pems_names_in_use(): what has a name that we need and is not ours.
+ * Returns: name: that name; line: a sentence about what has it.
  */
 CREATE FUNCTION @extschema@._pems_names_in_use() RETURNS TABLE (name text, line text)
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $function$
@@ -65,6 +66,7 @@ COMMENT ON FUNCTION @extschema@._pems_foreign_functions() IS
  * _pems_app_unfilled(app_table): columns of a table of the application that need a value which we do not have when
  * we insert a row: a mirror that is missing, the modification of a rollback.  Where a trigger of the application sees
  * the new rows first, it may fill them: none then.
+ * Returns: their names.
  */
 CREATE FUNCTION @extschema@._pems_app_unfilled(app_table text) RETURNS SETOF text
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $function$
@@ -86,7 +88,8 @@ COMMENT ON FUNCTION @extschema@._pems_app_unfilled(text) IS
     'inserts a row';
 
 /*
- * _pems_attach_warnings(): what does not make pems_attach() fail, but is a danger later: a row each.
+ * _pems_attach_warnings(): what does not make pems_attach() fail, but is a danger later.
+ * Returns: a row for each; code: a word for programs.
  */
 CREATE FUNCTION @extschema@._pems_attach_warnings() RETURNS TABLE (code text, message text, hint text)
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $function$
@@ -105,6 +108,7 @@ COMMENT ON FUNCTION @extschema@._pems_attach_warnings() IS 'Internal: what pems_
 /*
  * _pems_attach_hint(): what to do about the problems of the application's tables that keep pems_attach() from its work.
  * Where tables are missing, and one other schema has all three, they are there.
+ * Returns: a sentence.
  */
 CREATE FUNCTION @extschema@._pems_attach_hint() RETURNS text
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $function$

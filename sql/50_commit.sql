@@ -126,8 +126,8 @@ COMMENT ON FUNCTION @extschema@._pems_draft_problem(text, text, text, text, text
 
 /*
  * _pems_size_problem(id, created_by, change_reason, delta_size, max_delta_size, record_size, max_record_size): why a
- * modification is too large to be committed, as _pems_draft_problem() says it; NULL when it is not.  Nothing that is too
- * large is fetched. Written to be inlined into its query: no SET clause.
+ * modification is too large to be committed, as _pems_draft_problem() says it; NULL when it is not.  Nothing that is
+ * too large is fetched. Written to be inlined into its query: no SET clause.
  *
  * Parameters: sizes and limits in bytes.
  * Returns: {code, errors}

@@ -3,8 +3,8 @@
  */
 
 /*
- * _pems_accept_foreign(target): items that another database queued (this one is a copy, or a dump was loaded into it) are
- * ours from now on, and go on.
+ * _pems_accept_foreign(target): items that another database queued (this one is a copy, or a dump was loaded into it)
+ * are ours from now on, and go on.
  *
  * Parameters: target: the organization; *: all.
  * Returns: how many.

@@ -100,6 +100,7 @@ COMMENT ON FUNCTION @extschema@._pems_edit_problems() IS
 /*
  * _pems_table_problems(): what is gone of the extension's own tables, a sentence each, with the command that makes it
  * again: the partition of this month, those that were there before, and indexes.
+ * Tables: pems_audit_month, pems_index; the partitions of pems_audit_log in the system catalogue.
  */
 CREATE FUNCTION @extschema@._pems_table_problems() RETURNS SETOF text
 LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp AS $function$

@@ -19,8 +19,12 @@ PG_FUNCTION_INFO_V1(pems_api_check_api_url);
 PG_FUNCTION_INFO_V1(pems_api_public_key);
 
 /*
- * pems_api_check_api_url(api_url)
- *		Returns scheme://host:port.  Errors: 22023 with the reason.
+ * pems_api_check_api_url(api_url): _pems_check_api_url()
+ *		May a credential with this URL be stored?  It depends on pems_sync.allowed_hosts and
+ *		pems_sync.allow_insecure_loopback.
+ *
+ * Returns: the endpoint: scheme://host:port.
+ * Errors: 22023 with the reason when it may not.
  */
 Datum
 pems_api_check_api_url(PG_FUNCTION_ARGS)
@@ -43,8 +47,12 @@ pems_api_check_api_url(PG_FUNCTION_ARGS)
 }
 
 /*
- * pems_api_public_key()
- *		{keyId, publicKey}.  Errors: 55000 when the key file cannot be used.
+ * pems_api_public_key(): pems_public_key()
+ *		The key of pems_sync.key_file that new credentials are sealed to.
+ *
+ * Returns: {keyId, publicKey}, the key in base64.
+ * Errors: 55000 when the key file is missing, not private or no key file; XX000 when libsodium
+ * cannot be initialized.
  */
 Datum
 pems_api_public_key(PG_FUNCTION_ARGS)

@@ -37,8 +37,11 @@ heartbeat_of(const PemsWorkerEntry *entry)
 }
 
 /*
- * pems_api_worker_state()
- *		At most one row: the entry of this database.
+ * pems_api_worker_state(): _pems_worker_state()
+ *		What the worker of this database says of itself in shared memory.
+ *
+ * Returns: one row (columns: sql/15_c_functions.sql; pid, times and last_error NULL: none); no row
+ * where the library is not preloaded, or pems_sync.databases does not name this database.
  */
 Datum
 pems_api_worker_state(PG_FUNCTION_ARGS)
@@ -96,8 +99,12 @@ put_endpoint(ReturnSetInfo *result, const PemsEndpointState *state)
 }
 
 /*
- * pems_api_endpoint_states()
- *		What the worker of this database says of its endpoints.
+ * pems_api_endpoint_states(): _pems_endpoint_states()
+ *		What the worker of this database says of its endpoints in shared memory.
+ *
+ * Returns: a row for each endpoint, at most PEMS_MAX_ENDPOINTS; rate_limit 0: none; per_second:
+ * requests per second that it can take, latency: of its answers in seconds, both NULL: not known;
+ * waits_until NULL: it waits for nothing.  No row where there is no worker.
  */
 Datum
 pems_api_endpoint_states(PG_FUNCTION_ARGS)

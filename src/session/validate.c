@@ -66,8 +66,12 @@ measure_numbers(Jsonb *value, int64 most)
 }
 
 /*
- * pems_api_size(value, most)
- *		What is larger than most as it is stored is not fetched.
+ * pems_api_size(value, most): _pems_size()
+ *		How large a value is as it is stored, but with all digits of its numbers: jsonb may keep
+ *		many of them in a few bytes.
+ *
+ * Parameters: most: bytes; what is larger than that as it is stored is not fetched.
+ * Returns: bytes; of a value that is larger than most, at least so many.
  */
 Datum
 pems_api_size(PG_FUNCTION_ARGS)
@@ -135,8 +139,14 @@ describe_delta_problem(const PemsCatalogue *catalogue, const PemsArgument *delta
 }
 
 /*
- * pems_api_delta_problem(delta, current)
- *		NULL when valid, otherwise {code, errors}.
+ * pems_api_delta_problem(delta, current): _pems_delta_problem()
+ *		What is wrong with a delta on top of a record, by the field catalogue and the rules
+ *		(record/validate.h).
+ *
+ * Parameters: current: the record; NULL: nothing is known of it.
+ * Returns: {code, errors}; NULL: it is valid.
+ * Errors: 22000 when the field catalogue cannot be used.
+ * Tables: pems_field.
  */
 Datum
 pems_api_delta_problem(PG_FUNCTION_ARGS)
@@ -157,7 +167,10 @@ pems_api_delta_problem(PG_FUNCTION_ARGS)
 /* --- ids --- */
 
 /*
- * pems_api_valid_pfa_id(pfa_id)
+ * pems_api_valid_pfa_id(pfa_id): _pems_valid_pfa_id()
+ *		May it stand in a URL of PEMS?  The rules are those of pems_request_valid_pfa_id().
+ *
+ * Returns: false also for what is longer than 1 kB, which is not fetched.
  */
 Datum
 pems_api_valid_pfa_id(PG_FUNCTION_ARGS)
