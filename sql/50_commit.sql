@@ -94,14 +94,14 @@ COMMENT ON FUNCTION @extschema@._pems_estimate_json(text) IS
     'Internal: when what waits now will probably be done, as JSON has it; NULL when nothing is being sent';
 
 /*
- * _pems_draft_problem(sync_status, created_by, committed_by, pfa_id, operation, base_version, mirrored): why a
+ * _pems_commit_problem(sync_status, created_by, committed_by, pfa_id, operation, base_version, mirrored): why a
  * modification may not be committed, apart from its delta; NULL when it may. Written to be inlined into its query: no
  * SET clause.
  *
  * Parameters: mirrored: there is a mirror of the record.
  * Returns: {code, errors}; the codes are those of pems_commit().
  */
-CREATE FUNCTION @extschema@._pems_draft_problem(
+CREATE FUNCTION @extschema@._pems_commit_problem(
     sync_status text, created_by text, committed_by text, pfa_id text, operation text,
     base_version integer, mirrored boolean) RETURNS jsonb
 LANGUAGE sql STABLE AS $function$
@@ -121,12 +121,12 @@ LANGUAGE sql STABLE AS $function$
         WHEN operation IS NULL OR operation NOT IN ('UPDATE', 'DELETE') THEN
             '{"code": "VALIDATION_FAILED", "errors": ["operation must be UPDATE or DELETE"]}' END
 $function$;
-COMMENT ON FUNCTION @extschema@._pems_draft_problem(text, text, text, text, text, integer, boolean) IS
+COMMENT ON FUNCTION @extschema@._pems_commit_problem(text, text, text, text, text, integer, boolean) IS
     'Internal: why a modification may not be committed, apart from its delta; NULL when it may';
 
 /*
  * _pems_size_problem(id, created_by, change_reason, delta_size, max_delta_size, record_size, max_record_size): why a
- * modification is too large to be committed, as _pems_draft_problem() says it; NULL when it is not.  Nothing that is
+ * modification is too large to be committed, as _pems_commit_problem() says it; NULL when it is not.  Nothing that is
  * too large is fetched. Written to be inlined into its query: no SET clause.
  *
  * Parameters: sizes and limits in bytes.
@@ -169,7 +169,7 @@ CREATE FUNCTION @extschema@._pems_draft_problem(
     change_reason text, delta jsonb, max_delta_size integer, record jsonb, max_record_size integer) RETURNS jsonb
 LANGUAGE sql STABLE AS $function$
     SELECT coalesce(
-        @extschema@._pems_draft_problem(sync_status, created_by, owner, pfa_id, operation, base_version,
+        @extschema@._pems_commit_problem(sync_status, created_by, owner, pfa_id, operation, base_version,
                                       record IS NOT NULL),
         @extschema@._pems_size_problem(id, created_by, change_reason,
                                      @extschema@._pems_size(delta, max_delta_size::bigint), max_delta_size,
