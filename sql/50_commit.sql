@@ -170,10 +170,10 @@ CREATE FUNCTION @extschema@._pems_draft_problem(
 LANGUAGE sql STABLE AS $function$
     SELECT coalesce(
         @extschema@._pems_commit_problem(sync_status, created_by, owner, pfa_id, operation, base_version,
-                                      record IS NOT NULL),
+                                         record IS NOT NULL),
         @extschema@._pems_size_problem(id, created_by, change_reason,
-                                     @extschema@._pems_size(delta, max_delta_size::bigint), max_delta_size,
-                                     @extschema@._pems_size(record, max_record_size::bigint), max_record_size),
+                                       @extschema@._pems_size(delta, max_delta_size::bigint), max_delta_size,
+                                       @extschema@._pems_size(record, max_record_size::bigint), max_record_size),
         CASE WHEN operation = 'UPDATE'
              THEN @extschema@._pems_delta_problem(delta, nullif(record, 'null'::pg_catalog.jsonb)) END)
 $function$;

@@ -235,12 +235,12 @@ simulate_start(Simulation *simulation, int64_t now, unsigned connect, unsigned s
 	flight->arrival = flight->send + unit_random_below(slowest + 1);
 	flight->sent = false;
 	flight->tell = unit_random_below(10) > 0;
-	flight->outcome = PEMS_LIMITER_ANSWERED;
+	flight->ending = PEMS_LIMITER_ANSWERED;
 	flight->end = flight->arrival + unit_random_below(unit_random_below(4) == 0 ? 3000000 : 30000);
 	if (unit_random_below(10) > 0)
 		return;
 	/* No answer comes, and the request may end before it arrives. */
-	flight->outcome = unit_random_below(2) == 0 ? PEMS_LIMITER_ABANDONED : PEMS_LIMITER_FAULT;
+	flight->ending = unit_random_below(2) == 0 ? PEMS_LIMITER_ABANDONED : PEMS_LIMITER_FAULT;
 	flight->end = flight->send + unit_random_below(30000);
 }
 
@@ -267,7 +267,7 @@ simulate_events(Simulation *simulation, int64_t now)
 			i++;
 			continue;
 		}
-		pems_limiter_end(simulation->limiter, flight->ticket, flight->outcome, now);
+		pems_limiter_end(simulation->limiter, flight->ticket, flight->ending, now);
 		*flight = simulation->flights[--simulation->flying];
 	}
 }
@@ -369,14 +369,14 @@ model_end_one(Model *model, PemsLimiter *limiter, int64_t now)
 	int i = (int) unit_random_below((unsigned) model->count);
 	PemsLimiterEnding ending =
 		unit_random_below(4) == 0 ? PEMS_LIMITER_ABANDONED : PEMS_LIMITER_ANSWERED;
-	int64_t arrived = outcome == PEMS_LIMITER_ANSWERED ? now : now + ARRIVAL;
+	int64_t arrived = ending == PEMS_LIMITER_ANSWERED ? now : now + ARRIVAL;
 
 	if (model->ended[i])
 		return;
 	model->ended[i] = true;
 	if (arrived + WINDOW < model->release[i])
 		model->release[i] = arrived + WINDOW;
-	pems_limiter_end(limiter, model->ticket[i], outcome, now);
+	pems_limiter_end(limiter, model->ticket[i], ending, now);
 }
 
 UNIT_TEST(the_window_equals_a_model)
