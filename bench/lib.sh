@@ -166,7 +166,7 @@ wait_sql()
 # Nothing is pending or under way any more.
 wait_drained()
 {
-    wait_sql "NOT EXISTS (SELECT FROM pfa_write_queue WHERE in_line)"
+    wait_sql "NOT EXISTS (SELECT FROM pfa_write_queue WHERE open)"
 }
 
 # ---------- measuring ----------

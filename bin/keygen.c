@@ -110,7 +110,7 @@ make_keyring(const char *file, const char *owner)
 
 	if (!find_owner(owner, &uid, &gid))
 		return EXIT_FAILURE;
-	if (!pems_credentials_create_keyring(file, uid, gid, error, sizeof(error)))
+	if (!pems_secrets_create_keyring(file, uid, gid, error, sizeof(error)))
 	{
 		complain("%s", error);
 		return EXIT_FAILURE;

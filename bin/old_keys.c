@@ -73,7 +73,7 @@ drop_unneeded(const char *file, const Database *databases, int count, int *dropp
 	for (int i = 0; needed && i < count; i++)
 		for (int row = 0; row < PQntuples(databases[i].key_ids); row++)
 			needed[found++] = PQgetvalue(databases[i].key_ids, row, 0);
-	done = needed && pems_credentials_drop_keys(file, needed, found, dropped, error, sizeof(error));
+	done = needed && pems_secrets_drop_keys(file, needed, found, dropped, error, sizeof(error));
 	if (!done)
 		complain("%s", needed ? error : "out of memory");
 	free(needed);

@@ -76,10 +76,10 @@ main(int argc, char **argv)
 {
 	int status;
 
-	pems_process_keep_private();
+	pems_secrets_keep_process_private();
 	/* Messages of our own: getopt's would repeat what may be a secret. */
 	opterr = 0;
-	if (!pems_credentials_initialize())
+	if (!pems_secrets_initialize())
 	{
 		complain("libsodium could not be initialized");
 		return EXIT_FAILURE;

@@ -74,7 +74,7 @@ read_keyring(const char *file)
 	char error[512];
 	PemsKeyring *keyring;
 
-	if (pems_credentials_read_keyring(file, &keyring, error, sizeof(error)) == PEMS_KEY_OK)
+	if (pems_secrets_read_keyring(file, &keyring, error, sizeof(error)) == PEMS_KEY_OK)
 		return keyring;
 	complain("%s", error);
 	return NULL;
@@ -87,9 +87,9 @@ static bool
 is_the_servers(const Rotation *rotation)
 {
 	PemsKeyring *keyring = read_keyring(rotation->users.file);
-	bool same = keyring && server_uses(rotation, pems_credentials_current_key(keyring, NULL));
+	bool same = keyring && server_uses(rotation, pems_secrets_current_key(keyring, NULL));
 
-	pems_credentials_free_keyring(keyring);
+	pems_secrets_free_keyring(keyring);
 	return same;
 }
 
@@ -98,7 +98,7 @@ add_key(Rotation *rotation)
 {
 	char error[512];
 
-	if (!pems_credentials_add_key(rotation->users.file, error, sizeof(error)))
+	if (!pems_secrets_add_key(rotation->users.file, error, sizeof(error)))
 	{
 		complain("%s", error);
 		return false;
@@ -106,7 +106,7 @@ add_key(Rotation *rotation)
 	rotation->keyring = read_keyring(rotation->users.file);
 	if (!rotation->keyring)
 		return false;
-	rotation->key_id = pems_credentials_current_key(rotation->keyring, &rotation->public_key);
+	rotation->key_id = pems_secrets_current_key(rotation->keyring, &rotation->public_key);
 	return server_uses(rotation, rotation->key_id);
 }
 
@@ -152,16 +152,16 @@ reseal(const Rotation *rotation, const Row *row, bool *stored)
 	size_t length = 0;
 	bool done;
 
-	if (pems_credentials_open(rotation->keyring, row->key_id, row->sealed, row->sealed_length,
-							  row->code, row->url, generation, &token) != PEMS_OPEN_OK)
+	if (pems_secrets_open(rotation->keyring, row->key_id, row->sealed, row->sealed_length,
+						  row->code, row->url, generation, &token) != PEMS_OPEN_OK)
 	{
 		complain("the credential of %s does not open with the keys of \"%s\"; set it again",
 				 row->code, rotation->users.file);
 		return false;
 	}
-	done = pems_credentials_seal(rotation->public_key, row->code, row->url, generation, token,
-								 &sealed, &length);
-	pems_credentials_free_token(token);
+	done = pems_secrets_seal(rotation->public_key, row->code, row->url, generation, token, &sealed,
+							 &length);
+	pems_secrets_free_token(token);
 	if (!done)
 		complain("the credential of %s could not be sealed", row->code);
 	done = done && store(rotation, row, sealed, length, stored);
@@ -260,7 +260,7 @@ rotate_alone(Rotation *rotation, bool drop)
 	bool done = keyring && lock_key_file(rotation->users.file, &lock) && rotate(rotation, drop);
 
 	unlock_key_file(&lock);
-	pems_credentials_free_keyring(keyring);
+	pems_secrets_free_keyring(keyring);
 	return done;
 }
 
@@ -273,7 +273,7 @@ run_rotate(const char *file, const Connection *options, bool drop)
 		.users = {.file = file, .options = options, .connection = connection, .schema = schema}};
 	bool done = schema && rotate_alone(&rotation, drop);
 
-	pems_credentials_free_keyring(rotation.keyring);
+	pems_secrets_free_keyring(rotation.keyring);
 	PQfreemem(schema);
 	PQfinish(connection);
 	return done ? EXIT_SUCCESS : EXIT_FAILURE;

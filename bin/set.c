@@ -75,8 +75,8 @@ read_token(void)
 	}
 	state = terminal ? secret_line_ask(STDIN_FILENO, "API token (not shown): ", token, size)
 					 : secret_line_read(STDIN_FILENO, token, size);
-	problem = state == SECRET_LINE_OK ? pems_credentials_check_token(token)
-									  : line_problem(state, terminal);
+	problem =
+		state == SECRET_LINE_OK ? pems_secrets_check_token(token) : line_problem(state, terminal);
 	if (!problem)
 		return token;
 	complain("%s", problem);
@@ -112,7 +112,7 @@ fetch_key(PGconn *connection, const char *schema, Sealing *sealing)
 		return false;
 	sealing->key_id = PQgetvalue(sealing->key, 0, 0);
 	sealing->public_key = PQgetvalue(sealing->key, 0, 1);
-	if (pems_credentials_is_key(sealing->key_id, sealing->public_key))
+	if (pems_secrets_is_key(sealing->key_id, sealing->public_key))
 		return true;
 	complain("the server's public key does not belong to its key id \"%s\"", sealing->key_id);
 	return false;
@@ -205,9 +205,8 @@ store_in_transaction(PGconn *connection, const char *schema, const Request *requ
 	if (!fetch_key(connection, schema, sealing) ||
 		!fetch_target(connection, schema, request->organization, sealing))
 		return false;
-	if (!pems_credentials_seal(sealing->public_key, request->organization, request->url,
-							   sealing->generation, token, &sealing->sealed,
-							   &sealing->sealed_length))
+	if (!pems_secrets_seal(sealing->public_key, request->organization, request->url,
+						   sealing->generation, token, &sealing->sealed, &sealing->sealed_length))
 	{
 		complain("the credential could not be sealed: organization and URL must be UTF-8, and the "
 				 "server's public key must be valid");
@@ -258,7 +257,7 @@ run_set(const Connection *options, const Request *request)
 	char *token = connection ? read_token() : NULL;
 	bool done = token && store_credential(connection, request, token);
 
-	pems_credentials_free_token(token);
+	pems_secrets_free_token(token);
 	PQfinish(connection);
 	return done ? EXIT_SUCCESS : EXIT_FAILURE;
 }

@@ -1,5 +1,5 @@
-# Unit tests and fuzzers: the rooms without a server, built for the sanitizers.
-# A room's test has its name and its place: src/record/merge.c, test/unit/record/merge_test.c.
+# Unit tests and fuzzers: what needs no server, built for the sanitizers.
+# A file's test has its name and its folder: src/record/merge.c, test/unit/record/merge_test.c.
 
 SANITIZED      = -std=gnu11 -O1 -g -Wall -Wextra $(if $(WERROR),-Werror) -fno-omit-frame-pointer \
                  -DPEMS_SYNC_VERSION='"$(EXTVERSION)"' -D_GNU_SOURCE -Isrc -Itest/unit

@@ -98,6 +98,7 @@ ALTER TABLE @extschema@.pems_field ENABLE ALWAYS TRIGGER pems_field_customize;
  * session at once.
  * Errors, because one row would stop all checks and all sending: 22023 when label and rules of a field are larger than
  *   64 kB; 22000 when the catalogue cannot be read any more (a value is nested too deeply).
+ * Tables: pems_field.
  */
 CREATE FUNCTION @extschema@._pems_field_announce() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $function$
@@ -114,7 +115,7 @@ BEGIN
                   HINT = 'A rule for so many values is for the application to check.';
     END IF;
     PERFORM @extschema@._pems_forget_catalogue();
-    PERFORM @extschema@._pems_check_delta('{}'::jsonb, NULL::jsonb);
+    PERFORM @extschema@._pems_delta_problem('{}'::jsonb, NULL::jsonb);
     PERFORM @extschema@._pems_wake(configuration => true);
     RETURN NULL;
 END
@@ -127,7 +128,9 @@ CREATE TRIGGER pems_field_announce AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE 
 ALTER TABLE @extschema@.pems_field ENABLE ALWAYS TRIGGER pems_field_announce;
 
 /*
- * _pems_catalogue(): the catalogue as the JSON array that the C rooms read (src/record/field.h).
+ * _pems_catalogue(): the catalogue as the JSON array that the C code reads (src/record/field.h).
+ * Returns: [] when there are no fields.
+ * Tables: pems_field.
  */
 CREATE FUNCTION @extschema@._pems_catalogue() RETURNS jsonb
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $function$

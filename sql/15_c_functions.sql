@@ -1,6 +1,7 @@
 /*
  * 15_c_functions: functions written in C.  Before the tables, because defaults and the bodies of SQL functions name
- * them. What each does, its arguments and its errors stand beside its code in src/session and src/database.
+ * them. What each does, its parameters, what it returns and its errors stand above its code: pems_api_* in src/session,
+ * pems_app_* and pems_guard_* in src/database.
  */
 
 CREATE FUNCTION @extschema@._pems_uuid() RETURNS text
@@ -57,9 +58,9 @@ COMMENT ON FUNCTION @extschema@._pems_size(jsonb, bigint) IS
     'Internal: bytes of a value, its numbers written with all their digits. Of one that is larger than most, at least '
     'so many: what is stored compressed or elsewhere is not fetched for that';
 
-CREATE FUNCTION @extschema@._pems_check_delta(delta jsonb, current jsonb) RETURNS jsonb
-AS 'MODULE_PATHNAME', 'pems_api_check_delta' LANGUAGE C STABLE;
-COMMENT ON FUNCTION @extschema@._pems_check_delta(jsonb, jsonb) IS
+CREATE FUNCTION @extschema@._pems_delta_problem(delta jsonb, current jsonb) RETURNS jsonb
+AS 'MODULE_PATHNAME', 'pems_api_delta_problem' LANGUAGE C STABLE;
+COMMENT ON FUNCTION @extschema@._pems_delta_problem(jsonb, jsonb) IS
     'Internal: NULL when the delta is valid on top of current, otherwise {"code", "errors"}';
 
 CREATE FUNCTION @extschema@._pems_apply_delta(record jsonb, delta jsonb) RETURNS jsonb
@@ -168,7 +169,7 @@ COMMENT ON FUNCTION @extschema@._pems_app_refused_words(oid, text[]) IS
     'Internal: which of these values a CHECK constraint on sync_status alone forbids, asked as the owner of '
     'pfa_modification';
 
-CREATE FUNCTION @extschema@._pems_check_guard() RETURNS void
+CREATE FUNCTION @extschema@._pems_demand_guard() RETURNS void
 AS 'MODULE_PATHNAME', 'pems_guard_demand' LANGUAGE C VOLATILE;
-COMMENT ON FUNCTION @extschema@._pems_check_guard() IS
+COMMENT ON FUNCTION @extschema@._pems_demand_guard() IS
     'Internal: first statement of the functions that set pems_sync.guarded; an error where it is off';

@@ -94,7 +94,7 @@ CREATE TABLE @extschema@.pfa_write_queue (
     job_id          text,
     unfinished      boolean NOT NULL GENERATED ALWAYS
                     AS (status IN ('pending', 'processing', 'conflict', 'failed')) STORED,
-    in_line         boolean NOT NULL GENERATED ALWAYS AS (status IN ('pending', 'processing')) STORED,
+    open            boolean NOT NULL GENERATED ALWAYS AS (status IN ('pending', 'processing')) STORED,
     held            boolean NOT NULL GENERATED ALWAYS
                     AS (status = 'pending' AND waits_for IS NOT DISTINCT FROM 'turn') STORED,
     stopped         boolean NOT NULL GENERATED ALWAYS AS (status IN ('conflict', 'failed')) STORED,
@@ -150,7 +150,7 @@ COMMENT ON COLUMN @extschema@.pfa_write_queue.attempt IS
     'Claims of the item that were not given back; each makes at most one HTTP request, a read or a write. Second half '
     'of X-Request-Id';
 COMMENT ON COLUMN @extschema@.pfa_write_queue.claim_token IS
-    'Fencing token of the last claim, the same for all items of that claim: an outcome with another token is not '
+    'Fencing token of the last claim, the same for all items of that claim: a report with another token is not '
     'recorded';
 COMMENT ON COLUMN @extschema@.pfa_write_queue.last_attempt_at IS 'When the last request was about to start';
 COMMENT ON COLUMN @extschema@.pfa_write_queue.last_error IS 'What went wrong last, a sentence for administrators';
@@ -161,7 +161,8 @@ COMMENT ON COLUMN @extschema@.pfa_write_queue.completed_at IS 'When it was compl
 COMMENT ON COLUMN @extschema@.pfa_write_queue.job_id IS 'Job that queued it';
 COMMENT ON COLUMN @extschema@.pfa_write_queue.unfinished IS
     'pending, processing, conflict or failed: later items of the record wait';
-COMMENT ON COLUMN @extschema@.pfa_write_queue.in_line IS 'pending or processing';
+COMMENT ON COLUMN @extschema@.pfa_write_queue.open IS
+    'pending or processing: neither done with nor stopped';
 COMMENT ON COLUMN @extschema@.pfa_write_queue.held IS 'pending, and held by an earlier item of the record';
 COMMENT ON COLUMN @extschema@.pfa_write_queue.stopped IS 'conflict or failed: waits for a person';
 COMMENT ON COLUMN @extschema@.pfa_write_queue.result IS
@@ -174,9 +175,9 @@ COMMENT ON COLUMN @extschema@.pfa_write_queue.result IS
 -- Each index with the question that it answers.
 -- What may be sent now, per organization and priority, after a given position? (claim)
 CREATE INDEX pfa_write_queue_ready ON @extschema@.pfa_write_queue
-    (organization_id, priority, scheduled_at, commit_seq) WHERE in_line AND waits_for IS NULL;
+    (organization_id, priority, scheduled_at, commit_seq) WHERE open AND waits_for IS NULL;
 -- Whose time has come? (claim)
-CREATE INDEX pfa_write_queue_timed ON @extschema@.pfa_write_queue (scheduled_at) WHERE in_line AND waits_for = 'time';
+CREATE INDEX pfa_write_queue_timed ON @extschema@.pfa_write_queue (scheduled_at) WHERE open AND waits_for = 'time';
 -- Which item of this record is the first unfinished one? (order, held_by)  Held ones apart, because a record may have
 -- thousands of them.
 CREATE INDEX pfa_write_queue_record ON @extschema@.pfa_write_queue (organization_id, pfa_id, held, commit_seq)
@@ -184,7 +185,7 @@ CREATE INDEX pfa_write_queue_record ON @extschema@.pfa_write_queue (organization
 -- What waits, the oldest first? (status)  Two conditions, so that no plan for the questions above can take it instead:
 -- an ANALYZE that finds the queue empty makes all its indexes look the same.
 CREATE INDEX pfa_write_queue_waiting ON @extschema@.pfa_write_queue (organization_id, created_at)
-    WHERE unfinished AND in_line;
+    WHERE unfinished AND open;
 -- What waits for a person? (status, dead letters)
 CREATE INDEX pfa_write_queue_stopped ON @extschema@.pfa_write_queue (organization_id, commit_seq) WHERE stopped;
 -- Items of a modification (foreign key, discard)
@@ -199,14 +200,14 @@ CREATE INDEX pfa_write_queue_result ON @extschema@.pfa_write_queue (organization
 
 -- Which items were queued by another database? (resume, health)  Nearly always empty.
 CREATE INDEX pfa_write_queue_foreign ON @extschema@.pfa_write_queue (organization_id)
-    WHERE in_line AND waits_for = 'resume';
+    WHERE open AND waits_for = 'resume';
 
 CREATE TABLE @extschema@.pems_claim (
     claim_token bigint PRIMARY KEY,
     item_ids    text[] NOT NULL
 );
 COMMENT ON TABLE @extschema@.pems_claim IS
-    'Claims of which an outcome may be missing still: how the next worker finds what a dead one left, without an '
+    'Claims of which something may not be recorded yet: how the next worker finds what a dead one left, without an '
     'index on status';
 COMMENT ON COLUMN @extschema@.pems_claim.claim_token IS 'Fencing token of the claim';
 COMMENT ON COLUMN @extschema@.pems_claim.item_ids IS 'Items that it claimed';

@@ -49,6 +49,7 @@ COMMENT ON AGGREGATE @extschema@._pems_sum_counts(bigint[]) IS 'Internal: sums o
 /*
  * _pems_folded_until(): differences of older transactions are in the sums already: none of them is left, nor will one
  * come.
+ * Returns: a transaction id; differences of that one and of later ones may be left.
  * Tables: pems_sync_stats.
  */
 CREATE FUNCTION @extschema@._pems_folded_until() RETURNS xid8

@@ -3,7 +3,7 @@
  */
 
 /*
- * _pems_guard_item(): row trigger on pfa_write_queue, before an unfinished item is deleted, which happens with its
+ * _pems_item_delete(): row trigger on pfa_write_queue, before an unfinished item is deleted, which happens with its
  * modification or its organization (foreign keys).  On our own table, because the application's owner can remove
  * triggers from his.  An item that waits is deleted; the next item of the record may be sent then.  A modification that
  * stays is discarded.
@@ -11,7 +11,7 @@
  * Errors: 55000 while the item is in flight.
  * Tables: pfa_modification, pems_recheck, pems_audit_log.
  */
-CREATE FUNCTION @extschema@._pems_guard_item() RETURNS trigger
+CREATE FUNCTION @extschema@._pems_item_delete() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $function$
 DECLARE
     reason text := 'the modification was deleted';
@@ -39,13 +39,13 @@ BEGIN
     RETURN OLD;
 END
 $function$;
-COMMENT ON FUNCTION @extschema@._pems_guard_item() IS
+COMMENT ON FUNCTION @extschema@._pems_item_delete() IS
     'Internal trigger: an item in flight cannot be deleted, nor can its modification';
 
-CREATE TRIGGER pems_guard_delete BEFORE DELETE ON @extschema@.pfa_write_queue
-    FOR EACH ROW WHEN (OLD.unfinished) EXECUTE FUNCTION @extschema@._pems_guard_item();
+CREATE TRIGGER pems_item_delete BEFORE DELETE ON @extschema@.pfa_write_queue
+    FOR EACH ROW WHEN (OLD.unfinished) EXECUTE FUNCTION @extschema@._pems_item_delete();
 -- also where session_replication_role is replica
-ALTER TABLE @extschema@.pfa_write_queue ENABLE ALWAYS TRIGGER pems_guard_delete;
+ALTER TABLE @extschema@.pfa_write_queue ENABLE ALWAYS TRIGGER pems_item_delete;
 
 /*
  * _pems_forget_credential(): row trigger on pems_credential, after delete, which happens with the organization
@@ -72,11 +72,12 @@ CREATE TRIGGER pems_forget_credential AFTER DELETE ON @extschema@.pems_credentia
 ALTER TABLE @extschema@.pems_credential ENABLE ALWAYS TRIGGER pems_forget_credential;
 
 /*
- * _pems_guard_truncate(): statement trigger, before truncate, on the application's tables and on those of ours that
+ * _pems_refuse_truncate(): statement trigger, before truncate, on the application's tables and on those of ours that
  * say what is under way.
  * Errors: 55000 while an item is unfinished.
+ * Tables: pfa_write_queue.
  */
-CREATE FUNCTION @extschema@._pems_guard_truncate() RETURNS trigger
+CREATE FUNCTION @extschema@._pems_refuse_truncate() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 SET plan_cache_mode = force_generic_plan SET enable_seqscan = off
 SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off AS $function$
@@ -91,19 +92,19 @@ BEGIN
     RETURN NULL;
 END
 $function$;
-COMMENT ON FUNCTION @extschema@._pems_guard_truncate() IS
+COMMENT ON FUNCTION @extschema@._pems_refuse_truncate() IS
     'Internal trigger: what unfinished items need cannot be truncated';
 
-CREATE TRIGGER pems_guard_truncate BEFORE TRUNCATE ON @extschema@.pfa_write_queue
-    FOR EACH STATEMENT EXECUTE FUNCTION @extschema@._pems_guard_truncate();
-CREATE TRIGGER pems_guard_truncate BEFORE TRUNCATE ON @extschema@.pems_claim
-    FOR EACH STATEMENT EXECUTE FUNCTION @extschema@._pems_guard_truncate();
-CREATE TRIGGER pems_guard_truncate BEFORE TRUNCATE ON @extschema@.pems_recheck
-    FOR EACH STATEMENT EXECUTE FUNCTION @extschema@._pems_guard_truncate();
-CREATE TRIGGER pems_guard_truncate BEFORE TRUNCATE ON @extschema@.pfa_sync_conflict
-    FOR EACH STATEMENT EXECUTE FUNCTION @extschema@._pems_guard_truncate();
+CREATE TRIGGER pems_refuse_truncate BEFORE TRUNCATE ON @extschema@.pfa_write_queue
+    FOR EACH STATEMENT EXECUTE FUNCTION @extschema@._pems_refuse_truncate();
+CREATE TRIGGER pems_refuse_truncate BEFORE TRUNCATE ON @extschema@.pems_claim
+    FOR EACH STATEMENT EXECUTE FUNCTION @extschema@._pems_refuse_truncate();
+CREATE TRIGGER pems_refuse_truncate BEFORE TRUNCATE ON @extschema@.pems_recheck
+    FOR EACH STATEMENT EXECUTE FUNCTION @extschema@._pems_refuse_truncate();
+CREATE TRIGGER pems_refuse_truncate BEFORE TRUNCATE ON @extschema@.pfa_sync_conflict
+    FOR EACH STATEMENT EXECUTE FUNCTION @extschema@._pems_refuse_truncate();
 
-ALTER TABLE @extschema@.pfa_write_queue ENABLE ALWAYS TRIGGER pems_guard_truncate;
-ALTER TABLE @extschema@.pems_claim ENABLE ALWAYS TRIGGER pems_guard_truncate;
-ALTER TABLE @extschema@.pems_recheck ENABLE ALWAYS TRIGGER pems_guard_truncate;
-ALTER TABLE @extschema@.pfa_sync_conflict ENABLE ALWAYS TRIGGER pems_guard_truncate;
+ALTER TABLE @extschema@.pfa_write_queue ENABLE ALWAYS TRIGGER pems_refuse_truncate;
+ALTER TABLE @extschema@.pems_claim ENABLE ALWAYS TRIGGER pems_refuse_truncate;
+ALTER TABLE @extschema@.pems_recheck ENABLE ALWAYS TRIGGER pems_refuse_truncate;
+ALTER TABLE @extschema@.pfa_sync_conflict ENABLE ALWAYS TRIGGER pems_refuse_truncate;

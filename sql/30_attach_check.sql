@@ -7,6 +7,7 @@
 
 /*
  * _pems_app_columns(): the columns that the application's tables must have.
+ * Returns: a row for each column.
  */
 CREATE FUNCTION @extschema@._pems_app_columns()
 RETURNS TABLE (table_name text, column_name text, column_type regtype)
@@ -22,7 +23,8 @@ $function$;
 COMMENT ON FUNCTION @extschema@._pems_app_columns() IS 'Internal: columns that the application''s tables must have';
 
 /*
- * _pems_app_added(): the columns that attach adds to them, with what follows the name in ALTER TABLE.
+ * _pems_app_added(): the columns that attach adds to them.
+ * Returns: a row for each column; definition: what follows its name in ALTER TABLE.
  */
 CREATE FUNCTION @extschema@._pems_app_added()
 RETURNS TABLE (table_name text, column_name text, column_type regtype, definition text)
@@ -42,6 +44,7 @@ COMMENT ON FUNCTION @extschema@._pems_app_added() IS
 /*
  * _pems_app_keys(): the keys that the application's tables must have (a primary key, or a unique index or constraint
  * over just these columns).
+ * Returns: a row for each key.
  */
 CREATE FUNCTION @extschema@._pems_app_keys() RETURNS TABLE (table_name text, columns text[])
 LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $function$
@@ -81,9 +84,9 @@ COMMENT ON FUNCTION @extschema@._pems_app_foreign_code(oid) IS
     'Internal: what expressions of indexes and statistics of a table use that does not come with PostgreSQL';
 
 /*
- * _pems_app_publication_obstacles(relation): publications that make PostgreSQL refuse every UPDATE of that table: a
- * line each, with the statement that mends it.  What is published of a row must have its replica identity, and a row
- * filter may look at nothing else.
+ * _pems_app_publication_obstacles(relation): publications that make PostgreSQL refuse every UPDATE of that table.  What
+ * is published of a row must have its replica identity, and a row filter may look at nothing else.
+ * Returns: name: the publication; line: a sentence with the statement that corrects it.
  */
 CREATE FUNCTION @extschema@._pems_app_publication_obstacles(relation oid) RETURNS TABLE (name text, line text)
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $function$
@@ -127,10 +130,11 @@ COMMENT ON FUNCTION @extschema@._pems_app_publication_obstacles(oid) IS
     'statement that mends it';
 
 /*
- * _pems_app_checks(): CHECK constraints on sync_status alone that forbid a word which we write.  Those that use
- * what does not come with PostgreSQL are not tried: only a write shows what they do.
+ * _pems_app_status_constraints(): CHECK constraints on sync_status alone that forbid a word which we write.  Those that
+ * use what does not come with PostgreSQL are not tried: only a write shows what they do.
+ * Returns: name: the constraint; words: those that it forbids.
  */
-CREATE FUNCTION @extschema@._pems_app_checks() RETURNS TABLE (name text, words text[])
+CREATE FUNCTION @extschema@._pems_app_status_constraints() RETURNS TABLE (name text, words text[])
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $function$
     -- MATERIALIZED: nothing else is tried
     WITH candidate AS MATERIALIZED (
@@ -149,7 +153,7 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $function$
             c.oid, '{draft,queued,syncing,synced,conflict,failed,superseded,discarded}'::text[]) AS words) r
     WHERE r.words <> '{}'
 $function$;
-COMMENT ON FUNCTION @extschema@._pems_app_checks() IS
+COMMENT ON FUNCTION @extschema@._pems_app_status_constraints() IS
     'Internal: CHECK constraints that forbid a word which the extension writes to sync_status';
 
 /*
@@ -217,7 +221,8 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $function$
     UNION ALL
     SELECT k.name, format('constraint %s of %s forbids values of sync_status that we write (%s): %s DROP CONSTRAINT %I',
                           k.name, app.relname, array_to_string(k.words, ', '), app.command, k.name)
-    FROM app_table app CROSS JOIN LATERAL @extschema@._pems_app_checks() k WHERE app.relname = 'pfa_modification'
+    FROM app_table app CROSS JOIN LATERAL @extschema@._pems_app_status_constraints() k
+    WHERE app.relname = 'pfa_modification'
     UNION ALL
     SELECT u.attname, format('column %s.%s is generated, so we cannot write it: %s %s', u.relname, u.attname, u.command,
                              CASE WHEN u.attidentity = 'a' THEN format('ALTER COLUMN %I DROP IDENTITY', u.attname)
@@ -272,6 +277,7 @@ COMMENT ON FUNCTION @extschema@._pems_app_key_problem(oid, text[]) IS
  * Parameters: attached: the columns that attach adds, the rights that it grants and, but for a copy, its foreign keys
  *   must be there, too: without them a modification can be deleted while it is being sent.
  * Returns: an empty array when all is well.
+ * Tables: pems_control; all else is in the system catalogue.
  */
 CREATE FUNCTION @extschema@._pems_app_problems(attached boolean) RETURNS text[]
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $function$

@@ -18,12 +18,12 @@ LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $function$
          'AFTER UPDATE ON %s REFERENCING NEW TABLE AS new_rows FOR EACH STATEMENT', '_pems_record_versions'),
         ('pfa_mirror', 'pems_versions_replicated', 'R',
          'AFTER INSERT OR UPDATE ON %s FOR EACH ROW', '_pems_record_replicated_version'),
-        ('organization', 'pems_guard_truncate', 'A',
-         'BEFORE TRUNCATE ON %s FOR EACH STATEMENT', '_pems_guard_truncate'),
-        ('pfa_mirror', 'pems_guard_truncate', 'A',
-         'BEFORE TRUNCATE ON %s FOR EACH STATEMENT', '_pems_guard_truncate'),
-        ('pfa_modification', 'pems_guard_truncate', 'A',
-         'BEFORE TRUNCATE ON %s FOR EACH STATEMENT', '_pems_guard_truncate')
+        ('organization', 'pems_refuse_truncate', 'A',
+         'BEFORE TRUNCATE ON %s FOR EACH STATEMENT', '_pems_refuse_truncate'),
+        ('pfa_mirror', 'pems_refuse_truncate', 'A',
+         'BEFORE TRUNCATE ON %s FOR EACH STATEMENT', '_pems_refuse_truncate'),
+        ('pfa_modification', 'pems_refuse_truncate', 'A',
+         'BEFORE TRUNCATE ON %s FOR EACH STATEMENT', '_pems_refuse_truncate')
         ) AS t (table_name, trigger_name, enabled, event, function)
 $function$;
 COMMENT ON FUNCTION @extschema@._pems_app_triggers() IS
@@ -33,6 +33,8 @@ COMMENT ON FUNCTION @extschema@._pems_app_triggers() IS
  * _pems_app_foreign_keys(): the foreign keys from the extension's tables to the application's.  NOT VALID, because we
  * do not read the application's tables with the rights of a superuser: _pems_app_check_rows() looks at the rows that
  * there are already.
+ * Returns: a row for each; definition: what follows ADD CONSTRAINT and the name; app_table: the table that it refers
+ *   to.
  */
 CREATE FUNCTION @extschema@._pems_app_foreign_keys()
 RETURNS TABLE (table_name text, constraint_name text, definition text, app_table text)
@@ -55,8 +57,9 @@ COMMENT ON FUNCTION @extschema@._pems_app_foreign_keys() IS
     'Internal: foreign keys from the extension''s tables to the application''s tables';
 
 /*
- * _pems_foreign_key_states(): our foreign keys to the application's tables, each with its state: NULL; missing;
- * replaced, where it refers to another table than the one that has the name now.
+ * _pems_foreign_key_states(): our foreign keys to the application's tables, and what is wrong with them.
+ * Returns: a row for each; state: NULL: nothing is; missing; replaced: it refers to another table than the one that has
+ *   the name now.
  */
 CREATE FUNCTION @extschema@._pems_foreign_key_states()
 RETURNS TABLE (table_name text, constraint_name text, app_table text, definition text, state text)
@@ -77,7 +80,8 @@ COMMENT ON FUNCTION @extschema@._pems_foreign_key_states() IS
     'made';
 
 /*
- * _pems_own_triggers(): the triggers of the extension on its own tables, as the server shows them.
+ * _pems_own_triggers(): the triggers of the extension on its own tables.
+ * Returns: a row for each; definition: as the server shows it.
  */
 CREATE FUNCTION @extschema@._pems_own_triggers() RETURNS TABLE (table_name text, trigger_name text, definition text)
 LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $function$
@@ -90,12 +94,12 @@ LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $function$
          'REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows FOR EACH STATEMENT', '_pems_count_changes'),
         ('pfa_write_queue', 'pems_count_deleted', 'AFTER DELETE',
          'REFERENCING OLD TABLE AS old_rows FOR EACH STATEMENT', '_pems_count_changes'),
-        ('pfa_write_queue', 'pems_guard_delete', 'BEFORE DELETE',
-         'FOR EACH ROW WHEN (old.unfinished)', '_pems_guard_item'),
-        ('pfa_write_queue', 'pems_guard_truncate', 'BEFORE TRUNCATE', 'FOR EACH STATEMENT', '_pems_guard_truncate'),
-        ('pems_claim', 'pems_guard_truncate', 'BEFORE TRUNCATE', 'FOR EACH STATEMENT', '_pems_guard_truncate'),
-        ('pems_recheck', 'pems_guard_truncate', 'BEFORE TRUNCATE', 'FOR EACH STATEMENT', '_pems_guard_truncate'),
-        ('pfa_sync_conflict', 'pems_guard_truncate', 'BEFORE TRUNCATE', 'FOR EACH STATEMENT', '_pems_guard_truncate'),
+        ('pfa_write_queue', 'pems_item_delete', 'BEFORE DELETE',
+         'FOR EACH ROW WHEN (old.unfinished)', '_pems_item_delete'),
+        ('pfa_write_queue', 'pems_refuse_truncate', 'BEFORE TRUNCATE', 'FOR EACH STATEMENT', '_pems_refuse_truncate'),
+        ('pems_claim', 'pems_refuse_truncate', 'BEFORE TRUNCATE', 'FOR EACH STATEMENT', '_pems_refuse_truncate'),
+        ('pems_recheck', 'pems_refuse_truncate', 'BEFORE TRUNCATE', 'FOR EACH STATEMENT', '_pems_refuse_truncate'),
+        ('pfa_sync_conflict', 'pems_refuse_truncate', 'BEFORE TRUNCATE', 'FOR EACH STATEMENT', '_pems_refuse_truncate'),
         ('pems_credential', 'pems_forget_credential', 'AFTER DELETE', 'FOR EACH ROW', '_pems_forget_credential'),
         ('pems_pull_state', 'pems_forget_pull', 'AFTER DELETE',
          'FOR EACH ROW WHEN ((old.phase <> ''ended''::text))', '_pems_forget_pull'),
@@ -107,10 +111,11 @@ $function$;
 COMMENT ON FUNCTION @extschema@._pems_own_triggers() IS 'Internal: triggers of the extension on its own tables';
 
 /*
- * _pems_app_trigger_states(): the triggers of the extension on the application's tables and on its own, each with the
- * command that makes it and its state: NULL; missing; replaced, by another of its name; disabled, also when it fires
- * with another session_replication_role than it should (which is what a load with --disable-triggers leaves behind).
- * The commands are compared as texts, which must not depend on quote_all_identifiers.
+ * _pems_app_trigger_states(): the triggers of the extension on the application's tables and on its own, and what is
+ * wrong with them.  The commands are compared as texts, which must not depend on quote_all_identifiers.
+ * Returns: a row for each; command: what makes it; state: NULL: nothing is wrong; missing; replaced by another of its
+ *   name; disabled, also when it fires with another session_replication_role than it should (which is what a load with
+ *   --disable-triggers leaves behind).
  */
 CREATE FUNCTION @extschema@._pems_app_trigger_states()
 RETURNS TABLE (table_name text, trigger_name text, enabled text, command text, state text)

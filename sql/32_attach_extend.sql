@@ -39,6 +39,7 @@ COMMENT ON FUNCTION @extschema@._pems_app_create(text) IS
 /*
  * _pems_app_extend(): adds what is not there yet: columns, index, triggers, foreign keys,
  * grants for the worker.  Where the triggers that count were gone or disabled, counts anew.
+ * Tables: the application's and our own (ALTER TABLE); with _pems_recount() also pfa_write_queue and pems_sync_stats.
  */
 CREATE FUNCTION @extschema@._pems_app_extend() RETURNS void
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $function$
@@ -146,6 +147,7 @@ COMMENT ON FUNCTION @extschema@._pems_app_lock() IS
  * _pems_app_check_rows(): do the rows of the extension's tables refer to rows of the application that exist?
  * Credentials and pauses that do not are deleted, as they would be with their organization.
  * Errors: 55000 with the tables and how many rows of the others do not; 55000 when an organization has the id *.
+ * Tables: pems_credential, pems_pause; reads organization, pfa_modification, pfa_write_queue, pfa_sync_conflict.
  */
 CREATE FUNCTION @extschema@._pems_app_check_rows() RETURNS void
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $function$

@@ -3,9 +3,10 @@
  */
 
 /*
- * _pems_taken_names(): what has a name that we need and is not ours, with a line that says so.
+ * _pems_names_in_use(): what has a name that we need and is not ours.
+ * Returns: name: that name; line: a sentence about what has it.
  */
-CREATE FUNCTION @extschema@._pems_taken_names() RETURNS TABLE (name text, line text)
+CREATE FUNCTION @extschema@._pems_names_in_use() RETURNS TABLE (name text, line text)
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $function$
     SELECT n.name, format('%s of role %s has the name of %s', c.oid::regclass, c.relowner::regrole, n.purpose)
     FROM (SELECT m.name, 'the audit log''s partition of a month' AS purpose,
@@ -19,7 +20,7 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $function$
       AND NOT EXISTS (SELECT FROM pg_index i WHERE i.indexrelid = c.oid AND i.indrelid = n.parent)
     ORDER BY n.name
 $function$;
-COMMENT ON FUNCTION @extschema@._pems_taken_names() IS
+COMMENT ON FUNCTION @extschema@._pems_names_in_use() IS
     'Internal: what has a name that the extension needs and is not the extension''s';
 
 /*
@@ -29,7 +30,7 @@ COMMENT ON FUNCTION @extschema@._pems_taken_names() IS
 CREATE FUNCTION @extschema@._pems_check_names(beginning text) RETURNS void
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $function$
 DECLARE
-    lines CONSTANT text := (SELECT string_agg(t.line, E'\n') FROM @extschema@._pems_taken_names() t
+    lines CONSTANT text := (SELECT string_agg(t.line, E'\n') FROM @extschema@._pems_names_in_use() t
                             WHERE starts_with(t.name, beginning));
 BEGIN
     IF lines IS NOT NULL THEN
@@ -65,6 +66,7 @@ COMMENT ON FUNCTION @extschema@._pems_foreign_functions() IS
  * _pems_app_unfilled(app_table): columns of a table of the application that need a value which we do not have when
  * we insert a row: a mirror that is missing, the modification of a rollback.  Where a trigger of the application sees
  * the new rows first, it may fill them: none then.
+ * Returns: their names.
  */
 CREATE FUNCTION @extschema@._pems_app_unfilled(app_table text) RETURNS SETOF text
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $function$
@@ -86,7 +88,8 @@ COMMENT ON FUNCTION @extschema@._pems_app_unfilled(text) IS
     'inserts a row';
 
 /*
- * _pems_attach_warnings(): what does not make pems_attach() fail, but is a danger later: a row each.
+ * _pems_attach_warnings(): what does not make pems_attach() fail, but is a danger later.
+ * Returns: a row for each; code: a word for programs.
  */
 CREATE FUNCTION @extschema@._pems_attach_warnings() RETURNS TABLE (code text, message text, hint text)
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $function$
@@ -105,6 +108,7 @@ COMMENT ON FUNCTION @extschema@._pems_attach_warnings() IS 'Internal: what pems_
 /*
  * _pems_attach_hint(): what to do about the problems of the application's tables that keep pems_attach() from its work.
  * Where tables are missing, and one other schema has all three, they are there.
+ * Returns: a sentence.
  */
 CREATE FUNCTION @extschema@._pems_attach_hint() RETURNS text
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $function$
@@ -161,7 +165,7 @@ DECLARE
     warning   record;
     warnings  jsonb := '[]';
 BEGIN
-    PERFORM @extschema@._pems_check_guard();
+    PERFORM @extschema@._pems_demand_guard();
     IF create_missing THEN
         made := @extschema@._pems_app_create(@extschema@._pems_caller());
     END IF;
@@ -219,7 +223,7 @@ LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $func
 DECLARE
     item record;
 BEGIN
-    PERFORM @extschema@._pems_check_guard();
+    PERFORM @extschema@._pems_demand_guard();
     PERFORM @extschema@._pems_app_lock();
     FOR item IN
         SELECT format('DROP TRIGGER %I ON %s', g.tgname, g.tgrelid::regclass) AS command

@@ -102,8 +102,8 @@ COMMENT ON FUNCTION @extschema@._pems_release_some() IS
  * at least.
  *
  * Called with each claim, so it must cost next to nothing: of the items that wait for a time only the last one is
- * read. Where the clock was set back by more than a backoff lasts, items that were put off before are scheduled later
- * than those that were put off since, so the last one shows it.
+ * read. Where the clock was set back by more than a backoff lasts, items that began to wait before are scheduled later
+ * than those that began to wait since, so the last one shows it.
  *
  * Returns: whether there may be more of them; a call changes at most 500.
  * Tables: pfa_write_queue.
@@ -116,7 +116,7 @@ DECLARE
 BEGIN
     SELECT q.last_attempt_at INTO last_attempt
     FROM @extschema@.pfa_write_queue q
-    WHERE q.in_line AND q.waits_for = 'time' AND q.last_attempt_at IS NOT NULL
+    WHERE q.open AND q.waits_for = 'time' AND q.last_attempt_at IS NOT NULL
     ORDER BY q.scheduled_at DESC LIMIT 1;
     IF last_attempt IS NULL OR last_attempt <= clock_timestamp() + interval '1 second' THEN
         RETURN false;
@@ -125,7 +125,7 @@ BEGIN
     SET scheduled_at = clock_timestamp() + least(greatest(q.scheduled_at - q.last_attempt_at, '2 seconds'), '2 hours'),
         last_attempt_at = clock_timestamp()
     FROM (SELECT d.id FROM @extschema@.pfa_write_queue d
-          WHERE d.in_line AND d.waits_for = 'time' AND d.last_attempt_at > clock_timestamp()
+          WHERE d.open AND d.waits_for = 'time' AND d.last_attempt_at > clock_timestamp()
           ORDER BY d.scheduled_at LIMIT 500 FOR NO KEY UPDATE SKIP LOCKED) early
     WHERE q.id = early.id;
     GET DIAGNOSTICS changed = ROW_COUNT;
@@ -133,7 +133,7 @@ BEGIN
 END
 $function$;
 COMMENT ON FUNCTION @extschema@._pems_follow_clock() IS
-    'Internal: items that were put off before the clock was set back wait no longer than they were to';
+    'Internal: items that began to wait before the clock was set back wait no longer than they were to';
 
 /*
  * _pems_prepare(): what has to happen before a claim: releases the next items of the records that others left in
@@ -152,7 +152,7 @@ DECLARE
 BEGIN
     UPDATE @extschema@.pfa_write_queue q SET waits_for = NULL
     FROM (SELECT d.id FROM @extschema@.pfa_write_queue d
-          WHERE d.in_line AND d.waits_for = 'time' AND d.scheduled_at <= clock_timestamp()
+          WHERE d.open AND d.waits_for = 'time' AND d.scheduled_at <= clock_timestamp()
           ORDER BY d.scheduled_at LIMIT 500 FOR NO KEY UPDATE SKIP LOCKED) ready
     WHERE q.id = ready.id;
     GET DIAGNOSTICS due = ROW_COUNT;
@@ -161,7 +161,7 @@ BEGIN
     END IF;
     RETURN least(release_again,
                  (SELECT min(q.scheduled_at) FROM @extschema@.pfa_write_queue q
-                  WHERE q.in_line AND q.waits_for = 'time' AND q.scheduled_at > clock_timestamp()));
+                  WHERE q.open AND q.waits_for = 'time' AND q.scheduled_at > clock_timestamp()));
 END
 $function$;
 COMMENT ON FUNCTION @extschema@._pems_prepare() IS

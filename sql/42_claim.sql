@@ -16,13 +16,15 @@ CREATE FUNCTION @extschema@._pems_first_ready(
     OUT turn bigint, OUT priority integer, OUT scheduled_at timestamptz, OUT commit_seq bigint)
 RETURNS SETOF record
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $function$
+    -- the arrays have three elements per organization, and 3 * (turn - 1) of them come before those of this one
     SELECT g.turn, p.priority, f.scheduled_at, f.commit_seq
     FROM unnest(organization_ids) WITH ORDINALITY AS g (id, turn)
-    CROSS JOIN (VALUES (10, -2), (0, -1), (-10, 0)) AS p (priority, element)
+    CROSS JOIN (VALUES (10, 1), (0, 2), (-10, 3)) AS p (priority, element)
     CROSS JOIN LATERAL (
         SELECT q.scheduled_at, q.commit_seq FROM @extschema@.pfa_write_queue q
-        WHERE q.organization_id = g.id AND q.in_line AND q.waits_for IS NULL AND q.priority = p.priority
-          AND (q.scheduled_at, q.commit_seq) > (after_at[3 * g.turn + p.element], after_seq[3 * g.turn + p.element])
+        WHERE q.organization_id = g.id AND q.open AND q.waits_for IS NULL AND q.priority = p.priority
+          AND (q.scheduled_at, q.commit_seq) > (after_at[3 * (g.turn - 1) + p.element],
+                                                after_seq[3 * (g.turn - 1) + p.element])
           AND q.status = 'pending'
         ORDER BY q.scheduled_at, q.commit_seq LIMIT 1) f
 $function$;
@@ -79,15 +81,16 @@ BEGIN
         FROM unnest(organization_ids, slots) WITH ORDINALITY AS g (id, slots, turn)
         WHERE NOT EXISTS (SELECT FROM @extschema@.pems_pause p WHERE p.organization_id IN (g.id, '*'))
     ), locked AS MATERIALIZED (
-        -- their first ready items, high priority first, until the slots are full; element: which of the three positions
+        -- their first ready items, high priority first, until the slots are full.  The arrays of positions have three
+        -- elements per organization, and 3 * (turn - 1) of them come before those of this one.
         SELECT i.*, s.turn FROM sending s CROSS JOIN LATERAL (
-            SELECT c.* FROM (VALUES (10, -2), (0, -1), (-10, 0)) AS p (priority, element) CROSS JOIN LATERAL (
+            SELECT c.* FROM (VALUES (10, 1), (0, 2), (-10, 3)) AS p (priority, element) CROSS JOIN LATERAL (
                 SELECT q.ctid AS tid, q.id, q.organization_id, q.pfa_id, q.commit_seq, q.priority, q.scheduled_at,
                        q.sent_version, q.base_version, q.base_at, q.queued_in
                 FROM @extschema@.pfa_write_queue q
-                WHERE q.organization_id = s.id AND q.in_line AND q.waits_for IS NULL AND q.priority = p.priority
-                  AND (q.scheduled_at, q.commit_seq) > (coalesce(after_at[3 * s.turn + p.element], '-infinity'),
-                                                        coalesce(after_seq[3 * s.turn + p.element], 0))
+                WHERE q.organization_id = s.id AND q.open AND q.waits_for IS NULL AND q.priority = p.priority
+                  AND (q.scheduled_at, q.commit_seq) > (coalesce(after_at[3 * (s.turn - 1) + p.element], '-infinity'),
+                                                        coalesce(after_seq[3 * (s.turn - 1) + p.element], 0))
                   AND q.status = 'pending'
                 ORDER BY q.scheduled_at, q.commit_seq LIMIT s.slots FOR NO KEY UPDATE SKIP LOCKED) c
             LIMIT s.slots) i

@@ -2,7 +2,7 @@
  * 43_record: the worker records what became of the items that it claimed, a batch at a time.
  */
 
-CREATE TYPE @extschema@._pems_outcome AS (
+CREATE TYPE @extschema@._pems_report AS (
     item_id         text,
     organization_id text,
     pfa_id          text,
@@ -39,67 +39,67 @@ CREATE TYPE @extschema@._pems_outcome AS (
     response        jsonb,
     pause           boolean
 );
-COMMENT ON TYPE @extschema@._pems_outcome IS
-    'Internal: what became of one claimed item. From item_id to was_unknown: the item and its modification when it '
-    'was claimed (step: next_request, was_unknown: outcome_unknown); new_status: of the item; delay_ms: NULL = at '
-    'once; pems_version with mirror_data (a record read), mirror_patch (the changes that a write made) or '
-    'mirror_deleted: what the mirror becomes; seen_version: the mirror''s version when the item was claimed; '
+COMMENT ON TYPE @extschema@._pems_report IS
+    'Internal: the worker''s report on one claimed item: what became of it. From item_id to was_unknown: the item and '
+    'its modification when it was claimed (step: next_request, was_unknown: outcome_unknown); new_status: of the item; '
+    'delay_ms: NULL = at once; pems_version with mirror_data (a record read), mirror_patch (the changes that a write '
+    'made) or mirror_deleted: what the mirror becomes; seen_version: the mirror''s version when the item was claimed; '
     'known_version: the version that PEMS named in its answer to a write';
 
 /*
- * _pems_unlocked_outcomes(outcomes): those outcomes of which no other session has the item, its modification or its
+ * _pems_unlocked_reports(reports): those reports of which no other session has the item, its modification or its
  * mirror locked; they are locked then.
  * Returns: NULL: none.
  * Tables: pfa_write_queue, pfa_modification, pfa_mirror.
  */
-CREATE FUNCTION @extschema@._pems_unlocked_outcomes(outcomes @extschema@._pems_outcome[])
-RETURNS @extschema@._pems_outcome[]
+CREATE FUNCTION @extschema@._pems_unlocked_reports(reports @extschema@._pems_report[])
+RETURNS @extschema@._pems_report[]
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $function$
 BEGIN
-    RETURN (SELECT array_agg(l.o) FROM (
-        SELECT o FROM unnest(outcomes) o
-        JOIN @extschema@.pfa_write_queue q ON q.id = o.item_id AND q.claim_token = o.claim_token
+    RETURN (SELECT array_agg(l.r) FROM (
+        SELECT r FROM unnest(reports) r
+        JOIN @extschema@.pfa_write_queue q ON q.id = r.item_id AND q.claim_token = r.claim_token
              AND q.status = 'processing'
         WHERE (SELECT true FROM @extschema@.pfa_modification m
                WHERE m.id = q.modification_id FOR NO KEY UPDATE SKIP LOCKED)
-          AND coalesce((SELECT true FROM @extschema@.pfa_mirror r
-                        WHERE r.organization_id = q.organization_id AND r.pfa_id = q.pfa_id
+          AND coalesce((SELECT true FROM @extschema@.pfa_mirror m
+                        WHERE m.organization_id = q.organization_id AND m.pfa_id = q.pfa_id
                         FOR NO KEY UPDATE SKIP LOCKED),
-                       NOT EXISTS (SELECT FROM @extschema@.pfa_mirror r
-                                   WHERE r.organization_id = q.organization_id AND r.pfa_id = q.pfa_id))
+                       NOT EXISTS (SELECT FROM @extschema@.pfa_mirror m
+                                   WHERE m.organization_id = q.organization_id AND m.pfa_id = q.pfa_id))
         FOR NO KEY UPDATE OF q SKIP LOCKED) l);
 END
 $function$;
-COMMENT ON FUNCTION @extschema@._pems_unlocked_outcomes(@extschema@._pems_outcome[]) IS
-    'Internal: the outcomes of a batch whose rows no other session has locked';
+COMMENT ON FUNCTION @extschema@._pems_unlocked_reports(@extschema@._pems_report[]) IS
+    'Internal: the reports of a batch whose rows no other session has locked';
 
 /*
- * _pems_record_items(outcomes): queue and audit log after a batch.  An outcome whose claim token is no longer the
+ * _pems_record_items(reports): queue and audit log after a batch.  A report whose claim token is no longer the
  * item's is not ours: the item was claimed again or put back by somebody else, who has written the audit row for that
  * attempt.
  *
- * Returns: the outcomes that are ours; NULL: none.
+ * Returns: the reports that are ours; NULL: none.
  * Tables: pfa_write_queue, pems_audit_log.
  */
-CREATE FUNCTION @extschema@._pems_record_items(outcomes @extschema@._pems_outcome[]) RETURNS @extschema@._pems_outcome[]
+CREATE FUNCTION @extschema@._pems_record_items(reports @extschema@._pems_report[]) RETURNS @extschema@._pems_report[]
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $function$
 DECLARE
-    ours @extschema@._pems_outcome[];
+    ours @extschema@._pems_report[];
 BEGIN
     WITH changed AS (
         UPDATE @extschema@.pfa_write_queue q
-        SET status = o.new_status, next_request = o.next_request, outcome_unknown = o.outcome_unknown,
-            waits_for = CASE WHEN o.new_status = 'pending' AND o.delay_ms > 0 THEN 'time' END,
-            scheduled_at = CASE WHEN o.new_status = 'pending' AND o.delay_ms > 0
-                                THEN clock_timestamp() + o.delay_ms * interval '1 millisecond' ELSE q.scheduled_at END,
-            retry_count = o.retry_count, rounds = o.rounds, error_code = o.error_code, last_error = o.error,
+        SET status = r.new_status, next_request = r.next_request, outcome_unknown = r.outcome_unknown,
+            waits_for = CASE WHEN r.new_status = 'pending' AND r.delay_ms > 0 THEN 'time' END,
+            scheduled_at = CASE WHEN r.new_status = 'pending' AND r.delay_ms > 0
+                                THEN clock_timestamp() + r.delay_ms * interval '1 millisecond' ELSE q.scheduled_at END,
+            retry_count = r.retry_count, rounds = r.rounds, error_code = r.error_code, last_error = r.error,
             -- a claim that was given back made no request
-            attempt = q.attempt - CASE WHEN o.new_status = 'pending' AND o.event_type IS NULL THEN 1 ELSE 0 END,
-            known_version = coalesce(o.known_version, q.known_version),
-            completed_at = CASE WHEN o.new_status IN ('completed', 'failed') THEN clock_timestamp() END
-        FROM unnest(outcomes) o
-        WHERE q.id = o.item_id AND q.claim_token = o.claim_token AND q.status = 'processing'
-        RETURNING o, o.*
+            attempt = q.attempt - CASE WHEN r.new_status = 'pending' AND r.event_type IS NULL THEN 1 ELSE 0 END,
+            known_version = coalesce(r.known_version, q.known_version),
+            completed_at = CASE WHEN r.new_status IN ('completed', 'failed') THEN clock_timestamp() END
+        FROM unnest(reports) r
+        WHERE q.id = r.item_id AND q.claim_token = r.claim_token AND q.status = 'processing'
+        RETURNING r, r.*
     ), logged AS (
         INSERT INTO @extschema@.pems_audit_log
             (event_type, organization_id, pfa_id, modification_id, item_id, job_id, actor, attempt, http_method,
@@ -109,21 +109,21 @@ BEGIN
                c.error
         FROM changed c WHERE c.event_type IS NOT NULL
     )
-    SELECT array_agg(c.o) INTO ours FROM changed c;
+    SELECT array_agg(c.r) INTO ours FROM changed c;
     RETURN ours;
 END
 $function$;
-COMMENT ON FUNCTION @extschema@._pems_record_items(@extschema@._pems_outcome[]) IS
-    'Internal: queue and audit log after a batch; returns the outcomes whose items are still ours';
+COMMENT ON FUNCTION @extschema@._pems_record_items(@extschema@._pems_report[]) IS
+    'Internal: queue and audit log after a batch; returns the reports whose items are still ours';
 
 /*
- * _pems_record_mirrors(outcomes): the mirror as PEMS has it now, with its version history. A write that PEMS applied
+ * _pems_record_mirrors(reports): the mirror as PEMS has it now, with its version history. A write that PEMS applied
  * on the version that the mirror shows is added to the mirror's data.  A record that was read replaces the mirror,
  * unless somebody (a pull) wrote a newer one since the item was claimed.
  *
  * Tables: pfa_mirror, pems_mirror_version, pfa_write_queue.
  */
-CREATE FUNCTION @extschema@._pems_record_mirrors(outcomes @extschema@._pems_outcome[]) RETURNS void
+CREATE FUNCTION @extschema@._pems_record_mirrors(reports @extschema@._pems_report[]) RETURNS void
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $function$
 DECLARE
     organization_ids text[];
@@ -134,22 +134,22 @@ DECLARE
 BEGIN
     WITH new_mirror AS MATERIALIZED (
         -- a record that a read finds deleted keeps the version whose data the mirror has: nobody has seen a later one
-        SELECT o.organization_id, o.pfa_id,
-               CASE WHEN o.mirror_deleted AND o.step NOT IN ('write', 'refresh') THEN m.version
-                    ELSE o.pems_version END AS version,
-               coalesce(o.mirror_deleted, false) AS deleted,
-               CASE WHEN o.mirror_patch IS NOT NULL THEN @extschema@._pems_apply_delta(m.data, o.mirror_patch)
-                    ELSE coalesce(o.mirror_data, m.data) END AS data,
+        SELECT r.organization_id, r.pfa_id,
+               CASE WHEN r.mirror_deleted AND r.step NOT IN ('write', 'refresh') THEN m.version
+                    ELSE r.pems_version END AS version,
+               coalesce(r.mirror_deleted, false) AS deleted,
+               CASE WHEN r.mirror_patch IS NOT NULL THEN @extschema@._pems_apply_delta(m.data, r.mirror_patch)
+                    ELSE coalesce(r.mirror_data, m.data) END AS data,
                -- a record that is there after a delete was made again, by somebody else
-               o.new_status = 'completed' AND (o.event_type = 'WRITE_ATTEMPT' OR o.step = 'refresh')
-               AND (o.mirror_data IS NULL OR q.operation <> 'DELETE') AS ours,
-               o.modification_id, o.created_by, o.change_reason
-        FROM unnest(outcomes) o
-        JOIN @extschema@.pfa_write_queue q ON q.id = o.item_id
-        LEFT JOIN @extschema@.pfa_mirror m ON m.organization_id = o.organization_id AND m.pfa_id = o.pfa_id
-        WHERE o.pems_version IS NOT NULL
-          AND (o.mirror_patch IS NOT NULL OR o.mirror_data IS NOT NULL OR o.mirror_deleted)
-          AND (m.version IS NOT DISTINCT FROM o.seen_version OR (m.version < o.pems_version AND o.mirror_patch IS NULL))
+               r.new_status = 'completed' AND (r.event_type = 'WRITE_ATTEMPT' OR r.step = 'refresh')
+               AND (r.mirror_data IS NULL OR q.operation <> 'DELETE') AS ours,
+               r.modification_id, r.created_by, r.change_reason
+        FROM unnest(reports) r
+        JOIN @extschema@.pfa_write_queue q ON q.id = r.item_id
+        LEFT JOIN @extschema@.pfa_mirror m ON m.organization_id = r.organization_id AND m.pfa_id = r.pfa_id
+        WHERE r.pems_version IS NOT NULL
+          AND (r.mirror_patch IS NOT NULL OR r.mirror_data IS NOT NULL OR r.mirror_deleted)
+          AND (m.version IS NOT DISTINCT FROM r.seen_version OR (m.version < r.pems_version AND r.mirror_patch IS NULL))
     ), history AS (
         INSERT INTO @extschema@.pems_mirror_version
             (organization_id, pfa_id, version, data, source, modification_id, changed_by, change_reason)
@@ -170,33 +170,33 @@ BEGIN
     -- A write whose answer was lost was found to be in PEMS: the version that shows it gets its modification, so that
     -- the author's next edit finds there which changes were the author's own.  Not where more than one version was made
     -- meanwhile: somebody else may have set the same values.
-    UPDATE @extschema@.pems_mirror_version v SET modification_id = o.modification_id
-    FROM unnest(outcomes) o JOIN @extschema@.pfa_write_queue q ON q.id = o.item_id
-    WHERE o.event_type = 'SYNCED_WITHOUT_REQUEST' AND o.was_unknown
-      AND v.organization_id = o.organization_id AND v.pfa_id = o.pfa_id AND v.version = o.pems_version
-      AND v.state_seq = @extschema@._pems_base_seq(o.organization_id, o.pfa_id, o.pems_version, 'infinity'::timestamptz)
+    UPDATE @extschema@.pems_mirror_version v SET modification_id = r.modification_id
+    FROM unnest(reports) r JOIN @extschema@.pfa_write_queue q ON q.id = r.item_id
+    WHERE r.event_type = 'SYNCED_WITHOUT_REQUEST' AND r.was_unknown
+      AND v.organization_id = r.organization_id AND v.pfa_id = r.pfa_id AND v.version = r.pems_version
+      AND v.state_seq = @extschema@._pems_base_seq(r.organization_id, r.pfa_id, r.pems_version, 'infinity'::timestamptz)
       AND v.version = q.sent_version + 1 AND v.modification_id IS NULL;
 
     -- A pull has shown our own write before its answer was handled: the state is ours all the same.
     UPDATE @extschema@.pems_mirror_version v
-    SET source = 'write', modification_id = o.modification_id, changed_by = o.created_by,
-        change_reason = o.change_reason
-    FROM unnest(outcomes) o JOIN @extschema@.pfa_write_queue q ON q.id = o.item_id
-    WHERE o.new_status = 'completed' AND o.event_type = 'WRITE_ATTEMPT' AND q.operation = 'UPDATE'
-      AND v.organization_id = o.organization_id AND v.pfa_id = o.pfa_id AND v.version = o.pems_version
-      AND v.state_seq = @extschema@._pems_base_seq(o.organization_id, o.pfa_id, o.pems_version,
+    SET source = 'write', modification_id = r.modification_id, changed_by = r.created_by,
+        change_reason = r.change_reason
+    FROM unnest(reports) r JOIN @extschema@.pfa_write_queue q ON q.id = r.item_id
+    WHERE r.new_status = 'completed' AND r.event_type = 'WRITE_ATTEMPT' AND q.operation = 'UPDATE'
+      AND v.organization_id = r.organization_id AND v.pfa_id = r.pfa_id AND v.version = r.pems_version
+      AND v.state_seq = @extschema@._pems_base_seq(r.organization_id, r.pfa_id, r.pems_version,
                                                    '-infinity'::timestamptz)
       AND v.source = 'pems' AND v.modification_id IS NULL;
 END
 $function$;
-COMMENT ON FUNCTION @extschema@._pems_record_mirrors(@extschema@._pems_outcome[]) IS
+COMMENT ON FUNCTION @extschema@._pems_record_mirrors(@extschema@._pems_report[]) IS
     'Internal: mirror and version history after a batch';
 
 /*
- * _pems_record_conflicts(outcomes): the conflicts of a batch, with their rows in the audit log.
+ * _pems_record_conflicts(reports): the conflicts of a batch, with their rows in the audit log.
  * Tables: pfa_sync_conflict, pems_audit_log; reads pfa_write_queue, pfa_mirror, pems_mirror_version.
  */
-CREATE FUNCTION @extschema@._pems_record_conflicts(outcomes @extschema@._pems_outcome[]) RETURNS void
+CREATE FUNCTION @extschema@._pems_record_conflicts(reports @extschema@._pems_report[]) RETURNS void
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $function$
 BEGIN
     WITH found AS (
@@ -204,12 +204,12 @@ BEGIN
             (pfa_id, organization_id, modification_id, item_id, local_version, pems_version, base_data, local_data,
              pems_data, conflict_fields, kind, previous_conflict_id, seen_at)
         SELECT q.pfa_id, q.organization_id, q.modification_id, q.id, q.base_version, coalesce(d.version, m.version),
-               b.data, q.payload, CASE WHEN o.conflict_kind <> 'deleted_in_pems' THEN coalesce(d.data, m.data) END,
-               coalesce(o.conflict_fields, '[]'), o.conflict_kind,
+               b.data, q.payload, CASE WHEN r.conflict_kind <> 'deleted_in_pems' THEN coalesce(d.data, m.data) END,
+               coalesce(r.conflict_fields, '[]'), r.conflict_kind,
                (SELECT max(p.id) FROM @extschema@.pfa_sync_conflict p
                 WHERE p.modification_id = q.modification_id AND p.item_id = q.id),
                q.last_attempt_at
-        FROM unnest(outcomes) o JOIN @extschema@.pfa_write_queue q ON q.id = o.item_id
+        FROM unnest(reports) r JOIN @extschema@.pfa_write_queue q ON q.id = r.item_id
         LEFT JOIN @extschema@.pfa_mirror m ON m.organization_id = q.organization_id AND m.pfa_id = q.pfa_id
         LEFT JOIN @extschema@.pems_mirror_version b
              ON b.organization_id = q.organization_id AND b.pfa_id = q.pfa_id AND b.version = q.base_version
@@ -217,19 +217,19 @@ BEGIN
         -- the state that the worker compared with, and that the user is to see; the mirror may have changed since
         LEFT JOIN @extschema@.pems_mirror_version d
              ON d.organization_id = q.organization_id AND d.pfa_id = q.pfa_id
-            AND d.version = coalesce(o.pems_version, o.seen_version)
+            AND d.version = coalesce(r.pems_version, r.seen_version)
             AND d.state_seq = @extschema@._pems_base_seq(q.organization_id, q.pfa_id, d.version, q.last_attempt_at)
-        WHERE o.new_status = 'conflict'
+        WHERE r.new_status = 'conflict'
         RETURNING id, item_id
     )
     INSERT INTO @extschema@.pems_audit_log
         (event_type, organization_id, pfa_id, modification_id, item_id, job_id, conflict_id, actor, error_code, error)
-    SELECT 'CONFLICT_DETECTED', o.organization_id, o.pfa_id, o.modification_id, o.item_id, o.job_id, f.id, 'pems_sync',
-           o.error_code, o.error
-    FROM found f JOIN unnest(outcomes) o ON o.item_id = f.item_id;
+    SELECT 'CONFLICT_DETECTED', r.organization_id, r.pfa_id, r.modification_id, r.item_id, r.job_id, f.id, 'pems_sync',
+           r.error_code, r.error
+    FROM found f JOIN unnest(reports) r ON r.item_id = f.item_id;
 END
 $function$;
-COMMENT ON FUNCTION @extschema@._pems_record_conflicts(@extschema@._pems_outcome[]) IS
+COMMENT ON FUNCTION @extschema@._pems_record_conflicts(@extschema@._pems_report[]) IS
     'Internal: the conflicts of a batch';
 
 /*
@@ -260,70 +260,70 @@ COMMENT ON FUNCTION @extschema@._pems_pause_refused(text, text) IS
     'Internal: pauses an organization whose credential PEMS refused';
 
 /*
- * _pems_record_pauses(outcomes): pauses the organizations of a batch whose credential PEMS refused.
+ * _pems_record_pauses(reports): pauses the organizations of a batch whose credential PEMS refused.
  * Tables: pems_pause, pems_audit_log.
  */
-CREATE FUNCTION @extschema@._pems_record_pauses(outcomes @extschema@._pems_outcome[]) RETURNS void
+CREATE FUNCTION @extschema@._pems_record_pauses(reports @extschema@._pems_report[]) RETURNS void
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $function$
 BEGIN
     PERFORM @extschema@._pems_pause_refused(r.organization_id, r.error)
-    FROM (SELECT o.organization_id, min(o.error) AS error FROM unnest(outcomes) o
+    FROM (SELECT o.organization_id, min(o.error) AS error FROM unnest(reports) o
           WHERE o.pause GROUP BY o.organization_id) r;
 END
 $function$;
-COMMENT ON FUNCTION @extschema@._pems_record_pauses(@extschema@._pems_outcome[]) IS
+COMMENT ON FUNCTION @extschema@._pems_record_pauses(@extschema@._pems_report[]) IS
     'Internal: pauses organizations whose credential PEMS refused';
 
 /*
- * _pems_record(outcomes, careful, done_claims): records what became of claimed items, in one transaction: queue, audit
+ * _pems_record(reports, careful, done_claims): records what became of claimed items, in one transaction: queue, audit
  * log, mirror and history, conflicts, modifications, and which items may be sent next.
  *
  * Parameters:
  *   careful      leave out what other sessions have locked instead of waiting for them
- *   done_claims  claims of which all outcomes were recorded before this call: their rows in pems_claim are deleted
+ *   done_claims  claims of which all reports were recorded before this call: their rows in pems_claim are deleted
  * Returns:
- *   recorded  ids of the items that are done with (recorded, or no longer ours), in the order of outcomes
+ *   recorded  ids of the items that are done with (recorded, or no longer ours), in the order of reports
  *   messages  for _pems_send_notifications(), once this is committed; NULL: none
  * Tables: pems_claim, pfa_modification, and those of the functions above.
  */
 CREATE FUNCTION @extschema@._pems_record(
-    outcomes @extschema@._pems_outcome[], careful boolean, done_claims bigint[] DEFAULT '{}',
+    reports @extschema@._pems_report[], careful boolean, done_claims bigint[] DEFAULT '{}',
     OUT recorded text[], OUT messages text[])
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $function$
 DECLARE
-    ours @extschema@._pems_outcome[] := CASE WHEN careful THEN @extschema@._pems_unlocked_outcomes(outcomes)
-                                             ELSE outcomes END;
+    ours @extschema@._pems_report[] := CASE WHEN careful THEN @extschema@._pems_unlocked_reports(reports)
+                                            ELSE reports END;
 BEGIN
     DELETE FROM @extschema@.pems_claim c WHERE c.claim_token = ANY (done_claims);
     ours := @extschema@._pems_record_items(ours);
     IF ours IS NOT NULL THEN
         PERFORM @extschema@._pems_record_mirrors(ours);
         PERFORM @extschema@._pems_record_conflicts(ours)
-        WHERE EXISTS (SELECT FROM unnest(ours) o WHERE o.new_status = 'conflict');
-        PERFORM @extschema@._pems_record_pauses(ours) WHERE EXISTS (SELECT FROM unnest(ours) o WHERE o.pause);
+        WHERE EXISTS (SELECT FROM unnest(ours) r WHERE r.new_status = 'conflict');
+        PERFORM @extschema@._pems_record_pauses(ours) WHERE EXISTS (SELECT FROM unnest(ours) r WHERE r.pause);
 
-        PERFORM @extschema@._pems_app_mark(array_agg(o.modification_id),
-                    array_agg(CASE o.new_status WHEN 'completed' THEN 'synced' WHEN 'pending' THEN 'queued'
-                                   ELSE o.new_status END),
-                    array_agg(CASE WHEN o.new_status = 'completed' THEN o.pems_version END),
-                    array_agg(o.error))
-        FROM unnest(ours) o
-        WHERE o.new_status <> 'pending' OR o.delay_ms > 0
+        PERFORM @extschema@._pems_app_mark(array_agg(r.modification_id),
+                    array_agg(CASE r.new_status WHEN 'completed' THEN 'synced' WHEN 'pending' THEN 'queued'
+                                   ELSE r.new_status END),
+                    array_agg(CASE WHEN r.new_status = 'completed' THEN r.pems_version END),
+                    array_agg(r.error))
+        FROM unnest(ours) r
+        WHERE r.new_status <> 'pending' OR r.delay_ms > 0
         HAVING count(*) > 0;
 
-        PERFORM @extschema@._pems_release_next(array_agg(o.organization_id), array_agg(o.pfa_id)) FROM unnest(ours) o;
+        PERFORM @extschema@._pems_release_next(array_agg(r.organization_id), array_agg(r.pfa_id)) FROM unnest(ours) r;
         messages := @extschema@._pems_messages(ours);
     END IF;
     IF NOT careful THEN
-        recorded := (SELECT array_agg(o.item_id ORDER BY o.ordinality) FROM unnest(outcomes) WITH ORDINALITY o);
+        recorded := (SELECT array_agg(r.item_id ORDER BY r.ordinality) FROM unnest(reports) WITH ORDINALITY r);
     ELSE
-        recorded := (SELECT array_agg(o.item_id ORDER BY o.ordinality) FROM unnest(outcomes) WITH ORDINALITY o
+        recorded := (SELECT array_agg(r.item_id ORDER BY r.ordinality) FROM unnest(reports) WITH ORDINALITY r
                      WHERE NOT EXISTS (SELECT FROM @extschema@.pfa_write_queue q
-                                       WHERE q.id = o.item_id AND q.claim_token = o.claim_token
+                                       WHERE q.id = r.item_id AND q.claim_token = r.claim_token
                                          AND q.status = 'processing'));
     END IF;
 END
 $function$;
-COMMENT ON FUNCTION @extschema@._pems_record(@extschema@._pems_outcome[], boolean, bigint[]) IS
+COMMENT ON FUNCTION @extschema@._pems_record(@extschema@._pems_report[], boolean, bigint[]) IS
     'Internal: records what became of claimed items; returns the ids of those that are done with, and what listeners '
     'are to be told';

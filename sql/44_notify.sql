@@ -28,25 +28,25 @@ $function$;
 COMMENT ON FUNCTION @extschema@._pems_payload(jsonb) IS 'Internal: a notification as text that NOTIFY accepts';
 
 /*
- * _pems_messages(outcomes): what listeners on channel pems_sync are to be told: one message per item, or one for all
+ * _pems_messages(reports): what listeners on channel pems_sync are to be told: one message per item, or one for all
  * when more than 20 belong to one organization.
  *
  * Returns: payloads for _pems_send_notifications(); NULL: none.
  * Tables: pfa_sync_conflict.
  */
-CREATE FUNCTION @extschema@._pems_messages(outcomes @extschema@._pems_outcome[]) RETURNS text[]
+CREATE FUNCTION @extschema@._pems_messages(reports @extschema@._pems_report[]) RETURNS text[]
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $function$
 BEGIN
     RETURN (
     WITH event AS (
-        SELECT o.organization_id, o.pfa_id, o.modification_id, o.job_id, o.error,
-               CASE o.new_status WHEN 'completed' THEN 'SYNC_SUCCESS' WHEN 'conflict' THEN 'SYNC_CONFLICT'
+        SELECT r.organization_id, r.pfa_id, r.modification_id, r.job_id, r.error,
+               CASE r.new_status WHEN 'completed' THEN 'SYNC_SUCCESS' WHEN 'conflict' THEN 'SYNC_CONFLICT'
                               WHEN 'failed' THEN 'SYNC_FAILED' ELSE 'SYNC_RETRY' END AS type,
-               CASE WHEN o.new_status = 'conflict' THEN (
+               CASE WHEN r.new_status = 'conflict' THEN (
                    SELECT c.id FROM @extschema@.pfa_sync_conflict c
-                   WHERE c.item_id = o.item_id AND c.status = 'unresolved') END AS conflict_id
-        FROM unnest(outcomes) o
-        WHERE o.new_status <> 'pending' OR o.delay_ms > 0
+                   WHERE c.item_id = r.item_id AND c.status = 'unresolved') END AS conflict_id
+        FROM unnest(reports) r
+        WHERE r.new_status <> 'pending' OR r.delay_ms > 0
     ), batch AS (
         SELECT e.organization_id, jsonb_object_agg(e.type, e.n) AS counts, sum(e.n) AS n
         FROM (SELECT t.organization_id, t.type, count(*) AS n FROM event t GROUP BY t.organization_id, t.type) e
@@ -60,16 +60,16 @@ BEGIN
                    'errorMessage', left(e.error, 1000))
         FROM event e JOIN batch b ON b.organization_id = e.organization_id AND b.n <= 20
         UNION ALL
-        SELECT jsonb_build_object('type', 'SYNC_PAUSED', 'organizationId', o.organization_id,
-                   'errorMessage', left(min(o.error), 1000))
-        FROM unnest(outcomes) o WHERE o.pause GROUP BY o.organization_id
+        SELECT jsonb_build_object('type', 'SYNC_PAUSED', 'organizationId', r.organization_id,
+                   'errorMessage', left(min(r.error), 1000))
+        FROM unnest(reports) r WHERE r.pause GROUP BY r.organization_id
     )
     SELECT array_agg(@extschema@._pems_payload(
                m.body || jsonb_build_object('at', @extschema@._pems_iso(clock_timestamp()))))
     FROM message m);
 END
 $function$;
-COMMENT ON FUNCTION @extschema@._pems_messages(@extschema@._pems_outcome[]) IS
+COMMENT ON FUNCTION @extschema@._pems_messages(@extschema@._pems_report[]) IS
     'Internal: what listeners are to be told of a batch';
 
 /*

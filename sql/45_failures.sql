@@ -1,6 +1,6 @@
 /*
- * 45_failures: the worker after a failure: items whose outcome is not known, cannot be recorded, or that cannot be
- * claimed.
+ * 45_failures: the worker after a failure: items of which nobody knows whether they were sent, whose reports cannot be
+ * recorded, or that cannot be claimed.
  */
 
 /*
@@ -87,7 +87,7 @@ COMMENT ON FUNCTION @extschema@._pems_put_back_orphans() IS
     'Internal: puts back what a worker that has ended left in processing';
 
 /*
- * _pems_quarantine(outcome, problem): the outcome of an item cannot be recorded, because something in the database (a
+ * _pems_give_up(report, problem): the report on an item cannot be recorded, because something in the database (a
  * trigger on the application's table, say) raises an error or takes too long.  The item becomes a dead letter without
  * touching the application's tables, so that it does not block the others; _pems_mark_failed() then shows it there, if
  * that is possible.  The audit log has both what PEMS said and what the database said.
@@ -96,16 +96,16 @@ COMMENT ON FUNCTION @extschema@._pems_put_back_orphans() IS
  * Returns: messages for _pems_send_notifications(); NULL: the item is no longer ours, and nothing was done.
  * Tables: pfa_write_queue, pems_recheck, pems_audit_log.
  */
-CREATE FUNCTION @extschema@._pems_quarantine(outcome @extschema@._pems_outcome, problem text) RETURNS text[]
+CREATE FUNCTION @extschema@._pems_give_up(report @extschema@._pems_report, problem text) RETURNS text[]
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $function$
 BEGIN
     WITH changed AS (
         UPDATE @extschema@.pfa_write_queue q
         SET status = 'failed', error_code = 'DATABASE_ERROR', completed_at = clock_timestamp(),
-            outcome_unknown = q.outcome_unknown OR (q.next_request = 'write' AND outcome.http_method IS NOT NULL),
+            outcome_unknown = q.outcome_unknown OR (q.next_request = 'write' AND report.http_method IS NOT NULL),
             next_request = CASE q.next_request WHEN 'write' THEN 'read' ELSE q.next_request END,
             last_error = 'The database could not record the outcome: ' || problem
-        WHERE q.id = outcome.item_id AND q.claim_token = outcome.claim_token AND q.status = 'processing'
+        WHERE q.id = report.item_id AND q.claim_token = report.claim_token AND q.status = 'processing'
         RETURNING q.*
     ), recheck AS (
         INSERT INTO @extschema@.pems_recheck (organization_id, pfa_id) SELECT c.organization_id, c.pfa_id FROM changed c
@@ -114,20 +114,20 @@ BEGIN
         (event_type, organization_id, pfa_id, modification_id, item_id, job_id, actor, attempt, http_method,
          path, http_status, latency_ms, request, response, error_code, error)
     -- what was decided without a request (a conflict, nothing to send) is no attempt
-    SELECT CASE WHEN outcome.http_method IS NULL THEN 'RECORDING_FAILED' ELSE outcome.event_type END, c.organization_id,
-           c.pfa_id, c.modification_id, c.id, c.job_id, 'pems_sync', c.attempt, outcome.http_method, outcome.path,
-           outcome.http_status, outcome.latency_ms, outcome.request, outcome.response, c.error_code, c.last_error
+    SELECT CASE WHEN report.http_method IS NULL THEN 'RECORDING_FAILED' ELSE report.event_type END, c.organization_id,
+           c.pfa_id, c.modification_id, c.id, c.job_id, 'pems_sync', c.attempt, report.http_method, report.path,
+           report.http_status, report.latency_ms, report.request, report.response, c.error_code, c.last_error
     FROM changed c;
     IF NOT FOUND THEN
         RETURN NULL;
     END IF;
-    outcome.new_status := 'failed';
-    outcome.error := problem;
-    RETURN @extschema@._pems_messages(ARRAY[outcome]);
+    report.new_status := 'failed';
+    report.error := problem;
+    RETURN @extschema@._pems_messages(ARRAY[report]);
 END
 $function$;
-COMMENT ON FUNCTION @extschema@._pems_quarantine(@extschema@._pems_outcome, text) IS
-    'Internal: makes a dead letter of an item whose outcome the database refuses to record; returns what listeners '
+COMMENT ON FUNCTION @extschema@._pems_give_up(@extschema@._pems_report, text) IS
+    'Internal: makes a dead letter of an item whose report the database refuses to record; returns what listeners '
     'are to be told';
 
 /*
@@ -179,13 +179,13 @@ CREATE FUNCTION @extschema@._pems_postpone_first(
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $function$
 DECLARE
     changed record;
-    outcome @extschema@._pems_outcome;
+    report @extschema@._pems_report;
 BEGIN
     SELECT f.id, f.retry_count >= f.max_retries INTO item_id, failed
     FROM (VALUES (10, 1), (0, 2), (-10, 3)) AS p (priority, element)
     CROSS JOIN LATERAL (
         SELECT q.id, q.retry_count, q.max_retries FROM @extschema@.pfa_write_queue q
-        WHERE q.organization_id = $1 AND q.in_line AND q.waits_for IS NULL AND q.priority = p.priority
+        WHERE q.organization_id = $1 AND q.open AND q.waits_for IS NULL AND q.priority = p.priority
           AND (q.scheduled_at, q.commit_seq) > (after_at[p.element], after_seq[p.element]) AND q.status = 'pending'
         ORDER BY q.scheduled_at, q.commit_seq LIMIT 1 FOR NO KEY UPDATE SKIP LOCKED) f
     ORDER BY p.element LIMIT 1;
@@ -208,14 +208,14 @@ BEGIN
     VALUES ('NOT_SENT', changed.organization_id, changed.pfa_id, changed.modification_id, item_id, changed.job_id,
             'pems_sync',
             changed.error_code, changed.last_error);
-    outcome.organization_id := changed.organization_id;
-    outcome.pfa_id := changed.pfa_id;
-    outcome.modification_id := changed.modification_id;
-    outcome.job_id := changed.job_id;
-    outcome.new_status := changed.status;
-    outcome.delay_ms := 1;
-    outcome.error := changed.last_error;
-    messages := @extschema@._pems_messages(ARRAY[outcome]);
+    report.organization_id := changed.organization_id;
+    report.pfa_id := changed.pfa_id;
+    report.modification_id := changed.modification_id;
+    report.job_id := changed.job_id;
+    report.new_status := changed.status;
+    report.delay_ms := 1;
+    report.error := changed.last_error;
+    messages := @extschema@._pems_messages(ARRAY[report]);
 END
 $function$;
 COMMENT ON FUNCTION @extschema@._pems_postpone_first(text, timestamptz[], bigint[], text) IS

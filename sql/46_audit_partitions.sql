@@ -59,7 +59,8 @@ COMMENT ON FUNCTION @extschema@._pems_make_audit_partition(text, timestamptz, ti
     'Internal: makes one partition of the audit log';
 
 /*
- * _pems_audit_months(): this month and the next: the names of their partitions, and when they begin (UTC).
+ * _pems_audit_months(): this month and the next.
+ * Returns: name: of the partition of that month; first: when it begins (UTC).
  */
 CREATE FUNCTION @extschema@._pems_audit_months() RETURNS TABLE (name text, first timestamp)
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $function$
@@ -90,6 +91,8 @@ COMMENT ON FUNCTION @extschema@._pems_make_audit_partitions() IS
 
 /*
  * _pems_old_audit_partitions(): the monthly partitions that ended longer ago than pems_sync.retention, oldest first.
+ * Returns: none where pems_sync.retention is 0.
+ * Tables: pems_audit_log (its partitions, in the system catalogue).
  */
 CREATE FUNCTION @extschema@._pems_old_audit_partitions() RETURNS SETOF regclass
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $function$
@@ -120,7 +123,7 @@ DECLARE
     dropped   text[] := '{}';
     partition record;
 BEGIN
-    PERFORM @extschema@._pems_check_guard();
+    PERFORM @extschema@._pems_demand_guard();
     FOR partition IN
         SELECT o.relation, c.relname AS name FROM @extschema@._pems_old_audit_partitions() o (relation)
         JOIN pg_class c ON c.oid = o.relation ORDER BY c.relname

@@ -94,14 +94,14 @@ COMMENT ON FUNCTION @extschema@._pems_estimate_json(text) IS
     'Internal: when what waits now will probably be done, as JSON has it; NULL when nothing is being sent';
 
 /*
- * _pems_check_draft(sync_status, created_by, committed_by, pfa_id, operation, base_version, mirrored): why a
+ * _pems_commit_problem(sync_status, created_by, committed_by, pfa_id, operation, base_version, mirrored): why a
  * modification may not be committed, apart from its delta; NULL when it may. Written to be inlined into its query: no
  * SET clause.
  *
  * Parameters: mirrored: there is a mirror of the record.
  * Returns: {code, errors}; the codes are those of pems_commit().
  */
-CREATE FUNCTION @extschema@._pems_check_draft(
+CREATE FUNCTION @extschema@._pems_commit_problem(
     sync_status text, created_by text, committed_by text, pfa_id text, operation text,
     base_version integer, mirrored boolean) RETURNS jsonb
 LANGUAGE sql STABLE AS $function$
@@ -121,18 +121,18 @@ LANGUAGE sql STABLE AS $function$
         WHEN operation IS NULL OR operation NOT IN ('UPDATE', 'DELETE') THEN
             '{"code": "VALIDATION_FAILED", "errors": ["operation must be UPDATE or DELETE"]}' END
 $function$;
-COMMENT ON FUNCTION @extschema@._pems_check_draft(text, text, text, text, text, integer, boolean) IS
+COMMENT ON FUNCTION @extschema@._pems_commit_problem(text, text, text, text, text, integer, boolean) IS
     'Internal: why a modification may not be committed, apart from its delta; NULL when it may';
 
 /*
- * _pems_check_size(id, created_by, change_reason, delta_size, max_delta_size, record_size, max_record_size): why a
- * modification is too large to be committed, as _pems_check_draft() says it; NULL when it is not.  Nothing that is too
- * large is fetched. Written to be inlined into its query: no SET clause.
+ * _pems_size_problem(id, created_by, change_reason, delta_size, max_delta_size, record_size, max_record_size): why a
+ * modification is too large to be committed, as _pems_commit_problem() says it; NULL when it is not.  Nothing that is
+ * too large is fetched. Written to be inlined into its query: no SET clause.
  *
  * Parameters: sizes and limits in bytes.
  * Returns: {code, errors}
  */
-CREATE FUNCTION @extschema@._pems_check_size(
+CREATE FUNCTION @extschema@._pems_size_problem(
     id text, created_by text, change_reason text, delta_size integer, max_delta_size integer, record_size integer,
     max_record_size integer) RETURNS jsonb
 LANGUAGE sql STABLE AS $function$
@@ -152,7 +152,7 @@ LANGUAGE sql STABLE AS $function$
                                          || pg_catalog.pg_size_pretty(max_record_size::bigint)
                                          || ' (pems_sync.max_record_size)')) END
 $function$;
-COMMENT ON FUNCTION @extschema@._pems_check_size(text, text, text, integer, integer, integer, integer) IS
+COMMENT ON FUNCTION @extschema@._pems_size_problem(text, text, text, integer, integer, integer, integer) IS
     'Internal: why a modification is too large to be committed; NULL when it is not';
 
 /*
@@ -169,13 +169,13 @@ CREATE FUNCTION @extschema@._pems_draft_problem(
     change_reason text, delta jsonb, max_delta_size integer, record jsonb, max_record_size integer) RETURNS jsonb
 LANGUAGE sql STABLE AS $function$
     SELECT coalesce(
-        @extschema@._pems_check_draft(sync_status, created_by, owner, pfa_id, operation, base_version,
-                                      record IS NOT NULL),
-        @extschema@._pems_check_size(id, created_by, change_reason,
-                                     @extschema@._pems_size(delta, max_delta_size::bigint), max_delta_size,
-                                     @extschema@._pems_size(record, max_record_size::bigint), max_record_size),
+        @extschema@._pems_commit_problem(sync_status, created_by, owner, pfa_id, operation, base_version,
+                                         record IS NOT NULL),
+        @extschema@._pems_size_problem(id, created_by, change_reason,
+                                       @extschema@._pems_size(delta, max_delta_size::bigint), max_delta_size,
+                                       @extschema@._pems_size(record, max_record_size::bigint), max_record_size),
         CASE WHEN operation = 'UPDATE'
-             THEN @extschema@._pems_check_delta(delta, nullif(record, 'null'::pg_catalog.jsonb)) END)
+             THEN @extschema@._pems_delta_problem(delta, nullif(record, 'null'::pg_catalog.jsonb)) END)
 $function$;
 COMMENT ON FUNCTION @extschema@._pems_draft_problem(text, text, text, text, text, text, integer, text, jsonb, integer,
     jsonb, integer) IS 'Internal: why a modification may not be committed; NULL when it may';

@@ -36,7 +36,7 @@ SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off AS $function$
               (SELECT q.id, q.organization_id, q.priority, q.waits_for, q.scheduled_at, q.next_request,
                       q.outcome_unknown, q.last_attempt_at
                FROM @extschema@.pfa_write_queue q
-               WHERE modification_ids IS NULL AND q.organization_id = organization AND q.unfinished AND q.in_line
+               WHERE modification_ids IS NULL AND q.organization_id = organization AND q.unfinished AND q.open
                  AND q.status = 'pending'
                ORDER BY q.created_at OFFSET 0)
               UNION ALL

@@ -33,7 +33,7 @@ BEGIN
                   HINT = 'Pass pfa_mirror.data of the record, or leave it out.';
     END IF;
     IF changes <> '{}' THEN
-        problem := @extschema@._pems_check_delta(changes, nullif(current, 'null'::jsonb));
+        problem := @extschema@._pems_delta_problem(changes, nullif(current, 'null'::jsonb));
     END IF;
     RETURN jsonb_build_object('valid', problem IS NULL, 'errors', coalesce(problem -> 'errors', '[]'));
 END

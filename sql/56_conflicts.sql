@@ -135,7 +135,7 @@ BEGIN
     SELECT q.operation, q.created_by, q.change_reason INTO origin
     FROM (SELECT) one LEFT JOIN @extschema@.pfa_write_queue q ON q.id = c.item_id;
     IF c.kind = 'validation' THEN
-        broken := @extschema@._pems_check_delta(c.local_data, c.pems_data) -> 'errors';
+        broken := @extschema@._pems_delta_problem(c.local_data, c.pems_data) -> 'errors';
     END IF;
 
     RETURN jsonb_build_object(

@@ -116,7 +116,7 @@ BEGIN
                   DETAIL = format('It says nothing about %s.', array_to_string(left_out, ', ')),
                   HINT = 'Name each conflicting field with the value that PEMS is to have; see pems_conflict().';
     END IF;
-    problem := @extschema@._pems_check_delta(delta, conflict.pems_data);
+    problem := @extschema@._pems_delta_problem(delta, conflict.pems_data);
     IF problem IS NOT NULL THEN
         RAISE EXCEPTION '% would not be valid',
             CASE resolution WHEN 'merge' THEN 'the record with merged_data' ELSE 'the record with the edit' END

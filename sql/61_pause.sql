@@ -3,14 +3,14 @@
  */
 
 /*
- * _pems_take_foreign(target): items that another database queued (this one is a copy, or a dump was loaded into it) are
- * ours from now on, and go on.
+ * _pems_accept_foreign(target): items that another database queued (this one is a copy, or a dump was loaded into it)
+ * are ours from now on, and go on.
  *
  * Parameters: target: the organization; *: all.
  * Returns: how many.
  * Tables: pfa_write_queue, pems_recheck.
  */
-CREATE FUNCTION @extschema@._pems_take_foreign(target text) RETURNS bigint
+CREATE FUNCTION @extschema@._pems_accept_foreign(target text) RETURNS bigint
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp SET enable_seqscan = off AS $function$
 DECLARE
     this_database CONSTANT bigint := @extschema@._pems_database_id();
@@ -31,7 +31,7 @@ BEGIN
     RETURN changed_items;
 END
 $function$;
-COMMENT ON FUNCTION @extschema@._pems_take_foreign(text) IS
+COMMENT ON FUNCTION @extschema@._pems_accept_foreign(text) IS
     'Internal: items that another database queued are ours from now on';
 
 /*
@@ -104,7 +104,7 @@ BEGIN
         PERFORM @extschema@.pems_attach(false);
     END IF;
     PERFORM @extschema@._pems_keep_order();
-    IF @extschema@._pems_take_foreign(target) > 0 THEN
+    IF @extschema@._pems_accept_foreign(target) > 0 THEN
         -- a dump was loaded, which may have set this back, too
         PERFORM @extschema@._pems_keep_states();
     END IF;

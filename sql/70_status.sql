@@ -52,7 +52,7 @@ SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off AS $function$
           AND (organization IS NULL OR d.organization_id = organization)) o
     CROSS JOIN LATERAL (
         SELECT q.created_at FROM @extschema@.pfa_write_queue q
-        WHERE q.organization_id = o.organization_id AND q.unfinished AND q.in_line AND q.status = 'pending'
+        WHERE q.organization_id = o.organization_id AND q.unfinished AND q.open AND q.status = 'pending'
         ORDER BY q.created_at LIMIT 1) f
 $function$;
 COMMENT ON FUNCTION @extschema@._pems_oldest_pending(text) IS 'Internal: when the item was queued that waits longest';
@@ -68,7 +68,7 @@ SET plan_cache_mode = force_generic_plan SET enable_seqscan = off
 SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off AS $function$
     SELECT n.* FROM @extschema@.organization o CROSS JOIN LATERAL (
         (SELECT q.* FROM @extschema@.pfa_write_queue q
-         WHERE wanted = 'pending' AND q.organization_id = o.id AND q.unfinished AND q.in_line AND q.status = wanted
+         WHERE wanted = 'pending' AND q.organization_id = o.id AND q.unfinished AND q.open AND q.status = wanted
          ORDER BY q.created_at DESC, q.commit_seq DESC LIMIT 100)
         UNION ALL
         (SELECT q.* FROM @extschema@.pfa_write_queue q
@@ -150,10 +150,10 @@ BEGIN
     RETURN coalesce(
         (SELECT clock_timestamp() WHERE EXISTS (
             SELECT FROM @extschema@.pfa_write_queue q
-            WHERE q.in_line AND q.status = 'pending' AND q.waits_for IS NULL
+            WHERE q.open AND q.status = 'pending' AND q.waits_for IS NULL
               AND (organization IS NULL OR q.organization_id = organization))),
         (SELECT q.scheduled_at FROM @extschema@.pfa_write_queue q
-         WHERE q.in_line AND q.waits_for = 'time' AND (organization IS NULL OR q.organization_id = organization)
+         WHERE q.open AND q.waits_for = 'time' AND (organization IS NULL OR q.organization_id = organization)
          ORDER BY q.scheduled_at LIMIT 1));
 END
 $function$;

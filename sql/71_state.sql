@@ -39,6 +39,8 @@ COMMENT ON FUNCTION @extschema@._pems_why_not_sent(text) IS
  * _pems_newest_drafts(organization, pfa_ids): the newest draft of each of these records that has one.  The
  * application's index knows the drafts of an organization and not their records, so all of them are read, once: the ids
  * must be hashed.
+ * Returns: pfa_id, and id and created_at of the draft.
+ * Tables: pfa_modification.
  */
 CREATE FUNCTION @extschema@._pems_newest_drafts(
     organization text, pfa_ids text[], OUT pfa_id text, OUT id text, OUT created_at timestamptz)

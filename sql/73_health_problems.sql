@@ -74,7 +74,7 @@ LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp AS $function$
                WHERE q.stopped AND q.status = 'failed' LIMIT 1000)
               UNION ALL
               (SELECT q.pfa_id, q.error_code, q.last_error FROM @extschema@.pfa_write_queue q
-               WHERE q.in_line AND q.waits_for = 'time' LIMIT 1000)) e
+               WHERE q.open AND q.waits_for = 'time' LIMIT 1000)) e
           WHERE e.error_code = 'NOT_FOUND' AND starts_with(e.last_error, 'PEMS answers 404 to this write') LIMIT 5) u
     HAVING count(*) > 0
     UNION ALL
@@ -83,7 +83,7 @@ LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp AS $function$
            || ' queued by another database (a dump was loaded into this one), and nothing of that is sent. '
               'If this database is to send it, run SELECT pems_resume(); otherwise discard it with pems_discard().'
     FROM (SELECT FROM (
-              (SELECT q.id FROM @extschema@.pfa_write_queue q WHERE q.in_line AND q.waits_for = 'resume' LIMIT 1000)
+              (SELECT q.id FROM @extschema@.pfa_write_queue q WHERE q.open AND q.waits_for = 'resume' LIMIT 1000)
               UNION
               -- what it was sending when the dump was made
               (SELECT q.id FROM @extschema@.pems_claim c CROSS JOIN LATERAL unnest(c.item_ids) AS i (id)
@@ -100,6 +100,7 @@ COMMENT ON FUNCTION @extschema@._pems_edit_problems() IS
 /*
  * _pems_table_problems(): what is gone of the extension's own tables, a sentence each, with the command that makes it
  * again: the partition of this month, those that were there before, and indexes.
+ * Tables: pems_audit_month, pems_index; the partitions of pems_audit_log in the system catalogue.
  */
 CREATE FUNCTION @extschema@._pems_table_problems() RETURNS SETOF text
 LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp AS $function$
@@ -183,7 +184,7 @@ LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp AS $function$
     WHERE e.credential IN ('no_key', 'cannot_open', 'refused_by_pems')
        OR (e.credential = 'no_credential' AND EXISTS (
                SELECT FROM @extschema@.pfa_write_queue q
-               WHERE q.organization_id = e.organization_id AND q.unfinished AND q.in_line))
+               WHERE q.organization_id = e.organization_id AND q.unfinished AND q.open))
     ORDER BY e.organization_code
 $function$;
 COMMENT ON FUNCTION @extschema@._pems_credential_problems() IS
@@ -243,7 +244,7 @@ BEGIN
     RETURN QUERY SELECT 'degraded', l FROM @extschema@._pems_table_problems() l WHERE attached;
     RETURN QUERY SELECT 'degraded', r FROM @extschema@._pems_role_problems() r;
     RETURN QUERY SELECT 'degraded', s.line || ': rename or drop it, then run SELECT pems_attach().'
-                 FROM @extschema@._pems_taken_names() s;
+                 FROM @extschema@._pems_names_in_use() s;
     RETURN QUERY SELECT 'degraded', 'F' || substr(f, 2) || '.' FROM @extschema@._pems_foreign_functions() f;
 END
 $function$;

@@ -29,6 +29,8 @@ COMMENT ON FUNCTION @extschema@._pems_endpoints_json() IS 'Internal: the endpoin
 /*
  * _pems_health_full(): what pems_health() returns when no table that it reads is locked.
  * Errors: 55P03 when one is, after lock_timeout.
+ * Tables: pems_control, pems_pause, and those of _pems_sums(), _pems_oldest_pending(), _pems_problems() and
+ *   _pems_endpoints().
  */
 CREATE FUNCTION @extschema@._pems_health_full() RETURNS jsonb
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $function$
@@ -70,6 +72,7 @@ COMMENT ON FUNCTION @extschema@._pems_health_full() IS 'Internal: what pems_heal
 
 /*
  * _pems_health_locked(): what pems_health() can say while a session has locked a table that it would read.
+ * Returns: the same members; null for what cannot be said.
  */
 CREATE FUNCTION @extschema@._pems_health_locked() RETURNS jsonb
 LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp AS $function$
@@ -90,6 +93,7 @@ COMMENT ON FUNCTION @extschema@._pems_health_locked() IS 'Internal: what pems_he
 
 /*
  * _pems_health_in_time(): waits a second for a table that is locked, then says what can be said without it.
+ * Returns: what _pems_health_full() does, or after that second _pems_health_locked().
  */
 CREATE FUNCTION @extschema@._pems_health_in_time() RETURNS jsonb
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp SET lock_timeout = '1s' AS $function$

@@ -5,6 +5,7 @@
 /*
  * _pems_oldest_drafts(): for each record that has drafts the oldest version that one of them was made on.  By the
  * application's index, organization by organization.
+ * Tables: organization, pfa_modification.
  */
 CREATE FUNCTION @extschema@._pems_oldest_drafts(OUT organization_id text, OUT pfa_id text, OUT base_version integer)
 RETURNS SETOF record
@@ -29,6 +30,7 @@ COMMENT ON FUNCTION @extschema@._pems_oldest_drafts() IS
  * with each: drafts are hashed, unfinished items looked up one record at a time, in an order that only the index of the
  * record has, and rows deleted by their place.
  *
+ * Parameters: most: at most so many.
  * Returns: their ids; NULL: none.
  * Tables: pfa_write_queue, pems_sync_job; reads pfa_modification.
  */
@@ -70,6 +72,9 @@ COMMENT ON FUNCTION @extschema@._pems_purge_items(timestamptz, integer) IS
 /*
  * _pems_purge_jobs(before, most): deletes jobs that have no items any more, but no pull that runs.  Whether a job has
  * items is looked up job by job.
+ *
+ * Parameters: before: only jobs created before that time; most: at most so many.
+ * Returns: how many.
  * Tables: pems_sync_job; reads pfa_write_queue.
  */
 CREATE FUNCTION @extschema@._pems_purge_jobs(before timestamptz, most integer) RETURNS bigint
@@ -89,9 +94,13 @@ COMMENT ON FUNCTION @extschema@._pems_purge_jobs(timestamptz, integer) IS
     'Internal: deletes old jobs that have no items any more';
 
 /*
- * _pems_purge_versions(before, most): versions recorded before that time, but none that is still needed: the mirror's
- * own, and those from the oldest version on that a draft or an unfinished item of the record was made on.  Planned like
- * _pems_purge_items().
+ * _pems_purge_versions(before, most): deletes versions recorded before that time, but none that is still needed: the
+ * mirror's own, and those from the oldest version on that a draft or an unfinished item of the record was made on.
+ * Planned like _pems_purge_items().
+ *
+ * Parameters: most: at most so many.
+ * Returns: how many.
+ * Tables: pems_mirror_version; reads pfa_mirror, pfa_write_queue, and those of _pems_oldest_drafts().
  */
 CREATE FUNCTION @extschema@._pems_purge_versions(before timestamptz, most integer) RETURNS bigint
 LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp

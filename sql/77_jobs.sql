@@ -343,7 +343,8 @@ COMMENT ON FUNCTION @extschema@.pems_sync_history(text, text, timestamptz, times
     'last job of the page before. Errors: P0002, 22023, 55000.';
 
 /*
- * _pems_jobs_json(ids): these jobs, in that order, as _pems_job_json() writes them.
+ * _pems_jobs_json(ids): these jobs, in that order.
+ * Returns: an array of what _pems_job_json() writes.
  * Tables: pems_sync_job.
  */
 CREATE FUNCTION @extschema@._pems_jobs_json(ids text[]) RETURNS jsonb
@@ -385,6 +386,8 @@ COMMENT ON FUNCTION @extschema@._pems_attempts(text, timestamptz) IS
 /*
  * _pems_job_items(job_id, after_seq, most): the items of a job behind that one, in the order of their commits: of each
  * result as many as are wanted, by the index, and the first of these.
+ *
+ * Parameters: after_seq: commit_seq of the last item of the page before; most: at most so many.
  * Tables: pfa_write_queue.
  */
 CREATE FUNCTION @extschema@._pems_job_items(job_id text, after_seq bigint, most integer)
@@ -403,7 +406,7 @@ BEGIN
 END
 $function$;
 COMMENT ON FUNCTION @extschema@._pems_job_items(text, bigint, integer) IS
-    'Internal: items of a job behind a place, in the order of their commits';
+    'Internal: items of a job after one of them, in the order of their commits';
 
 /*
  * pems_job(job_id, organization_id, page_size, after)

@@ -26,6 +26,7 @@ COMMENT ON FUNCTION @extschema@._pems_current_state(text, text) IS
 
 /*
  * _pems_states(organization, pfa_id, before, most): states of a record that came before that one, newest first.
+ * Parameters: before: its state_seq; most: at most so many.
  * Tables: pems_mirror_version.
  */
 CREATE FUNCTION @extschema@._pems_states(organization text, pfa_id text, before bigint, most integer)

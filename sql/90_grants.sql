@@ -63,7 +63,7 @@ ALTER FUNCTION @extschema@.pems_detach() SET pems_sync.guarded = on;
 ALTER FUNCTION @extschema@._pems_make_audit_partitions() SET pems_sync.guarded = on;
 ALTER FUNCTION @extschema@._pems_drop_audit_partitions() SET pems_sync.guarded = on;
 
-GRANT USAGE ON TYPE @extschema@._pems_outcome, @extschema@._pems_pulled TO pems_sync_worker;
+GRANT USAGE ON TYPE @extschema@._pems_report, @extschema@._pems_pulled TO pems_sync_worker;
 GRANT USAGE ON SCHEMA @extschema@ TO pems_sync_reader, pems_sync_worker;
 
 -- What the worker's functions touch.  The audit log takes INSERT only.

@@ -2,7 +2,7 @@
  * pems_sync.c
  *		Module magic and _PG_init.
  *
- * src/README.md tells how the rooms hang together.
+ * src/README.md tells how the parts hang together.
  */
 #include "postgres.h"
 

@@ -110,7 +110,7 @@ held_wait()
     local end=$((SECONDS + PATIENCE)) recorded="SELECT count(*) = 0 FROM graphile_worker._private_jobs" database=graphile
 
     if [ "$WHO" = ours ]; then
-        recorded="SELECT NOT EXISTS (SELECT FROM pfa_write_queue WHERE in_line)" database=bench
+        recorded="SELECT NOT EXISTS (SELECT FROM pfa_write_queue WHERE open)" database=bench
     fi
     until [ "$(pems_changes)" -ge "$FED" ] && [ "$(PGDATABASE=$database value "$recorded")" = t ]; do
         [ "$SECONDS" -lt "$end" ] || die "held: $WHO has done $(pems_changes) of $FED$(worker_error)"

@@ -22,7 +22,7 @@ $$;
 CREATE FUNCTION bench.claim(n integer) RETURNS void LANGUAGE sql AS $$
     UPDATE bench.queue q SET status = 'processing', attempt = q.attempt + 1, last_attempt_at = clock_timestamp()
     FROM (SELECT c.id FROM bench.queue c
-          WHERE c.organization_id = 'o1' AND c.in_line AND c.waits_for IS NULL AND c.priority = 0 AND c.status = 'pending'
+          WHERE c.organization_id = 'o1' AND c.open AND c.waits_for IS NULL AND c.priority = 0 AND c.status = 'pending'
           ORDER BY c.scheduled_at, c.commit_seq LIMIT n FOR NO KEY UPDATE SKIP LOCKED) h
     WHERE q.id = h.id
 $$;
@@ -31,7 +31,7 @@ $$;
 CREATE FUNCTION bench.record_claimed() RETURNS void LANGUAGE sql AS $$
     WITH done AS (
         UPDATE bench.queue q SET status = 'completed', completed_at = clock_timestamp()
-        WHERE q.in_line AND q.waits_for IS NULL AND q.status = 'processing' RETURNING q.*
+        WHERE q.open AND q.waits_for IS NULL AND q.status = 'processing' RETURNING q.*
     ), marked AS (
         UPDATE bench.modification m SET sync_status = 'synced', synced_at = now(), pems_version = 4
         FROM done d WHERE m.id = d.modification_id

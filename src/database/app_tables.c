@@ -122,7 +122,15 @@ pems_app_tables_are_intact(Oid schema)
 }
 
 /*
- * pems_app_intact(exclusively)
+ * pems_app_intact(exclusively): _pems_app_intact()
+ *		Are the application's tables what was attached: ordinary tables with the columns, types and
+ *		keys that pems_attach() demands?  Locks them until the transaction ends.
+ *
+ * Parameters: exclusively: lock them against everybody (for pems_attach()), not
+ * only against changes of their definition.
+ * Returns: false also when one is missing.
+ * Errors: 25006 when exclusively, on a standby; 55P03 after lock_timeout.
+ * Tables: organization, pfa_mirror, pfa_modification (locked); pems_control.
  */
 Datum
 pems_app_intact(PG_FUNCTION_ARGS)

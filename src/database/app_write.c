@@ -310,7 +310,14 @@ demand_all_rows(const PemsStatement *write, uint64 rows, int wanted)
 		 errhint("Look for triggers that suppress the change, and for FORCE ROW LEVEL SECURITY.")));
 }
 
-/* --- functions --- */
+/*
+ * --- functions ---
+ *
+ * Each writes one table of the application as its owner (app_owner.h), whose triggers run.  Errors
+ * of all of them: 55000 when the owner could not write all of the rows, when a constraint of the
+ * table cannot be checked now, or when the tables are not what was attached after the write; and
+ * whatever the application's triggers and constraints raise.
+ */
 
 static Oid
 schema_of(FunctionCallInfo fcinfo)
@@ -336,7 +343,12 @@ length_of(ArrayType *array)
 }
 
 /*
- * pems_app_mark(modification_ids, sync_statuses, pems_versions, sync_errors)
+ * pems_app_mark(modification_ids, sync_statuses, pems_versions, sync_errors): _pems_app_mark()
+ *		Sets sync_status, pems_version and sync_error of modifications.
+ *
+ * Parameters: arrays in step.
+ * Returns: the number of rows.
+ * Tables: pfa_modification.
  */
 Datum
 pems_app_mark(PG_FUNCTION_ARGS)
@@ -359,8 +371,11 @@ texts_of(const char *text, int count)
 }
 
 /*
- * pems_app_mark_all(modification_ids, sync_status)
+ * pems_app_mark_all(modification_ids, sync_status): _pems_app_mark_all()
  *		The same status for all of them, and neither a version nor an error.
+ *
+ * Returns: the number of rows.
+ * Tables: pfa_modification.
  */
 Datum
 pems_app_mark_all(PG_FUNCTION_ARGS)
@@ -380,7 +395,13 @@ pems_app_mark_all(PG_FUNCTION_ARGS)
 }
 
 /*
- * pems_app_write_mirror(organization_ids, pfa_ids, versions, records, deleted)
+ * pems_app_write_mirror(organization_ids, pfa_ids, versions, records, deleted):
+ * _pems_app_write_mirror()
+ *		Updates mirrors, and inserts those that are missing.
+ *
+ * Parameters: arrays in step, each record once.
+ * Returns: the number of rows.
+ * Tables: pfa_mirror.
  */
 Datum
 pems_app_write_mirror(PG_FUNCTION_ARGS)
@@ -396,7 +417,10 @@ pems_app_write_mirror(PG_FUNCTION_ARGS)
 
 /*
  * pems_app_add_modification(id, organization_id, pfa_id, base_version, delta, created_by,
- * change_reason)
+ * change_reason): _pems_app_add_modification()
+ *		Inserts a draft.
+ *
+ * Tables: pfa_modification.
  */
 Datum
 pems_app_add_modification(PG_FUNCTION_ARGS)

@@ -3,7 +3,7 @@
  *		Which items the worker takes next, and what it learns of them.
  *
  * Process: the background worker.  pems_claim_run() runs inside the transaction of an exchange;
- * each function of queue.h is a transaction of its own.
+ * each function of database.h is a transaction of its own.
  *
  * Memory: each claimed item has a memory context of its own, with all its texts.  Texts of an
  * item for which there is no room are not read; their size is known before.
@@ -19,7 +19,7 @@
 
 #include "database/array.h"
 #include "database/claim.h"
-#include "database/queue.h"
+#include "database/database.h"
 #include "database/statement.h"
 #include "database/transaction.h"
 
@@ -121,24 +121,24 @@ static PemsStatement first_ready_statement = {
 	.columns = PEMS_COLUMNS("_pems_first_ready()", first_columns),
 };
 
-typedef enum PutOffColumn
+typedef enum PostponedColumn
 {
-	PUT_OFF_ITEM_ID,
-	PUT_OFF_FAILED,
-	PUT_OFF_MESSAGES
-} PutOffColumn;
+	POSTPONED_ITEM_ID,
+	POSTPONED_FAILED,
+	POSTPONED_MESSAGES
+} PostponedColumn;
 
-static const PemsColumn put_off_columns[] = {
-	[PUT_OFF_ITEM_ID] = {"item_id", TEXTOID},
-	[PUT_OFF_FAILED] = {"failed", BOOLOID},
-	[PUT_OFF_MESSAGES] = {"messages", TEXTARRAYOID},
+static const PemsColumn postponed_columns[] = {
+	[POSTPONED_ITEM_ID] = {"item_id", TEXTOID},
+	[POSTPONED_FAILED] = {"failed", BOOLOID},
+	[POSTPONED_MESSAGES] = {"messages", TEXTARRAYOID},
 };
-static PemsStatement put_off_statement = {
+static PemsStatement postpone_statement = {
 	.text = "SELECT * FROM %s._pems_postpone_first($1, $2, $3, $4)",
 	.result = SPI_OK_SELECT,
 	.argument_count = 4,
 	.types = {TEXTOID, TIMESTAMPTZARRAYOID, INT8ARRAYOID, TEXTOID},
-	.columns = PEMS_COLUMNS("_pems_postpone_first()", put_off_columns),
+	.columns = PEMS_COLUMNS("_pems_postpone_first()", postponed_columns),
 };
 
 /* --- where claims begin: a position for each organization and priority --- */
@@ -388,38 +388,38 @@ pems_claim_run(PemsExchange *exchange, MemoryContext context)
 
 /* --- what cannot be claimed --- */
 
-typedef struct PutOffWork
+typedef struct PostponeWork
 {
 	MemoryContext context;
 	const PemsGrant *grant;
 	const char *reason;
-	PemsPutOff *put_off;
-} PutOffWork;
+	PemsPostponed *postponed;
+} PostponeWork;
 
 static void
-put_off_first(void *argument)
+postpone_first(void *argument)
 {
-	PutOffWork *work = argument;
+	PostponeWork *work = argument;
 	Datum values[4];
 	PemsRow row;
 
 	values[0] = CStringGetTextDatum(work->grant->organization_id);
 	position_arrays(work->grant->after, PEMS_PRIORITIES, &values[1], &values[2]);
 	values[3] = CStringGetTextDatum(work->reason);
-	pems_statement_run(&put_off_statement, pems_transaction_schema(), values, NULL);
-	row = pems_statement_row(&put_off_statement, 0);
-	work->put_off->item_id = pems_row_text(&row, PUT_OFF_ITEM_ID, work->context);
-	work->put_off->failed = pems_row_boolean(&row, PUT_OFF_FAILED);
-	work->put_off->messages = pems_row_texts(&row, PUT_OFF_MESSAGES, work->context);
+	pems_statement_run(&postpone_statement, pems_transaction_schema(), values, NULL);
+	row = pems_statement_row(&postpone_statement, 0);
+	work->postponed->item_id = pems_row_text(&row, POSTPONED_ITEM_ID, work->context);
+	work->postponed->failed = pems_row_boolean(&row, POSTPONED_FAILED);
+	work->postponed->messages = pems_row_texts(&row, POSTPONED_MESSAGES, work->context);
 }
 
-PemsQueueStatus
-pems_queue_put_off_first(const PemsGrant *grant, const char *reason, PemsPutOff *put_off)
+PemsDatabaseStatus
+pems_database_postpone_first(const PemsGrant *grant, const char *reason, PemsPostponed *postponed)
 {
-	PutOffWork work = {CurrentMemoryContext, grant, reason, put_off};
+	PostponeWork work = {CurrentMemoryContext, grant, reason, postponed};
 
-	memset(put_off, 0, sizeof(*put_off));
-	return pems_transaction_run("putting an item off", PEMS_TABLES_OURS, put_off_first, &work);
+	memset(postponed, 0, sizeof(*postponed));
+	return pems_transaction_run("postponing an item", PEMS_TABLES_OURS, postpone_first, &work);
 }
 
 typedef struct SkipWork
@@ -450,8 +450,8 @@ skip_first(void *argument)
 		work->grant->after[best] = position;
 }
 
-PemsQueueStatus
-pems_queue_skip_first(PemsGrant *grant, bool *moved)
+PemsDatabaseStatus
+pems_database_skip_first(PemsGrant *grant, bool *moved)
 {
 	SkipWork work = {grant, moved};
 

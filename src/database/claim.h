@@ -7,7 +7,7 @@
 
 #include "postgres.h"
 
-#include "database/queue.h"
+#include "database/database.h"
 
 /*
  * Claim what the exchange's grants allow; sets items, item_count and room_missing.  The items and

@@ -12,7 +12,7 @@
 #include "utils/timestamp.h"
 
 #include "database/claim.h"
-#include "database/queue.h"
+#include "database/database.h"
 #include "database/recording.h"
 #include "database/statement.h"
 #include "database/transaction.h"
@@ -49,7 +49,7 @@ do_exchange(void *argument)
 	PemsExchange *exchange = work->exchange;
 
 	pems_statement_watch_sizes(pems_transaction_schema());
-	if (exchange->result_count > 0)
+	if (exchange->report_count > 0)
 	{
 		pems_recording_run(exchange, work->context);
 		PEMS_FAILPOINT("record_uncommitted");
@@ -63,12 +63,12 @@ do_exchange(void *argument)
 		PEMS_FAILPOINT("claim_uncommitted");
 }
 
-PemsQueueStatus
-pems_queue_exchange(PemsExchange *exchange)
+PemsDatabaseStatus
+pems_database_exchange(PemsExchange *exchange)
 {
 	ExchangeWork work = {CurrentMemoryContext, exchange};
 
-	exchange->recorded = palloc0(sizeof(bool) * Max(exchange->result_count, 1));
+	exchange->recorded = palloc0(sizeof(bool) * Max(exchange->report_count, 1));
 	exchange->items = NULL;
 	exchange->item_count = 0;
 	exchange->room_missing = 0;

@@ -213,9 +213,11 @@ look_at_access(ObjectAccessType access, Oid class, Oid object, int column, void 
 }
 
 /*
- * pems_guard_demand()
+ * pems_guard_demand(): _pems_demand_guard()
  *		What a function that sets pems_sync.guarded calls first.  Where the library was not
  *		preloaded, the call loads it, and with it the hooks above.
+ *
+ * Errors: XX000 when the setting is off.
  */
 Datum
 pems_guard_demand(PG_FUNCTION_ARGS)

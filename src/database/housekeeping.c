@@ -3,7 +3,7 @@
  *		What the worker does besides recording and claiming: it takes up what a dead worker left,
  *		folds statistics, makes partitions of the audit log, and sends notifications.
  *
- * Process: the background worker; each public function is one transaction (queue.h).
+ * Process: the background worker; each public function is one transaction (database.h).
  */
 #include "postgres.h"
 
@@ -11,7 +11,7 @@
 #include "executor/spi.h"
 
 #include "database/array.h"
-#include "database/queue.h"
+#include "database/database.h"
 #include "database/statement.h"
 #include "database/transaction.h"
 #include "shared/failpoint.h"
@@ -36,8 +36,8 @@ put_back_orphans(void *argument)
 	*put_back = (int) pems_row_integer(&row, 0, 0);
 }
 
-PemsQueueStatus
-pems_queue_put_back_orphans(int *put_back)
+PemsDatabaseStatus
+pems_database_put_back_orphans(int *put_back)
 {
 	return pems_transaction_run("taking up what the last worker left", PEMS_TABLES_OURS,
 								put_back_orphans, put_back);
@@ -63,8 +63,8 @@ fold(void *argument)
 	*more = pems_row_boolean(&row, 0);
 }
 
-PemsQueueStatus
-pems_queue_fold(bool *more)
+PemsDatabaseStatus
+pems_database_fold(bool *more)
 {
 	*more = false;
 	return pems_transaction_run("folding statistics", PEMS_TABLES_OURS, fold, more);
@@ -83,8 +83,8 @@ make_partitions(void *argument)
 	pems_statement_run(&make_partitions_statement, pems_transaction_schema(), NULL, NULL);
 }
 
-PemsQueueStatus
-pems_queue_make_partitions(void)
+PemsDatabaseStatus
+pems_database_make_partitions(void)
 {
 	return pems_transaction_run("making partitions of the audit log", PEMS_TABLES_OURS,
 								make_partitions, NULL);
@@ -109,8 +109,8 @@ notify(void *argument)
 	PEMS_FAILPOINT("notify_uncommitted");
 }
 
-PemsQueueStatus
-pems_queue_notify(const PemsTexts *messages)
+PemsDatabaseStatus
+pems_database_notify(const PemsTexts *messages)
 {
 	return pems_transaction_run("telling listeners", PEMS_TABLES_OURS, notify, (void *) messages);
 }

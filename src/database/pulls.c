@@ -190,8 +190,9 @@ do_look(void *argument)
 		PEMS_FAILPOINT("pull_start_uncommitted");
 }
 
-PemsQueueStatus
-pems_queue_pull_start(const char *const *organization_ids, int count, int most, PemsPullLook *look)
+PemsDatabaseStatus
+pems_database_pull_start(const char *const *organization_ids, int count, int most,
+						 PemsPullLook *look)
 {
 	LookWork work = {CurrentMemoryContext, organization_ids, count, most, look};
 
@@ -199,10 +200,10 @@ pems_queue_pull_start(const char *const *organization_ids, int count, int most, 
 	return pems_transaction_run("looking for pulls", PEMS_TABLES_APPLICATION, do_look, &work);
 }
 
-PemsQueueStatus
-pems_queue_pull_look(const char *const *organization_ids, int count, PemsPullLook *look)
+PemsDatabaseStatus
+pems_database_pull_look(const char *const *organization_ids, int count, PemsPullLook *look)
 {
-	return pems_queue_pull_start(organization_ids, count, 0, look);
+	return pems_database_pull_start(organization_ids, count, 0, look);
 }
 
 /* --- storing --- */
@@ -403,8 +404,8 @@ do_store(void *argument)
 	PEMS_FAILPOINT("pull_slice_uncommitted");
 }
 
-PemsQueueStatus
-pems_queue_pull_store(PemsPullSlice *slice)
+PemsDatabaseStatus
+pems_database_pull_store(PemsPullSlice *slice)
 {
 	StoreWork work = {CurrentMemoryContext, slice};
 
@@ -459,7 +460,7 @@ do_message(void *argument)
 	PEMS_FAILPOINT("pull_step_uncommitted");
 }
 
-static PemsQueueStatus
+static PemsDatabaseStatus
 run_message(const char *activity, PemsStatement *statement, const Datum *values, const char *nulls,
 			PemsTexts *messages)
 {
@@ -469,8 +470,8 @@ run_message(const char *activity, PemsStatement *statement, const Datum *values,
 	return pems_transaction_run(activity, PEMS_TABLES_APPLICATION, do_message, &work);
 }
 
-PemsQueueStatus
-pems_queue_pull_failed(const char *job_id, const PemsPullNext *next, PemsTexts *messages)
+PemsDatabaseStatus
+pems_database_pull_failed(const char *job_id, const PemsPullNext *next, PemsTexts *messages)
 {
 	const char *error = next->error.text[0] ? next->error.text : NULL;
 	char nulls[10] = "         ";
@@ -488,8 +489,8 @@ pems_queue_pull_failed(const char *job_id, const PemsPullNext *next, PemsTexts *
 	return run_message("recording a failure of a pull", &failed_statement, values, nulls, messages);
 }
 
-PemsQueueStatus
-pems_queue_pull_gone(const char *job_id, bool gone, PemsTexts *messages)
+PemsDatabaseStatus
+pems_database_pull_gone(const char *job_id, bool gone, PemsTexts *messages)
 {
 	Datum values[] = {CStringGetTextDatum(job_id), BoolGetDatum(gone)};
 
@@ -541,8 +542,8 @@ do_search(void *argument)
 	PEMS_FAILPOINT("pull_search_uncommitted");
 }
 
-PemsQueueStatus
-pems_queue_pull_search(const char *job_id, int most, PemsPullSearch *search)
+PemsDatabaseStatus
+pems_database_pull_search(const char *job_id, int most, PemsPullSearch *search)
 {
 	SearchWork work = {job_id, most, search};
 
@@ -550,8 +551,8 @@ pems_queue_pull_search(const char *job_id, int most, PemsPullSearch *search)
 								PEMS_TABLES_APPLICATION, do_search, &work);
 }
 
-PemsQueueStatus
-pems_queue_pull_searched(const char *job_id, const char *error, PemsTexts *messages)
+PemsDatabaseStatus
+pems_database_pull_searched(const char *job_id, const char *error, PemsTexts *messages)
 {
 	char nulls[3] = "  ";
 	Datum values[2];
@@ -574,8 +575,8 @@ do_put_back(void *argument)
 	pems_statement_run(&put_back_statement, pems_transaction_schema(), NULL, NULL);
 }
 
-PemsQueueStatus
-pems_queue_pull_put_back(void)
+PemsDatabaseStatus
+pems_database_pull_put_back(void)
 {
 	return pems_transaction_run("taking up the pulls that the last worker left",
 								PEMS_TABLES_APPLICATION, do_put_back, NULL);

@@ -1,10 +1,10 @@
 /*
  * database/pulls.h
- *		The worker's transactions for read sync: as queue.h for items.
+ *		The worker's transactions for read sync: as database.h for items.
  *
  * Process: the background worker.  Each function below is one transaction of its own; none may be
  * called inside a transaction.  What comes out is allocated in the current memory context, and set
- * only with PEMS_QUEUE_OK.  All that is decided in SQL is in sql/48_pull_store.sql and
+ * only with PEMS_DATABASE_OK.  All that is decided in SQL is in sql/48_pull_store.sql and
  * 49_pull_steps.sql.
  */
 #ifndef PEMS_PULLS_H
@@ -12,7 +12,7 @@
 
 #include "postgres.h"
 
-#include "database/queue.h"
+#include "database/database.h"
 #include "pems/page.h"
 #include "pems/pull.h"
 
@@ -28,7 +28,7 @@ typedef struct PemsPullWork
 {
 	char *job_id;
 	char *organization_id;
-	bool searches;       /* nothing is asked of PEMS: call pems_queue_pull_search() */
+	bool searches;       /* nothing is asked of PEMS: call pems_database_pull_search() */
 	PemsPullPhase phase; /* of its request */
 	char *asked;         /* the record; NULL: a page */
 	char *updated_since; /* NULL: all records */
@@ -49,11 +49,11 @@ typedef struct PemsPullLook
 } PemsPullLook;
 
 /* Which organizations have something to pull?  Begins regular deltas, too.  Fills in the times. */
-extern PemsQueueStatus pems_queue_pull_look(const char *const *organization_ids, int count,
-											PemsPullLook *look);
+extern PemsDatabaseStatus pems_database_pull_look(const char *const *organization_ids, int count,
+												  PemsPullLook *look);
 /* The same, and up to `most` pulls of these organizations, one of each, go on. */
-extern PemsQueueStatus pems_queue_pull_start(const char *const *organization_ids, int count,
-											 int most, PemsPullLook *look);
+extern PemsDatabaseStatus pems_database_pull_start(const char *const *organization_ids, int count,
+												   int most, PemsPullLook *look);
 
 /* Some records of a page. */
 typedef struct PemsPullSlice
@@ -76,12 +76,13 @@ typedef struct PemsPullSlice
 } PemsPullSlice;
 
 /* Store it.  What changed is added to changed (a new array) and counts. */
-extern PemsQueueStatus pems_queue_pull_store(PemsPullSlice *slice);
+extern PemsDatabaseStatus pems_database_pull_store(PemsPullSlice *slice);
 /* PEMS has not got the record that was asked for (gone), or does not show it. */
-extern PemsQueueStatus pems_queue_pull_gone(const char *job_id, bool gone, PemsTexts *messages);
+extern PemsDatabaseStatus pems_database_pull_gone(const char *job_id, bool gone,
+												  PemsTexts *messages);
 /* The request failed. */
-extern PemsQueueStatus pems_queue_pull_failed(const char *job_id, const PemsPullNext *next,
-											  PemsTexts *messages);
+extern PemsDatabaseStatus pems_database_pull_failed(const char *job_id, const PemsPullNext *next,
+													PemsTexts *messages);
 
 /* How far the search for records that a listing did not show is. */
 typedef struct PemsPullSearch
@@ -92,11 +93,12 @@ typedef struct PemsPullSearch
 } PemsPullSearch;
 
 /* Search in so many records. */
-extern PemsQueueStatus pems_queue_pull_search(const char *job_id, int most, PemsPullSearch *search);
+extern PemsDatabaseStatus pems_database_pull_search(const char *job_id, int most,
+													PemsPullSearch *search);
 /* The search has ended.  error: why nothing may be marked as deleted, or NULL. */
-extern PemsQueueStatus pems_queue_pull_searched(const char *job_id, const char *error,
-												PemsTexts *messages);
+extern PemsDatabaseStatus pems_database_pull_searched(const char *job_id, const char *error,
+													  PemsTexts *messages);
 /* Take up what a predecessor left. */
-extern PemsQueueStatus pems_queue_pull_put_back(void);
+extern PemsDatabaseStatus pems_database_pull_put_back(void);
 
 #endif /* PEMS_PULLS_H */

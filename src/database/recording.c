@@ -1,10 +1,10 @@
 /*
  * database/recording.c
- *		What became of items, into the database: results of requests and decisions, and how
+ *		What became of items, into the database: reports after requests and decisions, and how
  *		modifications are shown to the application.
  *
  * Process: the background worker.  pems_recording_run() runs inside the transaction of an
- * exchange; each function of queue.h is a transaction of its own.
+ * exchange; each function of database.h is a transaction of its own.
  */
 #include "postgres.h"
 
@@ -13,13 +13,13 @@
 #include "utils/builtins.h"
 
 #include "database/array.h"
-#include "database/outcome.h"
-#include "database/queue.h"
+#include "database/report.h"
+#include "database/database.h"
 #include "database/recording.h"
 #include "database/statement.h"
 #include "database/transaction.h"
 
-/* --- results --- */
+/* --- reports --- */
 
 typedef enum RecordColumn
 {
@@ -35,20 +35,20 @@ static PemsStatement record_statement = {
 	.text = "SELECT * FROM %s._pems_record($1, $2, $3)",
 	.result = SPI_OK_SELECT,
 	.argument_count = 3,
-	.types = {InvalidOid /* _pems_outcome[] */, BOOLOID, INT8ARRAYOID},
+	.types = {InvalidOid /* _pems_report[] */, BOOLOID, INT8ARRAYOID},
 	.columns = PEMS_COLUMNS("_pems_record()", record_columns),
 };
 
-/* The ids of the items that are done with are in the order of the results. */
+/* The ids of the items that are done with are in the order of the reports. */
 static void
 note_recorded(PemsExchange *exchange, const PemsTexts *ids)
 {
 	int next = 0;
 
-	for (int i = 0; i < exchange->result_count; i++)
+	for (int i = 0; i < exchange->report_count; i++)
 	{
 		exchange->recorded[i] =
-			next < ids->count && strcmp(ids->texts[next], exchange->results[i]->item->id) == 0;
+			next < ids->count && strcmp(ids->texts[next], exchange->reports[i]->item->id) == 0;
 		if (exchange->recorded[i])
 			next++;
 	}
@@ -61,11 +61,11 @@ pems_recording_run(PemsExchange *exchange, MemoryContext context)
 	PemsRow row;
 	PemsTexts ids;
 
-	record_statement.types[0] = pems_outcome_array_type();
-	values[0] = pems_outcome_array(exchange->results, exchange->result_count);
+	record_statement.types[0] = pems_report_array_type();
+	values[0] = pems_report_array(exchange->reports, exchange->report_count);
 	values[1] = BoolGetDatum(exchange->careful);
 	values[2] = pems_bigint_array(exchange->recorded_claims, exchange->recorded_claim_count);
-	pems_transaction_begin_timed_write(exchange->result_count);
+	pems_transaction_begin_timed_write(exchange->report_count);
 	pems_statement_run(&record_statement, pems_transaction_schema(), values, NULL);
 	pems_transaction_end_timed_write();
 	row = pems_statement_row(&record_statement, 0);
@@ -74,49 +74,49 @@ pems_recording_run(PemsExchange *exchange, MemoryContext context)
 	exchange->messages = pems_row_texts(&row, MESSAGES, context);
 }
 
-/* --- a result that cannot be recorded --- */
+/* --- a report that cannot be recorded --- */
 
-static const PemsColumn quarantine_columns[] = {{"_pems_quarantine", TEXTARRAYOID}};
-static PemsStatement quarantine_statement = {
-	.text = "SELECT %s._pems_quarantine($1, $2)",
+static const PemsColumn give_up_columns[] = {{"_pems_give_up", TEXTARRAYOID}};
+static PemsStatement give_up_statement = {
+	.text = "SELECT %s._pems_give_up($1, $2)",
 	.result = SPI_OK_SELECT,
 	.argument_count = 2,
-	.types = {InvalidOid /* _pems_outcome */, TEXTOID},
-	.columns = PEMS_COLUMNS("_pems_quarantine()", quarantine_columns),
+	.types = {InvalidOid /* _pems_report */, TEXTOID},
+	.columns = PEMS_COLUMNS("_pems_give_up()", give_up_columns),
 };
 
-typedef struct QuarantineWork
+typedef struct GiveUpWork
 {
 	MemoryContext context;
-	const PemsResult *result;
+	const PemsReport *report;
 	const char *reason;
 	PemsTexts *messages;
-} QuarantineWork;
+} GiveUpWork;
 
 static void
-quarantine(void *argument)
+give_up(void *argument)
 {
-	QuarantineWork *work = argument;
-	PemsResult bare = *work->result;
+	GiveUpWork *work = argument;
+	PemsReport bare = *work->report;
 	Datum values[2];
 	PemsRow row;
 
 	/* what the database refused may be one of these, so they are left out */
 	bare.mirror_data = bare.mirror_patch = bare.response = NULL;
-	quarantine_statement.types[0] = pems_outcome_type();
-	values[0] = pems_outcome_value(&bare);
+	give_up_statement.types[0] = pems_report_type();
+	values[0] = pems_report_value(&bare);
 	values[1] = CStringGetTextDatum(work->reason);
-	pems_statement_run(&quarantine_statement, pems_transaction_schema(), values, NULL);
-	row = pems_statement_row(&quarantine_statement, 0);
+	pems_statement_run(&give_up_statement, pems_transaction_schema(), values, NULL);
+	row = pems_statement_row(&give_up_statement, 0);
 	*work->messages = pems_row_texts(&row, 0, work->context);
 }
 
-PemsQueueStatus
-pems_queue_quarantine(const PemsResult *result, const char *reason, PemsTexts *messages)
+PemsDatabaseStatus
+pems_database_give_up(const PemsReport *report, const char *reason, PemsTexts *messages)
 {
-	QuarantineWork work = {CurrentMemoryContext, result, reason, messages};
+	GiveUpWork work = {CurrentMemoryContext, report, reason, messages};
 
-	return pems_transaction_run("setting an item aside", PEMS_TABLES_OURS, quarantine, &work);
+	return pems_transaction_run("giving up an item", PEMS_TABLES_OURS, give_up, &work);
 }
 
 /* --- what the application sees --- */
@@ -153,8 +153,8 @@ mark(void *argument)
 	pems_transaction_end_timed_write();
 }
 
-PemsQueueStatus
-pems_queue_mark_failed(const char *item_id)
+PemsDatabaseStatus
+pems_database_mark_failed(const char *item_id)
 {
 	MarkWork work = {&mark_failed_statement, &item_id, 1};
 
@@ -162,8 +162,8 @@ pems_queue_mark_failed(const char *item_id)
 								&work);
 }
 
-PemsQueueStatus
-pems_queue_mark_syncing(const char *const *item_ids, int count)
+PemsDatabaseStatus
+pems_database_mark_syncing(const char *const *item_ids, int count)
 {
 	MarkWork work = {&mark_syncing_statement, item_ids, count};
 

@@ -4,7 +4,7 @@
  *		organizations with their sealed credentials, the field catalogue.  And what it found out
  *		about the credentials, for people.
  *
- * Process: the background worker; each public function is one transaction (queue.h).
+ * Process: the background worker; each public function is one transaction (database.h).
  */
 #include "postgres.h"
 
@@ -13,7 +13,7 @@
 
 #include "database/app_tables.h"
 #include "database/array.h"
-#include "database/queue.h"
+#include "database/database.h"
 #include "database/statement.h"
 #include "database/transaction.h"
 
@@ -71,7 +71,7 @@ static PemsStatement note_credentials_statement = {
 typedef struct SetupWork
 {
 	MemoryContext context;
-	PemsQueueSetup *setup;
+	PemsDatabaseSetup *setup;
 } SetupWork;
 
 static PemsStanding
@@ -101,7 +101,7 @@ read_catalogue(MemoryContext context)
 }
 
 static void
-read_organization(MemoryContext context, uint64 number, PemsQueueOrganization *organization)
+read_organization(MemoryContext context, uint64 number, PemsDatabaseOrganization *organization)
 {
 	PemsRow row = pems_statement_row(&organizations_statement, number);
 
@@ -116,11 +116,11 @@ read_organization(MemoryContext context, uint64 number, PemsQueueOrganization *o
 }
 
 static void
-read_organizations(MemoryContext context, PemsQueueSetup *setup)
+read_organizations(MemoryContext context, PemsDatabaseSetup *setup)
 {
 	pems_statement_run(&organizations_statement, pems_transaction_schema(), NULL, NULL);
 	setup->organizations =
-		MemoryContextAlloc(context, sizeof(PemsQueueOrganization) * Max(SPI_processed, 1));
+		MemoryContextAlloc(context, sizeof(PemsDatabaseOrganization) * Max(SPI_processed, 1));
 	for (uint64 row = 0; row < SPI_processed; row++)
 		read_organization(context, row, &setup->organizations[setup->organization_count++]);
 }
@@ -129,7 +129,7 @@ static void
 read_setup(void *argument)
 {
 	SetupWork *work = argument;
-	PemsQueueSetup *setup = work->setup;
+	PemsDatabaseSetup *setup = work->setup;
 
 	setup->organization_count = 0;
 	setup->organizations = NULL;
@@ -140,8 +140,8 @@ read_setup(void *argument)
 		read_organizations(work->context, setup);
 }
 
-PemsQueueStatus
-pems_queue_read_setup(PemsQueueSetup *setup)
+PemsDatabaseStatus
+pems_database_read_setup(PemsDatabaseSetup *setup)
 {
 	SetupWork work = {CurrentMemoryContext, setup};
 
@@ -178,8 +178,8 @@ note_credentials(void *argument)
 	pems_statement_run(&note_credentials_statement, pems_transaction_schema(), values, NULL);
 }
 
-PemsQueueStatus
-pems_queue_note_credentials(const PemsCredentialNote *notes, int count)
+PemsDatabaseStatus
+pems_database_note_credentials(const PemsCredentialNote *notes, int count)
 {
 	NoteWork work = {notes, count};
 

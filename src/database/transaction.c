@@ -8,7 +8,7 @@
  * the extension is still there.
  *
  * Rights: the process was connected as the bootstrap superuser, which is needed to start without
- * a login role.  From pems_queue_open() on, every statement runs as pems_sync_worker in a
+ * a login role.  From pems_database_open() on, every statement runs as pems_sync_worker in a
  * security-restricted operation, so that nothing that an application's role hangs on its own
  * tables gets more rights than that.
  *
@@ -33,7 +33,7 @@
 
 #include "database/app_tables.h"
 #include "database/extension.h"
-#include "database/outcome.h"
+#include "database/report.h"
 #include "database/statement.h"
 #include "database/transaction.h"
 #include "shared/compat.h"
@@ -43,7 +43,7 @@
 /* How long writing the application's tables may take, and one more for each row; milliseconds. */
 #define TIMED_WRITE_MS 2000
 
-/* The extension that was found by pems_queue_open(). */
+/* The extension that was found by pems_database_open(). */
 static Oid extension_oid = InvalidOid;
 static char extension_schema[NAMEDATALEN];
 
@@ -51,7 +51,7 @@ static char extension_schema[NAMEDATALEN];
 static char problem[1024];
 
 const char *
-pems_queue_problem(void)
+pems_database_problem(void)
 {
 	return problem;
 }
@@ -137,12 +137,12 @@ may_succeed_later(int sqlstate)
 		   ERRCODE_TO_CATEGORY(sqlstate) == ERRCODE_INSUFFICIENT_RESOURCES;
 }
 
-static PemsQueueStatus
+static PemsDatabaseStatus
 status_of(const ErrorData *error, bool slow)
 {
 	if (slow)
-		return PEMS_QUEUE_SLOW;
-	return may_succeed_later(error->sqlerrcode) ? PEMS_QUEUE_BUSY : PEMS_QUEUE_ERROR;
+		return PEMS_DATABASE_SLOW;
+	return may_succeed_later(error->sqlerrcode) ? PEMS_DATABASE_BUSY : PEMS_DATABASE_ERROR;
 }
 
 static void
@@ -157,11 +157,11 @@ remember_error(const ErrorData *error, bool slow)
 }
 
 /* In PG_CATCH: aborts the transaction, and remembers what the error said. */
-static PemsQueueStatus
+static PemsDatabaseStatus
 abandon(MemoryContext caller)
 {
 	ErrorData *error;
-	PemsQueueStatus status;
+	PemsDatabaseStatus status;
 	bool slow;
 
 	MemoryContextSwitchTo(caller);
@@ -182,13 +182,13 @@ abandon(MemoryContext caller)
 }
 
 /* What happens between begin and commit. */
-typedef PemsQueueStatus (*Body)(void *argument);
+typedef PemsDatabaseStatus (*Body)(void *argument);
 
-static PemsQueueStatus
+static PemsDatabaseStatus
 in_transaction(const char *activity, Body body, void *argument)
 {
 	MemoryContext caller = CurrentMemoryContext;
-	volatile PemsQueueStatus status = PEMS_QUEUE_OK;
+	volatile PemsDatabaseStatus status = PEMS_DATABASE_OK;
 
 	PG_TRY();
 	{
@@ -230,14 +230,14 @@ tables_are_intact(PemsTables tables)
 	return tables == PEMS_TABLES_OURS || pems_app_tables_are_intact(pems_transaction_schema());
 }
 
-static PemsQueueStatus
+static PemsDatabaseStatus
 do_task(void *argument)
 {
 	const Task *task = argument;
-	PemsQueueStatus status = PEMS_QUEUE_OK;
+	PemsDatabaseStatus status = PEMS_DATABASE_OK;
 
 	if (!lock_extension())
-		return PEMS_QUEUE_GONE;
+		return PEMS_DATABASE_GONE;
 	SPI_connect();
 	PushActiveSnapshot(GetTransactionSnapshot());
 	if (tables_are_intact(task->tables))
@@ -245,14 +245,14 @@ do_task(void *argument)
 	else
 	{
 		remember_problem("They are not as they were when they were attached; see pems_attach().");
-		status = PEMS_QUEUE_CHANGED;
+		status = PEMS_DATABASE_CHANGED;
 	}
 	PopActiveSnapshot();
 	SPI_finish();
 	return status;
 }
 
-PemsQueueStatus
+PemsDatabaseStatus
 pems_transaction_run(const char *activity, PemsTables tables, PemsWork work, void *argument)
 {
 	Task task = {tables, work, argument};
@@ -285,7 +285,7 @@ lock_installed_extension(void)
 	return get_extension_oid(PEMS_EXTENSION, true) == oid ? oid : InvalidOid;
 }
 
-static PemsQueueStatus
+static PemsDatabaseStatus
 find_extension(void *argument)
 {
 	Oid oid = lock_installed_extension();
@@ -294,18 +294,18 @@ find_extension(void *argument)
 	extension_oid = InvalidOid;
 	pems_statement_forget_all();
 	if (!OidIsValid(oid))
-		return PEMS_QUEUE_GONE;
+		return PEMS_DATABASE_GONE;
 	PEMS_FAILPOINT("extension_found");
 	schema = pems_extension_schema(oid);
 	strlcpy(extension_schema, get_namespace_name(schema), NAMEDATALEN);
-	pems_outcome_find_type(schema);
+	pems_report_find_type(schema);
 	enter_worker_role();
 	extension_oid = oid;
-	return PEMS_QUEUE_OK;
+	return PEMS_DATABASE_OK;
 }
 
-PemsQueueStatus
-pems_queue_open(void)
+PemsDatabaseStatus
+pems_database_open(void)
 {
 	return in_transaction("looking for the extension", find_extension, NULL);
 }

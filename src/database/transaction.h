@@ -3,14 +3,15 @@
  *		The worker's transactions: one way to begin, end and fail for all of them.
  *
  * Process: the background worker; never inside a transaction.  What a transaction is about stands
- * in setup.c, exchange.c, claim.c, recording.c and housekeeping.c; what others call is in queue.h.
+ * in setup.c, exchange.c, claim.c, recording.c and housekeeping.c; what other
+ * folders call is in database.h.
  */
 #ifndef PEMS_TRANSACTION_H
 #define PEMS_TRANSACTION_H
 
 #include "postgres.h"
 
-#include "database/queue.h"
+#include "database/database.h"
 
 /* Which tables the work of a transaction names. */
 typedef enum PemsTables
@@ -24,18 +25,19 @@ typedef void (*PemsWork)(void *argument);
 
 /*
  * Run work in a transaction of its own; activity is what pg_stat_activity shows meanwhile.  An
- * ERROR in work aborts that transaction only, and comes back as a status; pems_queue_problem() has
- * its message.  The current memory context is the same before and after; inside work it is SPI's.
+ * ERROR in work aborts that transaction only, and comes back as a status; pems_database_problem()
+ * has its message.  The current memory context is the same before and after; inside work it is
+ * SPI's.
  */
-extern PemsQueueStatus pems_transaction_run(const char *activity, PemsTables tables, PemsWork work,
-											void *argument);
+extern PemsDatabaseStatus pems_transaction_run(const char *activity, PemsTables tables,
+											   PemsWork work, void *argument);
 
 /* Inside work: the schema that the extension is in. */
 extern Oid pems_transaction_schema(void);
 
 /*
  * Inside work, around a statement that writes so many rows of the application's tables: whatever
- * the application hung on them is canceled when it takes too long (PEMS_QUEUE_SLOW).
+ * the application hung on them is canceled when it takes too long (PEMS_DATABASE_SLOW).
  */
 extern void pems_transaction_begin_timed_write(int rows);
 extern void pems_transaction_end_timed_write(void);

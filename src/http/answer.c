@@ -158,7 +158,7 @@ copy_header(const HttpAnswer *answer, const char *name)
 /* ---------- what transfers call ---------- */
 
 CURLcode
-http_answer_attach(CURL *easy, HttpAnswer *answer)
+pems_http_answer_attach(CURL *easy, HttpAnswer *answer)
 {
 	CURLcode code = CURLE_OK;
 
@@ -174,7 +174,7 @@ http_answer_attach(CURL *easy, HttpAnswer *answer)
 }
 
 void
-http_answer_reset(HttpAnswer *answer)
+pems_http_answer_reset(HttpAnswer *answer)
 {
 	answer->too_large = false;
 	answer->out_of_memory = false;
@@ -183,7 +183,7 @@ http_answer_reset(HttpAnswer *answer)
 }
 
 void
-http_answer_take_headers(HttpAnswer *answer)
+pems_http_answer_read_headers(HttpAnswer *answer)
 {
 	char *retry_after = copy_header(answer, "Retry-After");
 	char *date = copy_header(answer, "Date");
@@ -191,13 +191,13 @@ http_answer_take_headers(HttpAnswer *answer)
 	answer->received.has_retry_after = retry_after != NULL;
 	if (retry_after != NULL)
 		answer->received.retry_after_s =
-			http_retry_after_seconds(retry_after, date, (int64_t) time(NULL));
+			pems_http_retry_after_seconds(retry_after, date, (int64_t) time(NULL));
 	free(retry_after);
 	free(date);
 }
 
 const char *
-http_answer_encoding(const HttpAnswer *answer)
+pems_http_answer_encoding(const HttpAnswer *answer)
 {
 	const char *encoding = header_value(answer, "Content-Encoding");
 

@@ -32,15 +32,15 @@ typedef struct HttpAnswer
 } HttpAnswer;
 
 /* Make the easy handle put what it receives into answer. */
-extern CURLcode http_answer_attach(CURL *easy, HttpAnswer *answer);
+extern CURLcode pems_http_answer_attach(CURL *easy, HttpAnswer *answer);
 /* Before a request: as if nothing had come yet.  received must be empty. */
-extern void http_answer_reset(HttpAnswer *answer);
-/* When the transfer has ended: take Retry-After and Date into received. */
-extern void http_answer_take_headers(HttpAnswer *answer);
+extern void pems_http_answer_reset(HttpAnswer *answer);
+/* When the transfer has ended: read Retry-After and Date into received. */
+extern void pems_http_answer_read_headers(HttpAnswer *answer);
 /*
  * Which encoding the answer has, in the server's words, or NULL.  It belongs to the easy handle,
  * until its next transfer.
  */
-extern const char *http_answer_encoding(const HttpAnswer *answer);
+extern const char *pems_http_answer_encoding(const HttpAnswer *answer);
 
 #endif /* PEMS_HTTP_ANSWER_H */

@@ -4,7 +4,7 @@
  *
  * A transfer (http/transfer.c) is in one of three states: idle, kept for the next
  * request; under way, inside the multi handle; or finished, until
- * pems_client_next() hands its answer out.
+ * pems_http_client_next() hands its answer out.
  *
  * libcurl says which sockets it wants watched, and when it wants to be called
  * again; the sockets are in an epoll descriptor, on which the owner waits.
@@ -36,15 +36,15 @@
 #define EVENTS_PER_DRIVE 128
 #define NO_DEADLINE      INT64_MAX
 
-struct PemsClient
+struct PemsHttpClient
 {
 	CURLM *multi;
 	int epoll;
 	int64_t deadline_us; /* of libcurl's timer */
 	int in_flight;
-	unsigned generation;       /* of the options */
-	PemsClientOptions options; /* its strings are our copies */
-	int64_t configured_us;     /* when they came */
+	unsigned generation;           /* of the options */
+	PemsHttpClientOptions options; /* its strings are our copies */
+	int64_t configured_us;         /* when they came */
 	char *ca_file;
 	char *user_agent;
 	char *api_url; /* the one checked last, and its parts: most requests share one */
@@ -78,14 +78,14 @@ restore_signals(const sigset_t *saved)
 /* ---------- lists of transfers ---------- */
 
 static void
-add_idle(PemsClient *client, HttpTransfer *transfer)
+add_idle(PemsHttpClient *client, HttpTransfer *transfer)
 {
 	transfer->next = client->idle;
 	client->idle = transfer;
 }
 
 static void
-add_finished(PemsClient *client, HttpTransfer *transfer)
+add_finished(PemsHttpClient *client, HttpTransfer *transfer)
 {
 	transfer->next = NULL;
 	*client->finished_end = transfer;
@@ -93,9 +93,9 @@ add_finished(PemsClient *client, HttpTransfer *transfer)
 }
 
 static HttpTransfer *
-create_transfer(PemsClient *client)
+create_transfer(PemsHttpClient *client)
 {
-	HttpTransfer *transfer = http_transfer_create(&client->sockets);
+	HttpTransfer *transfer = pems_http_transfer_create(&client->sockets);
 
 	if (transfer == NULL)
 		return NULL;
@@ -106,7 +106,7 @@ create_transfer(PemsClient *client)
 
 /* An idle transfer or a new one, ready for a request; NULL when out of memory. */
 static HttpTransfer *
-get_transfer(PemsClient *client)
+get_transfer(PemsHttpClient *client)
 {
 	HttpTransfer *transfer = client->idle;
 
@@ -116,7 +116,7 @@ get_transfer(PemsClient *client)
 		transfer = create_transfer(client);
 	if (transfer == NULL)
 		return NULL;
-	if (!http_transfer_prepare(transfer, &client->options, client->generation))
+	if (!pems_http_transfer_prepare(transfer, &client->options, client->generation))
 	{
 		add_idle(client, transfer);
 		return NULL;
@@ -129,7 +129,7 @@ get_transfer(PemsClient *client)
 
 /* The kernel forgets closed descriptors by itself, so it has the last word on what is known. */
 static void
-watch(const PemsClient *client, curl_socket_t socket, bool known, struct epoll_event *event)
+watch(const PemsHttpClient *client, curl_socket_t socket, bool known, struct epoll_event *event)
 {
 	int first = known ? EPOLL_CTL_MOD : EPOLL_CTL_ADD;
 	int second = known ? EPOLL_CTL_ADD : EPOLL_CTL_MOD;
@@ -146,7 +146,7 @@ watch(const PemsClient *client, curl_socket_t socket, bool known, struct epoll_e
 static int
 on_socket(CURL *easy, curl_socket_t socket, int what, void *owner, void *socket_data)
 {
-	PemsClient *client = owner;
+	PemsHttpClient *client = owner;
 	struct epoll_event event = {.data = {.fd = socket}};
 
 	(void) easy;
@@ -169,7 +169,7 @@ on_socket(CURL *easy, curl_socket_t socket, int what, void *owner, void *socket_
 static int
 on_timer(CURLM *multi, long timeout_ms, void *owner)
 {
-	PemsClient *client = owner;
+	PemsHttpClient *client = owner;
 
 	(void) multi;
 	client->deadline_us =
@@ -181,7 +181,7 @@ on_timer(CURLM *multi, long timeout_ms, void *owner)
 
 /* Parse api_url unless it is the one parsed last. */
 static bool
-remember_api_url(PemsClient *client, const char *api_url)
+remember_api_url(PemsHttpClient *client, const char *api_url)
 {
 	char *copy;
 
@@ -202,10 +202,10 @@ remember_api_url(PemsClient *client, const char *api_url)
 
 /* Why this request is refused before libcurl sees it, or NULL. */
 static const char *
-request_problem(PemsClient *client, const PemsClientRequest *request, bool *plain,
+request_problem(PemsHttpClient *client, const PemsHttpClientRequest *request, bool *plain,
 				PemsTransport *transport)
 {
-	const char *problem = http_request_problem(request);
+	const char *problem = pems_http_request_problem(request);
 
 	*transport = PEMS_TRANSPORT_INTERNAL;
 	if (problem != NULL)
@@ -225,7 +225,7 @@ request_problem(PemsClient *client, const PemsClientRequest *request, bool *plai
  * too old.
  */
 static long
-authorities_are_good_for(const PemsClient *client)
+authorities_are_good_for(const PemsHttpClient *client)
 {
 	int64_t seconds = (monotonic_us() - client->configured_us) / 1000000;
 
@@ -233,19 +233,19 @@ authorities_are_good_for(const PemsClient *client)
 }
 
 static bool
-run_transfer(PemsClient *client, HttpTransfer *transfer)
+run_transfer(PemsHttpClient *client, HttpTransfer *transfer)
 {
 	transfer->under_way = curl_multi_add_handle(client->multi, transfer->easy) == CURLM_OK;
 	return transfer->under_way;
 }
 
 static bool
-launch(PemsClient *client, HttpTransfer *transfer, const PemsClientRequest *request)
+launch(PemsHttpClient *client, HttpTransfer *transfer, const PemsHttpClientRequest *request)
 {
 	sigset_t saved;
 	bool running;
 
-	if (!http_transfer_load(transfer, request, authorities_are_good_for(client)))
+	if (!pems_http_transfer_load(transfer, request, authorities_are_good_for(client)))
 		return false;
 	block_signals(&saved);
 	running = run_transfer(client, transfer);
@@ -254,7 +254,7 @@ launch(PemsClient *client, HttpTransfer *transfer, const PemsClientRequest *requ
 }
 
 bool
-pems_client_start(PemsClient *client, const PemsClientRequest *request)
+pems_http_client_start(PemsHttpClient *client, const PemsHttpClientRequest *request)
 {
 	HttpTransfer *transfer = get_transfer(client);
 	PemsTransport transport;
@@ -269,9 +269,10 @@ pems_client_start(PemsClient *client, const PemsClientRequest *request)
 	if (problem == NULL && launch(client, transfer, request))
 		return true;
 	if (problem != NULL)
-		http_transfer_refuse(transfer, transport, problem);
+		pems_http_transfer_refuse(transfer, transport, problem);
 	else
-		http_transfer_refuse(transfer, PEMS_TRANSPORT_INTERNAL, "libcurl did not take the request");
+		pems_http_transfer_refuse(transfer, PEMS_TRANSPORT_INTERNAL,
+								  "libcurl did not take the request");
 	add_finished(client, transfer);
 	return true;
 }
@@ -283,7 +284,7 @@ pems_client_start(PemsClient *client, const PemsClientRequest *request)
  * new one.  The owner does not notice.
  */
 static bool
-start_over(PemsClient *client, HttpTransfer *transfer)
+start_over(PemsHttpClient *client, HttpTransfer *transfer)
 {
 	HttpConnection *connection = &transfer->connection;
 
@@ -301,7 +302,7 @@ start_over(PemsClient *client, HttpTransfer *transfer)
 
 /* Take what libcurl has finished out of the multi handle. */
 static void
-collect(PemsClient *client)
+collect(PemsHttpClient *client)
 {
 	CURLMsg *message;
 	int left;
@@ -321,13 +322,13 @@ collect(PemsClient *client)
 		transfer->under_way = false;
 		if (start_over(client, transfer))
 			continue;
-		http_transfer_end(transfer, code);
+		pems_http_transfer_end(transfer, code);
 		add_finished(client, transfer);
 	}
 }
 
 bool
-pems_client_next(PemsClient *client, void **owner, PemsAnswer *answer)
+pems_http_client_next(PemsHttpClient *client, void **owner, PemsAnswer *answer)
 {
 	HttpTransfer *transfer = client->finished;
 
@@ -345,7 +346,7 @@ pems_client_next(PemsClient *client, void **owner, PemsAnswer *answer)
 }
 
 int
-pems_client_in_flight(const PemsClient *client)
+pems_http_client_in_flight(const PemsHttpClient *client)
 {
 	return client->in_flight;
 }
@@ -353,13 +354,13 @@ pems_client_in_flight(const PemsClient *client)
 /* ---------- driving ---------- */
 
 int
-pems_client_descriptor(const PemsClient *client)
+pems_http_client_descriptor(const PemsHttpClient *client)
 {
 	return client->epoll;
 }
 
 long
-pems_client_timeout_ms(const PemsClient *client)
+pems_http_client_timeout_ms(const PemsHttpClient *client)
 {
 	int64_t left;
 
@@ -386,7 +387,7 @@ curl_events(uint32_t events)
 }
 
 static void
-fire_timer(PemsClient *client)
+fire_timer(PemsHttpClient *client)
 {
 	int running;
 	long timeout_ms;
@@ -400,7 +401,7 @@ fire_timer(PemsClient *client)
 }
 
 void
-pems_client_drive(PemsClient *client)
+pems_http_client_drive(PemsHttpClient *client)
 {
 	struct epoll_event events[EVENTS_PER_DRIVE];
 	int count = epoll_wait(client->epoll, events, EVENTS_PER_DRIVE, 0);
@@ -420,7 +421,7 @@ pems_client_drive(PemsClient *client)
 /* ---------- the client ---------- */
 
 bool
-pems_client_initialize(const char **error)
+pems_http_client_initialize(const char **error)
 {
 	const curl_version_info_data *version;
 
@@ -445,7 +446,7 @@ pems_client_initialize(const char **error)
 }
 
 bool
-pems_client_configure(PemsClient *client, const PemsClientOptions *options)
+pems_http_client_configure(PemsHttpClient *client, const PemsHttpClientOptions *options)
 {
 	bool has_ca_file = options->ca_file != NULL && *options->ca_file != '\0';
 	char *ca_file = has_ca_file ? strdup(options->ca_file) : NULL;
@@ -471,10 +472,10 @@ pems_client_configure(PemsClient *client, const PemsClientOptions *options)
 	return true;
 }
 
-PemsClient *
-pems_client_create(const PemsClientOptions *options)
+PemsHttpClient *
+pems_http_client_create(const PemsHttpClientOptions *options)
 {
-	PemsClient *client = calloc(1, sizeof(PemsClient));
+	PemsHttpClient *client = calloc(1, sizeof(PemsHttpClient));
 
 	if (client == NULL)
 		return NULL;
@@ -482,9 +483,9 @@ pems_client_create(const PemsClientOptions *options)
 	client->deadline_us = NO_DEADLINE;
 	client->epoll = epoll_create1(EPOLL_CLOEXEC);
 	client->multi = curl_multi_init();
-	if (client->epoll < 0 || client->multi == NULL || !pems_client_configure(client, options))
+	if (client->epoll < 0 || client->multi == NULL || !pems_http_client_configure(client, options))
 	{
-		pems_client_destroy(client);
+		pems_http_client_destroy(client);
 		return NULL;
 	}
 	curl_multi_setopt(client->multi, CURLMOPT_PIPELINING, (long) CURLPIPE_NOTHING);
@@ -496,7 +497,7 @@ pems_client_create(const PemsClientOptions *options)
 }
 
 void
-pems_client_destroy(PemsClient *client)
+pems_http_client_destroy(PemsHttpClient *client)
 {
 	sigset_t saved;
 
@@ -508,7 +509,7 @@ pems_client_destroy(PemsClient *client)
 		next = transfer->next_all;
 		if (transfer->under_way)
 			curl_multi_remove_handle(client->multi, transfer->easy);
-		http_transfer_free(transfer);
+		pems_http_transfer_free(transfer);
 	}
 	if (client->multi != NULL)
 		curl_multi_cleanup(client->multi);
@@ -519,6 +520,6 @@ pems_client_destroy(PemsClient *client)
 	free(client->api_url);
 	free(client->ca_file);
 	free(client->user_agent);
-	http_connection_free_sockets(&client->sockets);
+	pems_http_connection_free_sockets(&client->sockets);
 	free(client);
 }

@@ -131,7 +131,7 @@ find_socket(HttpSockets *sockets, const char *remote_ip, int remote_port, int po
 }
 
 void
-http_connection_free_sockets(HttpSockets *sockets)
+pems_http_connection_free_sockets(HttpSockets *sockets)
 {
 	free(sockets->list);
 	*sockets = (HttpSockets){0};
@@ -246,7 +246,7 @@ on_about_to_send(void *owner, char *remote_ip, char *local_ip, int remote_port, 
 /* ---------- what transfers call ---------- */
 
 CURLcode
-http_connection_attach(CURL *easy, HttpConnection *connection)
+pems_http_connection_attach(CURL *easy, HttpConnection *connection)
 {
 	CURLcode code = CURLE_OK;
 
@@ -260,7 +260,7 @@ http_connection_attach(CURL *easy, HttpConnection *connection)
 }
 
 void
-http_connection_reset(HttpConnection *connection)
+pems_http_connection_reset(HttpConnection *connection)
 {
 	connection->sent = false;
 	connection->resend_prevented = false;

@@ -40,10 +40,10 @@ typedef struct HttpConnection
 } HttpConnection;
 
 /* Make the easy handle ask the connection, whose sockets are set, before it connects and sends. */
-extern CURLcode http_connection_attach(CURL *easy, HttpConnection *connection);
+extern CURLcode pems_http_connection_attach(CURL *easy, HttpConnection *connection);
 /* Before a request: forget what happened to the one before. */
-extern void http_connection_reset(HttpConnection *connection);
+extern void pems_http_connection_reset(HttpConnection *connection);
 /* After the last connection of the client was closed. */
-extern void http_connection_free_sockets(HttpSockets *sockets);
+extern void pems_http_connection_free_sockets(HttpSockets *sockets);
 
 #endif /* PEMS_HTTP_CONNECTION_H */

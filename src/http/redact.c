@@ -116,7 +116,7 @@ match_token(const char *text, size_t length, const char *token)
 }
 
 void
-pems_redact(char *text, size_t length, const char *token)
+pems_http_redact(char *text, size_t length, const char *token)
 {
 	/* A short token may be an ordinary word; real ones are long. */
 	if (text == NULL || strlen(token) < PEMS_REDACT_MINIMUM)

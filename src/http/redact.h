@@ -4,8 +4,8 @@
  *
  * Pure: no PostgreSQL, no libcurl, no I/O, no memory of its own.
  */
-#ifndef PEMS_REDACT_H
-#define PEMS_REDACT_H
+#ifndef PEMS_HTTP_REDACT_H
+#define PEMS_HTTP_REDACT_H
 
 #include <stddef.h>
 
@@ -18,6 +18,6 @@
  * within the token, what is there of it is overwritten, too.  text may be NULL, and may hold NULs;
  * it needs no NUL at its end.
  */
-extern void pems_redact(char *text, size_t length, const char *token);
+extern void pems_http_redact(char *text, size_t length, const char *token);
 
-#endif /* PEMS_REDACT_H */
+#endif /* PEMS_HTTP_REDACT_H */

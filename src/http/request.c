@@ -24,7 +24,7 @@
 #define AUTHORIZATION_PREFIX "Authorization: Bearer "
 
 const char *
-http_request_problem(const PemsClientRequest *asked)
+pems_http_request_problem(const PemsHttpClientRequest *asked)
 {
 	if (asked->token == NULL || *asked->token == '\0' || !pems_request_valid_header(asked->token))
 		return "the token is missing or holds a control character";
@@ -64,7 +64,7 @@ on_seek(void *owner, curl_off_t offset, int origin)
 }
 
 CURLcode
-http_request_attach(CURL *easy, HttpRequest *request)
+pems_http_request_attach(CURL *easy, HttpRequest *request)
 {
 	CURLcode code = CURLE_OK;
 
@@ -125,7 +125,7 @@ link_headers(HttpRequest *request, bool has_body)
 }
 
 bool
-http_request_copy(HttpRequest *request, const PemsClientRequest *asked)
+pems_http_request_copy(HttpRequest *request, const PemsHttpClientRequest *asked)
 {
 	bool has_body = pems_request_is_write(asked->call);
 
@@ -147,7 +147,7 @@ http_request_copy(HttpRequest *request, const PemsClientRequest *asked)
 }
 
 CURLcode
-http_request_set_options(CURL *easy, HttpRequest *request, const PemsClientRequest *asked)
+pems_http_request_set_options(CURL *easy, HttpRequest *request, const PemsHttpClientRequest *asked)
 {
 	CURLcode code = CURLE_OK;
 
@@ -167,13 +167,13 @@ http_request_set_options(CURL *easy, HttpRequest *request, const PemsClientReque
 }
 
 const char *
-http_request_token(const HttpRequest *request)
+pems_http_request_token(const HttpRequest *request)
 {
 	return request->authorization + strlen(AUTHORIZATION_PREFIX);
 }
 
 void
-http_request_release(HttpRequest *request)
+pems_http_request_release(HttpRequest *request)
 {
 	if (request->authorization != NULL)
 		explicit_bzero(request->authorization, strlen(request->authorization));

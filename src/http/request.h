@@ -30,17 +30,17 @@ typedef struct HttpRequest
 } HttpRequest;
 
 /* Make the easy handle take the body from request. */
-extern CURLcode http_request_attach(CURL *easy, HttpRequest *request);
+extern CURLcode pems_http_request_attach(CURL *easy, HttpRequest *request);
 /* Why token, keys or body of this request cannot be sent, or NULL. */
-extern const char *http_request_problem(const PemsClientRequest *asked);
+extern const char *pems_http_request_problem(const PemsHttpClientRequest *asked);
 /* False: out of memory; the caller releases what was copied. */
-extern bool http_request_copy(HttpRequest *request, const PemsClientRequest *asked);
+extern bool pems_http_request_copy(HttpRequest *request, const PemsHttpClientRequest *asked);
 /* Method, URL, headers and size of what was copied. */
-extern CURLcode http_request_set_options(CURL *easy, HttpRequest *request,
-										 const PemsClientRequest *asked);
+extern CURLcode pems_http_request_set_options(CURL *easy, HttpRequest *request,
+											  const PemsHttpClientRequest *asked);
 /* The token of a request that was copied. */
-extern const char *http_request_token(const HttpRequest *request);
+extern const char *pems_http_request_token(const HttpRequest *request);
 /* Zero the token and free everything; the easy handle must not send this request any more. */
-extern void http_request_release(HttpRequest *request);
+extern void pems_http_request_release(HttpRequest *request);
 
 #endif /* PEMS_HTTP_REQUEST_H */

@@ -39,7 +39,7 @@ read_date(const char *text, int64_t *instant)
 }
 
 int64_t
-http_retry_after_seconds(const char *value, const char *date, int64_t now)
+pems_http_retry_after_seconds(const char *value, const char *date, int64_t now)
 {
 	int64_t seconds;
 	int64_t until;

@@ -16,6 +16,6 @@
  *
  * Returns seconds, 0 for a date that is over; -1 where it says neither a number nor a date.
  */
-extern int64_t http_retry_after_seconds(const char *value, const char *date, int64_t now);
+extern int64_t pems_http_retry_after_seconds(const char *value, const char *date, int64_t now);
 
 #endif /* PEMS_HTTP_RETRY_AFTER_H */

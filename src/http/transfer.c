@@ -76,11 +76,11 @@ set_fixed_options(HttpTransfer *transfer)
 	SET_OPTION(easy, CURLOPT_PRIVATE, transfer);
 	SET_OPTION(easy, CURLOPT_ERRORBUFFER, transfer->error_buffer);
 	if (code == CURLE_OK)
-		code = http_connection_attach(easy, &transfer->connection);
+		code = pems_http_connection_attach(easy, &transfer->connection);
 	if (code == CURLE_OK)
-		code = http_request_attach(easy, &transfer->request);
+		code = pems_http_request_attach(easy, &transfer->request);
 	if (code == CURLE_OK)
-		code = http_answer_attach(easy, &transfer->answer);
+		code = pems_http_answer_attach(easy, &transfer->answer);
 	return code == CURLE_OK ? set_rules(easy) : code;
 }
 
@@ -96,7 +96,7 @@ low_speed_seconds(long request_timeout_ms)
 
 /* What the settings say. */
 static CURLcode
-set_client_options(HttpTransfer *transfer, const PemsClientOptions *options)
+set_client_options(HttpTransfer *transfer, const PemsHttpClientOptions *options)
 {
 	const char *protocols = options->allow_loopback ? "https,http" : "https";
 	CURL *easy = transfer->easy;
@@ -156,7 +156,7 @@ set_request_defaults(CURL *easy, long authorities_seconds)
 /* ---------- the life of a transfer ---------- */
 
 HttpTransfer *
-http_transfer_create(HttpSockets *sockets)
+pems_http_transfer_create(HttpSockets *sockets)
 {
 	HttpTransfer *transfer = calloc(1, sizeof(HttpTransfer));
 
@@ -171,11 +171,11 @@ release_request(HttpTransfer *transfer)
 {
 	if (transfer->easy != NULL)
 		curl_easy_setopt(transfer->easy, CURLOPT_HTTPHEADER, NULL);
-	http_request_release(&transfer->request);
+	pems_http_request_release(&transfer->request);
 }
 
 void
-http_transfer_free(HttpTransfer *transfer)
+pems_http_transfer_free(HttpTransfer *transfer)
 {
 	release_request(transfer);
 	pems_answer_free(&transfer->answer.received);
@@ -198,7 +198,7 @@ discard_handle(HttpTransfer *transfer)
 
 /* A transfer without a handle gets one; one with older options gets these. */
 static bool
-bring_up_to_date(HttpTransfer *transfer, const PemsClientOptions *options, unsigned generation)
+bring_up_to_date(HttpTransfer *transfer, const PemsHttpClientOptions *options, unsigned generation)
 {
 	if (transfer->easy == NULL)
 		transfer->easy = curl_easy_init();
@@ -217,24 +217,25 @@ bring_up_to_date(HttpTransfer *transfer, const PemsClientOptions *options, unsig
 }
 
 bool
-http_transfer_prepare(HttpTransfer *transfer, const PemsClientOptions *options, unsigned generation)
+pems_http_transfer_prepare(HttpTransfer *transfer, const PemsHttpClientOptions *options,
+						   unsigned generation)
 {
 	if (!bring_up_to_date(transfer, options, generation))
 		return false;
 	transfer->started_us = monotonic_us();
 	transfer->started_over = false;
 	transfer->error_buffer[0] = '\0';
-	http_connection_reset(&transfer->connection);
-	http_answer_reset(&transfer->answer);
+	pems_http_connection_reset(&transfer->connection);
+	pems_http_answer_reset(&transfer->answer);
 	return true;
 }
 
 bool
-http_transfer_load(HttpTransfer *transfer, const PemsClientRequest *request,
-				   long authorities_seconds)
+pems_http_transfer_load(HttpTransfer *transfer, const PemsHttpClientRequest *request,
+						long authorities_seconds)
 {
-	return http_request_copy(&transfer->request, request) &&
-		   http_request_set_options(transfer->easy, &transfer->request, request) == CURLE_OK &&
+	return pems_http_request_copy(&transfer->request, request) &&
+		   pems_http_request_set_options(transfer->easy, &transfer->request, request) == CURLE_OK &&
 		   limit_answer(transfer, request->max_response_size) == CURLE_OK &&
 		   set_request_defaults(transfer->easy, authorities_seconds) == CURLE_OK;
 }
@@ -318,7 +319,7 @@ static void
 explain_encoding(HttpTransfer *transfer)
 {
 	PemsAnswer *received = &transfer->answer.received;
-	const char *encoding = http_answer_encoding(&transfer->answer);
+	const char *encoding = pems_http_answer_encoding(&transfer->answer);
 
 	snprintf(received->detail, sizeof(received->detail),
 			 "the answer is encoded as %.100s, and cannot be decoded (%.100s)",
@@ -395,12 +396,12 @@ explain(HttpTransfer *transfer, CURLcode code)
 static void
 redact_answer(PemsAnswer *received, const char *token)
 {
-	pems_redact(received->body, received->body_length, token);
-	pems_redact(received->detail, strlen(received->detail), token);
+	pems_http_redact(received->body, received->body_length, token);
+	pems_http_redact(received->detail, strlen(received->detail), token);
 }
 
 void
-http_transfer_end(HttpTransfer *transfer, CURLcode code)
+pems_http_transfer_end(HttpTransfer *transfer, CURLcode code)
 {
 	PemsAnswer *received = &transfer->answer.received;
 	long status = 0;
@@ -409,9 +410,9 @@ http_transfer_end(HttpTransfer *transfer, CURLcode code)
 	/* An informational status is not the answer. */
 	received->status = transfer->connection.sent && status >= 200 ? (int) status : 0;
 	received->maybe_sent = transfer->connection.sent;
-	http_answer_take_headers(&transfer->answer);
+	pems_http_answer_read_headers(&transfer->answer);
 	explain(transfer, code);
-	redact_answer(received, http_request_token(&transfer->request));
+	redact_answer(received, pems_http_request_token(&transfer->request));
 	if (code != CURLE_OK)
 		discard_handle(transfer);
 	release_request(transfer);
@@ -419,7 +420,7 @@ http_transfer_end(HttpTransfer *transfer, CURLcode code)
 }
 
 void
-http_transfer_refuse(HttpTransfer *transfer, PemsTransport transport, const char *detail)
+pems_http_transfer_refuse(HttpTransfer *transfer, PemsTransport transport, const char *detail)
 {
 	set_result(transfer, transport, detail);
 	release_request(transfer);

@@ -41,26 +41,26 @@ typedef struct HttpTransfer
 } HttpTransfer;
 
 /* NULL when out of memory.  sockets: the client's. */
-extern HttpTransfer *http_transfer_create(HttpSockets *sockets);
+extern HttpTransfer *pems_http_transfer_create(HttpSockets *sockets);
 /* The transfer must not be inside the multi handle. */
-extern void http_transfer_free(HttpTransfer *transfer);
+extern void pems_http_transfer_free(HttpTransfer *transfer);
 /*
  * Give the handle these options, unless it has this generation of them (1, 2, ...), and forget the
  * last request.  False: out of memory.
  */
-extern bool http_transfer_prepare(HttpTransfer *transfer, const PemsClientOptions *options,
-								  unsigned generation);
+extern bool pems_http_transfer_prepare(HttpTransfer *transfer, const PemsHttpClientOptions *options,
+									   unsigned generation);
 /*
  * Copy a request into a prepared transfer.  authorities_seconds: for how long the certificate
  * authorities that libcurl has read from the CA file are good.  False: out of memory, or libcurl
  * does not take an option.
  */
-extern bool http_transfer_load(HttpTransfer *transfer, const PemsClientRequest *request,
-							   long authorities_seconds);
+extern bool pems_http_transfer_load(HttpTransfer *transfer, const PemsHttpClientRequest *request,
+									long authorities_seconds);
 /* What came of a transfer that was run, without the token; libcurl ended it with this code. */
-extern void http_transfer_end(HttpTransfer *transfer, CURLcode code);
+extern void pems_http_transfer_end(HttpTransfer *transfer, CURLcode code);
 /* A request that is not run at all. */
-extern void http_transfer_refuse(HttpTransfer *transfer, PemsTransport transport,
-								 const char *detail);
+extern void pems_http_transfer_refuse(HttpTransfer *transfer, PemsTransport transport,
+									  const char *detail);
 
 #endif /* PEMS_HTTP_TRANSFER_H */

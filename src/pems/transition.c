@@ -198,7 +198,7 @@ after_record(const PemsTransitionInput *input, const PemsOutcome *outcome, PemsT
  * lags for that long, the next write is refused again.)
  */
 static void
-take_older_record(const PemsOutcome *outcome, PemsTransition *t)
+use_older_record(const PemsOutcome *outcome, PemsTransition *t)
 {
 	t->mirror_is_record = outcome->data != NULL;
 	if (t->mirror_is_record && t->status == PEMS_ITEM_PENDING)
@@ -206,7 +206,7 @@ take_older_record(const PemsOutcome *outcome, PemsTransition *t)
 }
 
 /*
- * The record that was read cannot be taken: it is read again.  A refresh that stays so is no
+ * The record that was read cannot be used: it is read again.  A refresh that stays so is no
  * failure, because its write is done: when all retries are used, the item is completed, and the
  * mirror gets the record if that is at least newer than what it has.  (Then the version that PEMS
  * named in its answer to the write was wrong.)
@@ -218,7 +218,7 @@ after_unusable(const PemsTransitionInput *input, const PemsOutcome *outcome, Pem
 	if (input->step != PEMS_STEP_REFRESH)
 	{
 		if (input->version_refused && t->rounds == 0)
-			take_older_record(outcome, t);
+			use_older_record(outcome, t);
 		return;
 	}
 	if (t->retry_count <= input->max_retries)

@@ -95,7 +95,7 @@ extern void pems_transition_after(const PemsTransitionInput *input, const PemsOu
 extern const char *pems_transition_step_name(PemsStep step);
 /* The step of that name; WRITE for any other text. */
 extern PemsStep pems_transition_step(const char *name);
-/* "pending", "completed", "failed", "conflict": the texts of _pems_outcome.new_status */
+/* "pending", "completed", "failed", "conflict": the texts of _pems_report.new_status */
 extern const char *pems_transition_status_name(PemsItemStatus status);
 
 #endif /* PEMS_TRANSITION_H */

@@ -12,7 +12,7 @@
  *
  * name, type and writable are required; a missing label is the name; a missing
  * rule, null and an empty list of allowed values are no rule.  Unknown keys are
- * left alone, so that SQL may know more than this room.
+ * left alone, so that SQL may know more than this file.
  */
 #ifndef PEMS_FIELD_H
 #define PEMS_FIELD_H

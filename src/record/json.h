@@ -2,8 +2,9 @@
  * record/json.h
  *		JSON texts as trees whose numbers keep every digit, and texts built piece by piece.
  *
- * Pure: no PostgreSQL, no I/O; any process.  Memory comes from malloc, never from palloc: the
- * room may be used inside a libcurl callback, in a program, or under a sanitizer without a server.
+ * Pure: no PostgreSQL, no I/O; any process.  Memory comes from malloc, never from palloc:
+ * these functions may be used inside a libcurl callback, in a program, or under a sanitizer
+ * without a server.
  *
  * A document owns everything that its nodes point to; nodes stay valid until pems_json_free().
  * Nodes come from pems_json_parse() only; nobody builds them by hand.  Time is linear in the

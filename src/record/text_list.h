@@ -3,7 +3,7 @@
  *		A growing array of malloc'ed texts, shared by validate and merge.  Pure.
  *
  * The list is the pair (char **texts, size_t count) that stands in the structs
- * of those rooms, so that their callers see plain fields.
+ * of these files, so that their callers see plain fields.
  */
 #ifndef PEMS_TEXT_LIST_H
 #define PEMS_TEXT_LIST_H

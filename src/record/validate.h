@@ -2,7 +2,7 @@
  * record/validate.h
  *		Checks a delta against the field catalogue and the business rules.
  *
- * Pure.  Used by pems_validate(), by pems_commit() through _pems_check_delta(),
+ * Pure.  Used by pems_validate(), by pems_commit() through _pems_delta_problem(),
  * and by the worker after a merge.
  */
 #ifndef PEMS_VALIDATE_H

@@ -205,8 +205,7 @@ read_file(const KeyFile *file, PemsKeyring **keyring)
 }
 
 PemsKeyState
-pems_credentials_read_keyring(const char *path, PemsKeyring **keyring, char *error,
-							  size_t error_size)
+pems_secrets_read_keyring(const char *path, PemsKeyring **keyring, char *error, size_t error_size)
 {
 	const KeyFile file = {path, error, error_size};
 
@@ -222,7 +221,7 @@ pems_credentials_read_keyring(const char *path, PemsKeyring **keyring, char *err
 }
 
 const char *
-pems_credentials_key_hint(PemsKeyState state)
+pems_secrets_key_hint(PemsKeyState state)
 {
 	if (state == PEMS_KEY_NOT_SET || state == PEMS_KEY_MISSING)
 		return "Make one with \"pems-credential keygen FILE\" as the user that runs the server, "
@@ -325,8 +324,7 @@ write_new_file(const KeyFile *file, const char *text, uid_t uid, gid_t gid)
 }
 
 bool
-pems_credentials_create_keyring(const char *path, uid_t uid, gid_t gid, char *error,
-								size_t error_size)
+pems_secrets_create_keyring(const char *path, uid_t uid, gid_t gid, char *error, size_t error_size)
 {
 	const KeyFile file = {path, error, error_size};
 	char *text = keyring_text_with_new_key(NULL);
@@ -432,7 +430,7 @@ change_file(const KeyFile *file, Change change, void *argument)
 
 	if (fd < 0)
 		return false;
-	if (pems_credentials_read_keyring(file->path, &keyring, file->error, file->error_size) ==
+	if (pems_secrets_read_keyring(file->path, &keyring, file->error, file->error_size) ==
 		PEMS_KEY_OK)
 		text = change(file, keyring, argument);
 	if (text != NULL)
@@ -464,7 +462,7 @@ with_new_key(const KeyFile *file, const PemsKeyring *keyring, void *argument)
 }
 
 bool
-pems_credentials_add_key(const char *path, char *error, size_t error_size)
+pems_secrets_add_key(const char *path, char *error, size_t error_size)
 {
 	const KeyFile file = {path, error, error_size};
 
@@ -490,8 +488,8 @@ without_old_keys(const KeyFile *file, const PemsKeyring *keyring, void *argument
 }
 
 bool
-pems_credentials_drop_keys(const char *path, const char *const *needed_ids, size_t count,
-						   int *dropped, char *error, size_t error_size)
+pems_secrets_drop_keys(const char *path, const char *const *needed_ids, size_t count, int *dropped,
+					   char *error, size_t error_size)
 {
 	const KeyFile file = {path, error, error_size};
 	Needed needed = {.key_ids = needed_ids, .count = count};

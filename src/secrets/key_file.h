@@ -31,18 +31,18 @@ typedef enum PemsKeyState
  * root, with no permission for group and others; root may read anybody's.  PEMS_KEY_OK: *keyring is
  * set, to be freed by the caller; otherwise it is NULL, and error says why.
  */
-extern PemsKeyState pems_credentials_read_keyring(const char *path, PemsKeyring **keyring,
-												  char *error, size_t error_size);
+extern PemsKeyState pems_secrets_read_keyring(const char *path, PemsKeyring **keyring, char *error,
+											  size_t error_size);
 
 /* What to do about a key file in that state: to make one only where there is none. */
-extern const char *pems_credentials_key_hint(PemsKeyState state);
+extern const char *pems_secrets_key_hint(PemsKeyState state);
 
 /*
  * Make a key file with one new key, mode 0400; an existing file is never overwritten.  uid, gid:
  * the owner to give it, or -1.
  */
-extern bool pems_credentials_create_keyring(const char *path, uid_t uid, gid_t gid, char *error,
-											size_t error_size);
+extern bool pems_secrets_create_keyring(const char *path, uid_t uid, gid_t gid, char *error,
+										size_t error_size);
 
 /*
  * Change a key file: a new key that becomes the current one; or drop all keys but the current one
@@ -50,8 +50,8 @@ extern bool pems_credentials_create_keyring(const char *path, uid_t uid, gid_t g
  * its owner, and is never without a key that it had, but for the dropped ones.  False: error says
  * why, and the file is as it was.
  */
-extern bool pems_credentials_add_key(const char *path, char *error, size_t error_size);
-extern bool pems_credentials_drop_keys(const char *path, const char *const *needed_ids,
-									   size_t count, int *dropped, char *error, size_t error_size);
+extern bool pems_secrets_add_key(const char *path, char *error, size_t error_size);
+extern bool pems_secrets_drop_keys(const char *path, const char *const *needed_ids, size_t count,
+								   int *dropped, char *error, size_t error_size);
 
 #endif /* PEMS_KEY_FILE_H */

@@ -30,7 +30,7 @@
 #define KEY_LINE_LENGTH    (PEMS_KEY_ID_LENGTH + 1 + SECRET_TEXT_LENGTH)
 
 bool
-pems_credentials_initialize(void)
+pems_secrets_initialize(void)
 {
 	return sodium_init() >= 0;
 }
@@ -86,7 +86,7 @@ make_key(void)
 }
 
 bool
-pems_credentials_is_key(const char *key_id, const char *public_key)
+pems_secrets_is_key(const char *key_id, const char *public_key)
 {
 	unsigned char key[crypto_box_PUBLICKEYBYTES];
 	char id[PEMS_KEY_ID_LENGTH + 1];
@@ -109,7 +109,7 @@ keyring_find(const PemsKeyring *keyring, const char *key_id)
 }
 
 const char *
-pems_credentials_current_key(const PemsKeyring *keyring, const char **public_key)
+pems_secrets_current_key(const PemsKeyring *keyring, const char **public_key)
 {
 	const Key *key = &keyring->keys[keyring->count - 1];
 
@@ -119,7 +119,7 @@ pems_credentials_current_key(const PemsKeyring *keyring, const char **public_key
 }
 
 void
-pems_credentials_free_keyring(PemsKeyring *keyring)
+pems_secrets_free_keyring(PemsKeyring *keyring)
 {
 	sodium_free(keyring);
 }

@@ -18,19 +18,18 @@ typedef struct PemsKeyring PemsKeyring;
 #define PEMS_KEY_ID_LENGTH 16
 
 /* Call once per process, before anything else of this folder.  False: libsodium does not work. */
-extern bool pems_credentials_initialize(void);
+extern bool pems_secrets_initialize(void);
 
 /* keyring may be NULL. */
-extern void pems_credentials_free_keyring(PemsKeyring *keyring);
+extern void pems_secrets_free_keyring(PemsKeyring *keyring);
 
 /*
  * The id of the current key; *public_key (unless public_key is NULL): base64 of its public half.
  * Both stand inside the keyring.
  */
-extern const char *pems_credentials_current_key(const PemsKeyring *keyring,
-												const char **public_key);
+extern const char *pems_secrets_current_key(const PemsKeyring *keyring, const char **public_key);
 
 /* Whether key_id is the id of this public key (base64). */
-extern bool pems_credentials_is_key(const char *key_id, const char *public_key);
+extern bool pems_secrets_is_key(const char *key_id, const char *public_key);
 
 #endif /* PEMS_KEYRING_H */

@@ -16,7 +16,7 @@
 #endif
 
 void
-pems_process_keep_private(void)
+pems_secrets_keep_process_private(void)
 {
 	const struct rlimit none = {0, 0};
 

@@ -10,6 +10,6 @@
  * and keys.  For the rest of the process; call it before a secret is read.  Where the system
  * refuses, nothing is said: it is an additional protection.
  */
-extern void pems_process_keep_private(void);
+extern void pems_secrets_keep_process_private(void);
 
 #endif /* PEMS_PROCESS_H */

@@ -25,7 +25,7 @@
 #define SEALED_MAX_LENGTH 65536
 
 const char *
-pems_credentials_check_token(const char *token)
+pems_secrets_check_token(const char *token)
 {
 	size_t length = strlen(token);
 
@@ -117,9 +117,9 @@ seal_text(const JsonBuffer *text, const unsigned char *public_key, unsigned char
 }
 
 bool
-pems_credentials_seal(const char *public_key, const char *organization, const char *url,
-					  int64_t generation, const char *token, unsigned char **sealed,
-					  size_t *sealed_length)
+pems_secrets_seal(const char *public_key, const char *organization, const char *url,
+				  int64_t generation, const char *token, unsigned char **sealed,
+				  size_t *sealed_length)
 {
 	unsigned char key[crypto_box_PUBLICKEYBYTES];
 	JsonBuffer text = {0};
@@ -128,7 +128,7 @@ pems_credentials_seal(const char *public_key, const char *organization, const ch
 	*sealed = NULL;
 	*sealed_length = 0;
 	if (!key_decode(public_key, strlen(public_key), key, sizeof(key)) ||
-		pems_credentials_check_token(token) || !is_bindable(organization) || !is_bindable(url))
+		pems_secrets_check_token(token) || !is_bindable(organization) || !is_bindable(url))
 		return false;
 	done = compose_text(&text, organization, url, generation, token) &&
 		   seal_text(&text, key, sealed, sealed_length);
@@ -167,7 +167,7 @@ copy_token(const JsonNode *node)
 {
 	char *token;
 
-	if (!node || node->kind != JSON_KIND_STRING || pems_credentials_check_token(node->text))
+	if (!node || node->kind != JSON_KIND_STRING || pems_secrets_check_token(node->text))
 		return NULL;
 	token = sodium_malloc(node->length + 1);
 	if (token)
@@ -201,9 +201,9 @@ read_token(const char *text, size_t length, const char *organization, const char
 }
 
 PemsOpenState
-pems_credentials_open(const PemsKeyring *keyring, const char *key_id, const unsigned char *sealed,
-					  size_t sealed_length, const char *organization, const char *url,
-					  int64_t generation, char **token)
+pems_secrets_open(const PemsKeyring *keyring, const char *key_id, const unsigned char *sealed,
+				  size_t sealed_length, const char *organization, const char *url,
+				  int64_t generation, char **token)
 {
 	const Key *key = keyring_find(keyring, key_id);
 	size_t length;
@@ -225,7 +225,7 @@ pems_credentials_open(const PemsKeyring *keyring, const char *key_id, const unsi
 }
 
 void
-pems_credentials_free_token(char *token)
+pems_secrets_free_token(char *token)
 {
 	sodium_free(token);
 }

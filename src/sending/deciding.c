@@ -19,12 +19,12 @@
 static void
 finish_without_request(PemsDelivery *delivery)
 {
-	PemsResult *result = &delivery->result;
+	PemsReport *report = &delivery->report;
 
-	pems_delivery_begin_result(delivery, PEMS_ITEM_COMPLETED);
-	result->transition.outcome_unknown = false;
-	result->pems_version = delivery->item.mirror_version;
-	result->event_type = "SYNCED_WITHOUT_REQUEST";
+	pems_delivery_begin_report(delivery, PEMS_ITEM_COMPLETED);
+	report->transition.outcome_unknown = false;
+	report->pems_version = delivery->item.mirror_version;
+	report->event_type = "SYNCED_WITHOUT_REQUEST";
 }
 
 /* What the user reads about a conflict; it claims no more than is known. */
@@ -45,17 +45,17 @@ conflict_sentence(const PemsDelivery *delivery, const PemsDecision *decision)
 static void
 enter_conflict(PemsDelivery *delivery, const PemsDecision *decision)
 {
-	PemsResult *result = &delivery->result;
+	PemsReport *report = &delivery->report;
 
-	pems_delivery_begin_result(delivery, PEMS_ITEM_CONFLICT);
-	result->conflict_kind = pems_merge_kind_name(decision->kind);
-	result->conflict_fields =
+	pems_delivery_begin_report(delivery, PEMS_ITEM_CONFLICT);
+	report->conflict_kind = pems_merge_kind_name(decision->kind);
+	report->conflict_fields =
 		pems_delivery_fields(delivery, decision->fields, decision->field_count);
-	result->error_code = "CONFLICT";
+	report->error_code = "CONFLICT";
 	if (decision->error_count > 0)
-		result->error = pems_delivery_keep(delivery, decision->errors[0]);
+		report->error = pems_delivery_keep(delivery, decision->errors[0]);
 	else
-		result->error = conflict_sentence(delivery, decision);
+		report->error = conflict_sentence(delivery, decision);
 }
 
 static PemsPlan
@@ -229,7 +229,7 @@ pems_delivery_decide(PemsDelivery *delivery, const PemsCatalogue *catalogue)
 	PG_CATCH();
 	{
 		pems_delivery_fail_unsent(delivery, "INTERNAL_ERROR",
-								  pems_delivery_take_error(delivery, caller));
+								  pems_delivery_keep_error(delivery, caller));
 	}
 	PG_END_TRY();
 	return plan;

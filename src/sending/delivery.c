@@ -5,7 +5,7 @@
  * Deciding what to send is in deciding.c, judging the answer in finishing.c.
  *
  * Process: the background worker, outside any transaction.
- * Memory: everything that outlives a call is in the item's context; what the pure rooms
+ * Memory: everything that outlives a call is in the item's context; what pure functions
  * malloc is copied there and freed at once.
  */
 #include "postgres.h"
@@ -44,19 +44,19 @@ pems_delivery_call(const PemsDelivery *delivery)
 }
 
 void
-pems_delivery_begin_result(PemsDelivery *delivery, PemsItemStatus status)
+pems_delivery_begin_report(PemsDelivery *delivery, PemsItemStatus status)
 {
-	PemsResult *result = &delivery->result;
+	PemsReport *report = &delivery->report;
 
-	memset(result, 0, sizeof(*result));
-	result->item = &delivery->item;
-	result->pems_version = PEMS_NO_VERSION;
-	result->known_version = PEMS_NO_VERSION;
-	result->transition.status = status;
-	result->transition.next = delivery->item.step;
-	result->transition.retry_count = delivery->item.retry_count;
-	result->transition.rounds = delivery->item.rounds;
-	result->transition.outcome_unknown = delivery->item.outcome_unknown;
+	memset(report, 0, sizeof(*report));
+	report->item = &delivery->item;
+	report->pems_version = PEMS_NO_VERSION;
+	report->known_version = PEMS_NO_VERSION;
+	report->transition.status = status;
+	report->transition.next = delivery->item.step;
+	report->transition.retry_count = delivery->item.retry_count;
+	report->transition.rounds = delivery->item.rounds;
+	report->transition.outcome_unknown = delivery->item.outcome_unknown;
 }
 
 char *
@@ -74,14 +74,14 @@ pems_delivery_fields(PemsDelivery *delivery, char *const *fields, size_t count)
 void
 pems_delivery_fail_unsent(PemsDelivery *delivery, const char *error_code, const char *error)
 {
-	pems_delivery_begin_result(delivery, PEMS_ITEM_FAILED);
-	delivery->result.event_type = "NOT_SENT";
-	delivery->result.error_code = error_code;
-	delivery->result.error = error;
+	pems_delivery_begin_report(delivery, PEMS_ITEM_FAILED);
+	delivery->report.event_type = "NOT_SENT";
+	delivery->report.error_code = error_code;
+	delivery->report.error = error;
 }
 
 char *
-pems_delivery_take_error(PemsDelivery *delivery, MemoryContext caller)
+pems_delivery_keep_error(PemsDelivery *delivery, MemoryContext caller)
 {
 	ErrorData *data;
 	char *sentence;
@@ -105,12 +105,12 @@ pems_delivery_postpone(PemsDelivery *delivery, const char *sentence)
 		pems_delivery_fail_unsent(delivery, code, sentence);
 		return;
 	}
-	pems_delivery_begin_result(delivery, PEMS_ITEM_PENDING);
-	delivery->result.transition.delay_ms =
+	pems_delivery_begin_report(delivery, PEMS_ITEM_PENDING);
+	delivery->report.transition.delay_ms =
 		pems_retry_backoff_ms(pems_retry_delay, item->retry_count, pems_random_fraction());
-	delivery->result.transition.retry_count = item->retry_count + 1;
-	delivery->result.error_code = code;
-	delivery->result.error = sentence;
+	delivery->report.transition.retry_count = item->retry_count + 1;
+	delivery->report.error_code = code;
+	delivery->report.error = sentence;
 }
 
 /* --- send --- */
@@ -118,7 +118,7 @@ pems_delivery_postpone(PemsDelivery *delivery, const char *sentence)
 void
 pems_delivery_withdraw(PemsDelivery *delivery)
 {
-	pems_delivery_begin_result(delivery, PEMS_ITEM_PENDING);
+	pems_delivery_begin_report(delivery, PEMS_ITEM_PENDING);
 }
 
 /* The first byte of the request has left: from now on the limiter knows when it arrives. */
@@ -144,25 +144,25 @@ compose(const PemsDelivery *delivery, PemsRequest *texts)
 
 /* The audit log keeps the path and the body. */
 static bool
-start(PemsDelivery *delivery, PemsClient *client, const PemsRequest *texts)
+start(PemsDelivery *delivery, PemsHttpClient *client, const PemsRequest *texts)
 {
-	PemsClientRequest request = {.call = pems_delivery_call(delivery),
-								 .url = texts->url,
-								 .api_url = delivery->organization->api_url,
-								 .token = delivery->organization->token,
-								 .idempotency_key = texts->idempotency_key,
-								 .request_id = texts->request_id,
-								 .body = texts->body,
-								 .owner = delivery,
-								 .sent = note_sent};
+	PemsHttpClientRequest request = {.call = pems_delivery_call(delivery),
+									 .url = texts->url,
+									 .api_url = delivery->organization->api_url,
+									 .token = delivery->organization->token,
+									 .idempotency_key = texts->idempotency_key,
+									 .request_id = texts->request_id,
+									 .body = texts->body,
+									 .owner = delivery,
+									 .sent = note_sent};
 
 	delivery->path = pems_delivery_keep(delivery, texts->path);
 	delivery->body = pems_delivery_keep(delivery, texts->body);
-	return pems_client_start(client, &request);
+	return pems_http_client_start(client, &request);
 }
 
 bool
-pems_delivery_start(PemsDelivery *delivery, PemsClient *client, int64 now)
+pems_delivery_start(PemsDelivery *delivery, PemsHttpClient *client, int64 now)
 {
 	MemoryContext caller = CurrentMemoryContext;
 	PemsRequest texts = {0};
@@ -177,7 +177,7 @@ pems_delivery_start(PemsDelivery *delivery, PemsClient *client, int64 now)
 	PG_CATCH();
 	{
 		pems_delivery_fail_unsent(delivery, "INTERNAL_ERROR",
-								  pems_delivery_take_error(delivery, caller));
+								  pems_delivery_keep_error(delivery, caller));
 		failed = true;
 	}
 	PG_END_TRY();

@@ -11,7 +11,7 @@
 
 #include "lib/ilist.h"
 
-#include "database/queue.h"
+#include "database/database.h"
 #include "http/client.h"
 #include "record/field.h"
 #include "sending/roster.h"
@@ -30,7 +30,7 @@ typedef struct PemsDelivery
 	uint64 ticket;    /* from the endpoint's limiter */
 	int64 started_at; /* monotonic microseconds; 0: not started */
 	bool shown_as_syncing;
-	PemsResult result;
+	PemsReport report;
 
 	/* of the worker's lists: worker/deliveries.c */
 	struct Claim *claim; /* that it was claimed with */
@@ -42,17 +42,17 @@ typedef struct PemsDelivery
 typedef enum PemsPlan
 {
 	PEMS_PLAN_SEND,  /* a request is to be made */
-	PEMS_PLAN_RECORD /* the result is there already: nothing to send, or a conflict */
+	PEMS_PLAN_RECORD /* the report is there already: nothing to send, or a conflict */
 } PemsPlan;
 
 /* Decide what to do with a claimed item; allocates in the item's memory. */
 extern PemsPlan pems_delivery_decide(PemsDelivery *delivery, const PemsCatalogue *catalogue);
-/* Start its request.  False: there is none, and the result says why. */
-extern bool pems_delivery_start(PemsDelivery *delivery, PemsClient *client, int64 now);
-/* It is not to be sent now after all: the result puts it back as it was. */
+/* Start its request.  False: there is none, and the report says why. */
+extern bool pems_delivery_start(PemsDelivery *delivery, PemsHttpClient *client, int64 now);
+/* It is not to be sent now after all: the report puts it back as it was. */
 extern void pems_delivery_withdraw(PemsDelivery *delivery);
 /*
- * Its answer is there: judge it, fill in the result, tell limiter and breaker.  The answer still
+ * Its answer is there: judge it, fill in the report, tell limiter and breaker.  The answer still
  * belongs to the caller.
  */
 extern void pems_delivery_finish(PemsDelivery *delivery, const PemsCatalogue *catalogue,

@@ -25,8 +25,8 @@ extern bool pems_delivery_parse(const char *text, JsonDocument *document, const 
 /* The call of the step that the delivery is at. */
 extern PemsCall pems_delivery_call(const PemsDelivery *delivery);
 
-/* The result that leaves the item as it was claimed, but for its status. */
-extern void pems_delivery_begin_result(PemsDelivery *delivery, PemsItemStatus status);
+/* The report that leaves the item as it was claimed, but for its status. */
+extern void pems_delivery_begin_report(PemsDelivery *delivery, PemsItemStatus status);
 /* Names of fields as a JSON array. */
 extern char *pems_delivery_fields(PemsDelivery *delivery, char *const *fields, size_t count);
 /* Nothing was sent, and nothing will be.  The texts are not copied. */
@@ -38,6 +38,6 @@ extern void pems_delivery_postpone(PemsDelivery *delivery, const char *sentence)
  * In PG_CATCH: what an ERROR says, which is over then.  (Texts of more than a gigabyte raise one,
  * and so does palloc when there is no memory.)
  */
-extern char *pems_delivery_take_error(PemsDelivery *delivery, MemoryContext caller);
+extern char *pems_delivery_keep_error(PemsDelivery *delivery, MemoryContext caller);
 
 #endif /* PEMS_DELIVERY_PARTS_H */

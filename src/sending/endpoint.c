@@ -286,7 +286,7 @@ void
 pems_endpoint_end(PemsEndpoint *endpoint, uint64 ticket, const PemsAnswer *answer,
 				  const PemsOutcome *outcome, int64 now)
 {
-	PemsLimiterOutcome ended = PEMS_LIMITER_ANSWERED;
+	PemsLimiterEnding ended = PEMS_LIMITER_ANSWERED;
 
 	if (outcome->endpoint_fault)
 		ended = PEMS_LIMITER_FAULT;

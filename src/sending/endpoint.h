@@ -47,7 +47,7 @@ extern void pems_endpoints_clear(void);
 
 /* How many items may be claimed for it: what may start, and a stock for the next moment. */
 extern int pems_endpoint_claimable(const PemsEndpoint *endpoint, int64 now);
-/* The same without limiter and breaker: how many there would be room for. */
+/* The same without limiter and breaker: how many could be claimed. */
 extern int pems_endpoint_free_slots(const PemsEndpoint *endpoint);
 /* May one more request be under way, of those that max_in_flight allows? */
 extern bool pems_endpoint_has_slot(const PemsEndpoint *endpoint);

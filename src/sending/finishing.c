@@ -165,8 +165,8 @@ move_on(PemsDelivery *delivery, const PemsCatalogue *catalogue, const PemsOutcom
 		.jitter = pems_random_fraction(),
 	};
 
-	pems_delivery_begin_result(delivery, PEMS_ITEM_PENDING);
-	pems_transition_after(&input, outcome, &delivery->result.transition);
+	pems_delivery_begin_report(delivery, PEMS_ITEM_PENDING);
+	pems_transition_after(&input, outcome, &delivery->report.transition);
 }
 
 /*
@@ -195,18 +195,18 @@ static void
 describe_versions(PemsDelivery *delivery, const PemsOutcome *outcome)
 {
 	const PemsItem *item = &delivery->item;
-	PemsResult *result = &delivery->result;
+	PemsReport *report = &delivery->report;
 
 	if (outcome->class == PEMS_OUTCOME_DONE)
-		result->pems_version = result->known_version = outcome->new_version;
-	else if (result->transition.mirror_is_record)
-		result->pems_version = outcome->version;
-	else if (result->transition.status == PEMS_ITEM_COMPLETED ||
-			 result->transition.mirror_is_deleted)
-		result->pems_version =
+		report->pems_version = report->known_version = outcome->new_version;
+	else if (report->transition.mirror_is_record)
+		report->pems_version = outcome->version;
+	else if (report->transition.status == PEMS_ITEM_COMPLETED ||
+			 report->transition.mirror_is_deleted)
+		report->pems_version =
 			Max(Max(item->mirror_version, item->previous_version), item->known_version);
 	if (outcome->class == PEMS_OUTCOME_VERSION)
-		result->known_version =
+		report->known_version =
 			outcome->current_version > 0 ? outcome->current_version : PEMS_REFUSED_VERSION;
 }
 
@@ -214,28 +214,28 @@ describe_versions(PemsDelivery *delivery, const PemsOutcome *outcome)
 static void
 describe_error(PemsDelivery *delivery, const PemsOutcome *outcome)
 {
-	PemsResult *result = &delivery->result;
-	const PemsTransition *t = &result->transition;
+	PemsReport *report = &delivery->report;
+	const PemsTransition *t = &report->transition;
 
 	/* that a record to be deleted is gone already is no error */
 	if (outcome->class == PEMS_OUTCOME_GONE && t->status == PEMS_ITEM_COMPLETED)
 		return;
-	result->error_code = outcome->error_code;
-	result->error = pems_delivery_keep(delivery, outcome->error);
+	report->error_code = outcome->error_code;
+	report->error = pems_delivery_keep(delivery, outcome->error);
 	if (outcome->class == PEMS_OUTCOME_GONE && delivery->step == PEMS_STEP_WRITE &&
 		t->rounds != delivery->item.rounds + 1)
-		result->error = PEMS_WRITE_NOT_FOUND;
+		report->error = PEMS_WRITE_NOT_FOUND;
 	if (t->status != PEMS_ITEM_FAILED)
 		return;
 	if (delivery->step == PEMS_STEP_REFRESH)
 	{
-		result->error_code = "NOT_APPLIED";
-		result->error = delivery->item.is_delete ? PEMS_DELETE_IGNORED : PEMS_WRITE_IGNORED;
+		report->error_code = "NOT_APPLIED";
+		report->error = delivery->item.is_delete ? PEMS_DELETE_IGNORED : PEMS_WRITE_IGNORED;
 	}
 	else if (outcome->class == PEMS_OUTCOME_RECORD)
 	{
-		result->error_code = "NO_MIRROR";
-		result->error = "The record was read again and again, and each time its mirror was "
+		report->error_code = "NO_MIRROR";
+		report->error = "The record was read again and again, and each time its mirror was "
 						"deleted, or marked as deleted.";
 	}
 }
@@ -243,49 +243,49 @@ describe_error(PemsDelivery *delivery, const PemsOutcome *outcome)
 static void
 describe(PemsDelivery *delivery, const PemsAnswer *answer, const PemsOutcome *outcome)
 {
-	PemsResult *result = &delivery->result;
-	PemsTransition *t = &result->transition;
+	PemsReport *report = &delivery->report;
+	PemsTransition *t = &report->transition;
 
 	describe_versions(delivery, outcome);
 	describe_error(delivery, outcome);
 	if (t->mirror_is_record)
-		result->mirror_data = pems_delivery_keep(delivery, outcome->data);
+		report->mirror_data = pems_delivery_keep(delivery, outcome->data);
 	if (t->mirror_adds_changes)
-		result->mirror_patch = delivery->changes;
+		report->mirror_patch = delivery->changes;
 	if (t->status == PEMS_ITEM_CONFLICT)
 	{
-		result->conflict_kind = pems_merge_kind_name(PEMS_CONFLICT_DELETED_IN_PEMS);
-		result->conflict_fields = delta_fields(delivery);
-		result->error = PEMS_RECORD_GONE;
+		report->conflict_kind = pems_merge_kind_name(PEMS_CONFLICT_DELETED_IN_PEMS);
+		report->conflict_fields = delta_fields(delivery);
+		report->error = PEMS_RECORD_GONE;
 	}
-	result->event_type = delivery->step == PEMS_STEP_WRITE ? "WRITE_ATTEMPT" : "READ_ATTEMPT";
-	result->http_method = pems_request_method(pems_delivery_call(delivery));
-	result->path = delivery->path;
-	result->http_status = answer->status;
-	result->latency_ms = answer->latency_us / 1000.0;
-	result->request = delivery->body;
-	result->response = response_json(delivery, answer);
+	report->event_type = delivery->step == PEMS_STEP_WRITE ? "WRITE_ATTEMPT" : "READ_ATTEMPT";
+	report->http_method = pems_request_method(pems_delivery_call(delivery));
+	report->path = delivery->path;
+	report->http_status = answer->status;
+	report->latency_ms = answer->latency_us / 1000.0;
+	report->request = delivery->body;
+	report->response = response_json(delivery, answer);
 }
 
 /* The answer cannot be kept.  A write may have been done: a retry looks. */
 static void
 fail_sent(PemsDelivery *delivery, const PemsAnswer *answer, const char *error)
 {
-	PemsResult *result = &delivery->result;
+	PemsReport *report = &delivery->report;
 	bool was_write = delivery->step == PEMS_STEP_WRITE;
 
-	pems_delivery_begin_result(delivery, PEMS_ITEM_FAILED);
+	pems_delivery_begin_report(delivery, PEMS_ITEM_FAILED);
 	if (was_write)
-		result->transition.next = PEMS_STEP_READ;
-	result->transition.outcome_unknown |= was_write;
-	result->event_type = was_write ? "WRITE_ATTEMPT" : "READ_ATTEMPT";
-	result->http_method = pems_request_method(pems_delivery_call(delivery));
-	result->path = delivery->path;
-	result->http_status = answer->status;
-	result->latency_ms = answer->latency_us / 1000.0;
-	result->request = delivery->body;
-	result->error_code = "INTERNAL_ERROR";
-	result->error = error;
+		report->transition.next = PEMS_STEP_READ;
+	report->transition.outcome_unknown |= was_write;
+	report->event_type = was_write ? "WRITE_ATTEMPT" : "READ_ATTEMPT";
+	report->http_method = pems_request_method(pems_delivery_call(delivery));
+	report->path = delivery->path;
+	report->http_status = answer->status;
+	report->latency_ms = answer->latency_us / 1000.0;
+	report->request = delivery->body;
+	report->error_code = "INTERNAL_ERROR";
+	report->error = error;
 }
 
 void
@@ -307,7 +307,7 @@ pems_delivery_finish(PemsDelivery *delivery, const PemsCatalogue *catalogue, Pem
 	}
 	PG_CATCH();
 	{
-		fail_sent(delivery, answer, pems_delivery_take_error(delivery, caller));
+		fail_sent(delivery, answer, pems_delivery_keep_error(delivery, caller));
 	}
 	PG_END_TRY();
 	pems_outcome_free(&outcome);

@@ -2,12 +2,12 @@
  * sending/health.c
  *		Health checks; see health.h.
  *
- * Processes: any backend (pems_health_ask), and the background worker (all else).  They meet in the
- * slots of shared memory (PemsHealthSlot), guarded by PemsShared.lock, which is never held while
- * anybody waits.  A session that goes away frees its slot, or leaves that to the worker if it is at
- * it already.
+ * Processes: any backend (pems_health_ask), and the background worker (all else).  They meet in
+ * entries of shared memory (PemsHealthEntry).  PemsShared.lock protects these, and is never held
+ * while anybody waits.  A session that goes away frees its entry, or leaves that to the worker if
+ * it is at it already.
  *
- * The worker keeps a Check for each slot; what libcurl hands back as owner is that Check.
+ * The worker keeps a HealthCheck for each entry; libcurl hands that back as the owner.
  */
 #include "postgres.h"
 
@@ -34,9 +34,9 @@
 /* Where a session's question stands. */
 typedef struct Question
 {
-	PemsHealthSlot *slot;
+	PemsHealthEntry *entry;
 	uint64 number;
-	int worker; /* its slot */
+	int worker; /* its entry */
 	int pid;
 } Question;
 
@@ -48,8 +48,8 @@ answer_with(PemsHealthAnswer *answer, const char *error)
 	strlcpy(answer->error, error, sizeof(answer->error));
 }
 
-static PemsHealthSlot *
-free_slot(int worker)
+static PemsHealthEntry *
+free_entry(int worker)
 {
 	for (int i = 0; i < PEMS_MAX_HEALTH_CHECKS; i++)
 		if (pems_shared->health_checks[worker][i].state == PEMS_HEALTH_FREE)
@@ -67,22 +67,22 @@ put_question(const char *organization_id, Question *question)
 	if (pems_shared == NULL)
 		return "The worker is not running: pems_sync is not in shared_preload_libraries.";
 	LWLockAcquire(pems_shared->lock, LW_EXCLUSIVE);
-	question->worker = pems_shmem_slot_of(MyDatabaseId);
-	question->slot = question->worker < 0 ? NULL : free_slot(question->worker);
+	question->worker = pems_shmem_worker_of(MyDatabaseId);
+	question->entry = question->worker < 0 ? NULL : free_entry(question->worker);
 	if (question->worker < 0)
 		problem = "The worker of this database is not running.";
-	else if (question->slot == NULL)
+	else if (question->entry == NULL)
 		problem = "Too many health checks are under way; try again.";
 	else
 	{
-		question->pid = pems_shared->slots[question->worker].pid;
+		question->pid = pems_shared->workers[question->worker].pid;
 		question->number = ++pems_shared->health_count;
-		question->slot->number = question->number;
-		question->slot->state = PEMS_HEALTH_ASKED;
-		question->slot->asker = pems_my_proc_number();
-		strlcpy(question->slot->organization_id, organization_id, PEMS_HEALTH_ID_SIZE);
-		pg_atomic_fetch_or_u32(&pems_shared->slots[question->worker].wake, PEMS_WAKE_HEALTH);
-		worker_proc = pems_shared->slots[question->worker].proc_number;
+		question->entry->number = question->number;
+		question->entry->state = PEMS_HEALTH_ASKED;
+		question->entry->asker = pems_my_proc_number();
+		strlcpy(question->entry->organization_id, organization_id, PEMS_HEALTH_ID_SIZE);
+		pg_atomic_fetch_or_u32(&pems_shared->workers[question->worker].wake, PEMS_WAKE_HEALTH);
+		worker_proc = pems_shared->workers[question->worker].proc_number;
 	}
 	LWLockRelease(pems_shared->lock);
 	if (worker_proc >= 0)
@@ -95,14 +95,14 @@ static void
 withdraw_question(int code, Datum argument)
 {
 	Question *question = (Question *) DatumGetPointer(argument);
-	PemsHealthSlot *slot = question->slot;
+	PemsHealthEntry *entry = question->entry;
 
 	LWLockAcquire(pems_shared->lock, LW_EXCLUSIVE);
-	if (slot->number == question->number)
+	if (entry->number == question->number)
 	{
-		slot->asker = -1;
-		if (slot->state != PEMS_HEALTH_TAKEN)
-			slot->state = PEMS_HEALTH_FREE;
+		entry->asker = -1;
+		if (entry->state != PEMS_HEALTH_ACCEPTED)
+			entry->state = PEMS_HEALTH_FREE;
 	}
 	LWLockRelease(pems_shared->lock);
 }
@@ -111,18 +111,18 @@ withdraw_question(int code, Datum argument)
 static bool
 look_for_answer(const Question *question, PemsHealthAnswer *answer)
 {
-	const PemsHealthSlot *slot = question->slot;
+	const PemsHealthEntry *entry = question->entry;
 	bool found = true;
 
 	LWLockAcquire(pems_shared->lock, LW_SHARED);
-	if (slot->number == question->number && slot->state == PEMS_HEALTH_ANSWERED)
+	if (entry->number == question->number && entry->state == PEMS_HEALTH_ANSWERED)
 	{
-		answer->healthy = slot->healthy;
-		answer->latency_us = slot->latency_us;
-		strlcpy(answer->error, slot->error, sizeof(answer->error));
+		answer->healthy = entry->healthy;
+		answer->latency_us = entry->latency_us;
+		strlcpy(answer->error, entry->error, sizeof(answer->error));
 	}
-	else if (slot->number != question->number ||
-			 pems_shared->slots[question->worker].pid != question->pid)
+	else if (entry->number != question->number ||
+			 pems_shared->workers[question->worker].pid != question->pid)
 		answer_with(answer, "The worker ended before PEMS answered.");
 	else
 		found = false;
@@ -180,34 +180,34 @@ typedef enum Step
 	STEP_SENT
 } Step;
 
-typedef struct Check
+typedef struct HealthCheck
 {
-	PemsHealthSlot *slot;
+	PemsHealthEntry *entry;
 	uint64 number;
 	int64 asked_us;
 	PemsEndpoint *endpoint; /* and the ticket from its limiter, once sent */
 	uint64 ticket;
 	Step step;
 	char organization_id[PEMS_HEALTH_ID_SIZE];
-} Check;
+} HealthCheck;
 
-static Check checks[PEMS_MAX_HEALTH_CHECKS];
+static HealthCheck checks[PEMS_MAX_HEALTH_CHECKS];
 static int check_count = 0;
 
 static void
-finish(Check *check, bool healthy, int64 latency_us, const char *error)
+finish(HealthCheck *check, bool healthy, int64 latency_us, const char *error)
 {
-	PemsHealthSlot *slot = check->slot;
+	PemsHealthEntry *entry = check->entry;
 	int asker = -1;
 
 	LWLockAcquire(pems_shared->lock, LW_EXCLUSIVE);
-	if (slot->number == check->number && slot->state == PEMS_HEALTH_TAKEN)
+	if (entry->number == check->number && entry->state == PEMS_HEALTH_ACCEPTED)
 	{
-		slot->healthy = healthy;
-		slot->latency_us = latency_us;
-		pems_shmem_copy_text(slot->error, error, PEMS_WORKER_ERROR_SIZE);
-		asker = slot->asker;
-		slot->state = asker < 0 ? PEMS_HEALTH_FREE : PEMS_HEALTH_ANSWERED;
+		entry->healthy = healthy;
+		entry->latency_us = latency_us;
+		pems_shmem_copy_text(entry->error, error, PEMS_WORKER_ERROR_SIZE);
+		asker = entry->asker;
+		entry->state = asker < 0 ? PEMS_HEALTH_FREE : PEMS_HEALTH_ANSWERED;
 	}
 	LWLockRelease(pems_shared->lock);
 	check->step = STEP_NONE;
@@ -217,44 +217,44 @@ finish(Check *check, bool healthy, int64 latency_us, const char *error)
 }
 
 static void
-refuse(Check *check, const char *error)
+refuse(HealthCheck *check, const char *error)
 {
 	finish(check, false, -1, error);
 }
 
 void
-pems_health_take(int64 now)
+pems_health_accept(int64 now)
 {
 	int worker;
 
 	LWLockAcquire(pems_shared->lock, LW_EXCLUSIVE);
-	worker = pems_shmem_slot_of(MyDatabaseId);
+	worker = pems_shmem_worker_of(MyDatabaseId);
 	for (int i = 0; worker >= 0 && i < PEMS_MAX_HEALTH_CHECKS; i++)
 	{
-		PemsHealthSlot *slot = &pems_shared->health_checks[worker][i];
-		Check *check = &checks[i];
+		PemsHealthEntry *entry = &pems_shared->health_checks[worker][i];
+		HealthCheck *check = &checks[i];
 
-		if (slot->state != PEMS_HEALTH_ASKED || check->step != STEP_NONE)
+		if (entry->state != PEMS_HEALTH_ASKED || check->step != STEP_NONE)
 			continue;
-		slot->state = PEMS_HEALTH_TAKEN;
-		*check =
-			(Check){.step = STEP_WAITING, .slot = slot, .number = slot->number, .asked_us = now};
-		strlcpy(check->organization_id, slot->organization_id, PEMS_HEALTH_ID_SIZE);
+		entry->state = PEMS_HEALTH_ACCEPTED;
+		*check = (HealthCheck){
+			.step = STEP_WAITING, .entry = entry, .number = entry->number, .asked_us = now};
+		strlcpy(check->organization_id, entry->organization_id, PEMS_HEALTH_ID_SIZE);
 		check_count++;
 	}
 	LWLockRelease(pems_shared->lock);
 }
 
-/* A predecessor that was killed left its checks as taken; nobody answers those any more. */
+/* A predecessor that was killed left its checks accepted; nobody answers those any more. */
 void
 pems_health_initialize(void)
 {
 	int worker;
 
 	LWLockAcquire(pems_shared->lock, LW_EXCLUSIVE);
-	worker = pems_shmem_slot_of(MyDatabaseId);
+	worker = pems_shmem_worker_of(MyDatabaseId);
 	for (int i = 0; worker >= 0 && i < PEMS_MAX_HEALTH_CHECKS; i++)
-		if (pems_shared->health_checks[worker][i].state == PEMS_HEALTH_TAKEN)
+		if (pems_shared->health_checks[worker][i].state == PEMS_HEALTH_ACCEPTED)
 			pems_shared->health_checks[worker][i].state = PEMS_HEALTH_FREE;
 	LWLockRelease(pems_shared->lock);
 }
@@ -279,26 +279,27 @@ why_not(PemsWorkerStatus status, const PemsOrganization *organization)
 static void
 note_sent(void *owner)
 {
-	Check *check = owner;
+	HealthCheck *check = owner;
 
 	pems_endpoint_sent(check->endpoint, check->ticket);
 }
 
 static void
-send_check(Check *check, const PemsOrganization *organization, PemsClient *client, int64 now)
+send_check(HealthCheck *check, const PemsOrganization *organization, PemsHttpClient *client,
+		   int64 now)
 {
 	PemsRequest texts;
-	PemsClientRequest request = {.call = PEMS_CALL_HEALTH,
-								 .api_url = organization->api_url,
-								 .token = organization->token,
-								 .owner = check,
-								 .sent = note_sent};
+	PemsHttpClientRequest request = {.call = PEMS_CALL_HEALTH,
+									 .api_url = organization->api_url,
+									 .token = organization->token,
+									 .owner = check,
+									 .sent = note_sent};
 	bool composed =
 		pems_request_compose(request.call, organization->api_url, NULL, NULL, 0, &texts);
 
 	request.url = texts.url;
 	check->endpoint = organization->endpoint;
-	if (!composed || !pems_client_start(client, &request))
+	if (!composed || !pems_http_client_start(client, &request))
 		refuse(check, "Out of memory.");
 	else
 	{
@@ -310,7 +311,7 @@ send_check(Check *check, const PemsOrganization *organization, PemsClient *clien
 
 /* Was it sent? */
 static bool
-start_check(Check *check, PemsClient *client, PemsWorkerStatus status, int64 now)
+start_check(HealthCheck *check, PemsHttpClient *client, PemsWorkerStatus status, int64 now)
 {
 	const PemsOrganization *organization = pems_roster_find(check->organization_id);
 	const char *problem = why_not(status, organization);
@@ -328,7 +329,7 @@ start_check(Check *check, PemsClient *client, PemsWorkerStatus status, int64 now
 }
 
 int
-pems_health_start(PemsClient *client, PemsWorkerStatus status, int64 now, int most)
+pems_health_start(PemsHttpClient *client, PemsWorkerStatus status, int64 now, int most)
 {
 	int sent = 0;
 
@@ -337,14 +338,14 @@ pems_health_start(PemsClient *client, PemsWorkerStatus status, int64 now, int mo
 	for (int i = 0; i < PEMS_MAX_HEALTH_CHECKS && sent < most; i++)
 		if (checks[i].step == STEP_WAITING && start_check(&checks[i], client, status, now))
 			sent++;
-	pems_client_drive(client);
+	pems_http_client_drive(client);
 	return sent;
 }
 
 bool
 pems_health_finish(void *owner, const PemsAnswer *answer, int64 now)
 {
-	Check *check = owner;
+	HealthCheck *check = owner;
 	PemsAsked asked = {.call = PEMS_CALL_HEALTH};
 	PemsOutcome outcome;
 	bool healthy;

@@ -32,13 +32,13 @@ extern void pems_health_ask(const char *organization_id, PemsHealthAnswer *answe
 /* Call once, when connected. */
 extern void pems_health_initialize(void);
 
-/* Take what sessions have asked for. */
-extern void pems_health_take(int64 now);
+/* Accept what sessions have asked for. */
+extern void pems_health_accept(int64 now);
 /*
  * Start those whose endpoint lets them, as many as that at most, and answer those that cannot be
  * made.  Returns how many were started.
  */
-extern int pems_health_start(PemsClient *client, PemsWorkerStatus status, int64 now, int most);
+extern int pems_health_start(PemsHttpClient *client, PemsWorkerStatus status, int64 now, int most);
 /* The answer to a request: was it a check's? */
 extern bool pems_health_finish(void *owner, const PemsAnswer *answer, int64 now);
 /* When pems_health_start() must be called again; INT64_MAX: no need to. */

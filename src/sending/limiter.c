@@ -6,14 +6,14 @@
  * Memory: malloc.  A limiter is one block plus three rings that grow with the
  * rate that is really used, so a thousand quiet endpoints cost next to nothing.
  *
- * The window.  Each request that started takes a slot until one second after it
+ * The window.  Each request that started takes a permit until one second after it
  * arrived.  When that was is known only within bounds: not after its answer, and
  * not later than PEMS_LIMITER_ARRIVAL_US after it was sent.  Take `rate` + 1
- * requests and call the one that started last L.  When L started, a slot was free,
+ * requests and call the one that started last L.  When L started, a permit was free,
  * so one of the others had its latest possible arrival a full second before: no
  * 1-second window can hold them all, in whatever order they arrived or ended.
  *
- * A slot's life: unsent, then sent or answered, then free.  `slots` holds the
+ * A permit's life: unsent, then sent or answered, then free.  `permits` holds the
  * states by ticket.  `sent` holds the times at which requests without an answer
  * become free, in the order in which they were sent, `answered` those of requests
  * with an early answer, in the order of the answers.  So each of these two is
@@ -24,23 +24,23 @@
 #include <limits.h>
 #include <stdlib.h>
 
-/* The longest time for which a request that was sent keeps its slot. */
+/* The longest time for which a request that was sent keeps its permit. */
 #define SENT_LIFE_US (PEMS_LIMITER_WINDOW_US + PEMS_LIMITER_ARRIVAL_US)
 
-typedef enum SlotState
+typedef enum PermitState
 {
-	SLOT_UNSENT,
-	SLOT_SENT,     /* in the ring `sent` */
-	SLOT_ANSWERED, /* in the ring `answered`; if it is still in `sent`, that one counts no more */
-	SLOT_FREE
-} SlotState;
+	PERMIT_UNSENT,
+	PERMIT_SENT,     /* in the ring `sent` */
+	PERMIT_ANSWERED, /* in the ring `answered`; if it is still in `sent`, that one counts no more */
+	PERMIT_FREE
+} PermitState;
 
 /* One entry of a ring; each ring uses what it needs. */
 typedef struct Entry
 {
-	uint64_t ticket; /* sent */
-	int64_t release; /* when the slot becomes free; not of an unsent one */
-	SlotState state; /* slots */
+	uint64_t ticket;   /* sent */
+	int64_t release;   /* when the permit becomes free; not of an unsent one */
+	PermitState state; /* permits */
 } Entry;
 
 typedef struct Ring
@@ -53,11 +53,11 @@ typedef struct Ring
 
 typedef struct Window
 {
-	Ring slots;
+	Ring permits;
 	Ring sent;
 	Ring answered;
-	uint64_t first_ticket; /* ticket of the head of slots */
-	int used;              /* slots that are not free */
+	uint64_t first_ticket; /* ticket of the head of permits */
+	int used;              /* permits that are not free */
 	int64_t closed_until;  /* stands for starts that are in no ring */
 } Window;
 
@@ -77,7 +77,8 @@ struct PemsLimiter
 	uint64_t next_ticket;
 	int64_t throttled_until;
 	Breaker breaker;
-	Window *window; /* a pointer, so that reading through a const limiter may drop expired slots */
+	/* a pointer, so that reading through a const limiter may drop expired permits */
+	Window *window;
 };
 
 /* ---------- rings ---------- */
@@ -126,34 +127,34 @@ ring_clear(Ring *ring)
 
 /* ---------- window ---------- */
 
-/* The slot of a ticket, or NULL when it is free or was never kept. */
+/* The permit of a ticket, or NULL when it is free or was never kept. */
 static Entry *
-window_slot(const Window *window, uint64_t ticket)
+window_permit(const Window *window, uint64_t ticket)
 {
-	if (ticket < window->first_ticket || ticket - window->first_ticket >= window->slots.count)
+	if (ticket < window->first_ticket || ticket - window->first_ticket >= window->permits.count)
 		return NULL;
-	return ring_at(&window->slots, ticket - window->first_ticket);
+	return ring_at(&window->permits, ticket - window->first_ticket);
 }
 
 static bool
 is_sent(const Window *window, uint64_t ticket)
 {
-	const Entry *slot = window_slot(window, ticket);
+	const Entry *permit = window_permit(window, ticket);
 
-	return slot != NULL && slot->state == SLOT_SENT;
+	return permit != NULL && permit->state == PERMIT_SENT;
 }
 
 static void
 window_clear(Window *window)
 {
-	ring_clear(&window->slots);
+	ring_clear(&window->permits);
 	ring_clear(&window->sent);
 	ring_clear(&window->answered);
 	window->used = 0;
 }
 
 /*
- * Replace all slots by one date at which the last of them is free.  This is how
+ * Replace all permits by one date at which the last of them is free.  This is how
  * unlimited traffic is remembered, what a limiter that begins blind starts from,
  * and how a lack of memory errs on the side of the limit.
  */
@@ -181,15 +182,15 @@ window_expire(Window *window, int64_t now)
 		{
 			if (head->release > now)
 				break;
-			window_slot(window, head->ticket)->state = SLOT_FREE;
+			window_permit(window, head->ticket)->state = PERMIT_FREE;
 			window->used--;
 		}
 		ring_pop(&window->sent);
 	}
-	/* An answered slot has no more use for its state: its release stands in the ring. */
-	while (window->slots.count > 0 && ring_at(&window->slots, 0)->state >= SLOT_ANSWERED)
+	/* An answered permit has no more use for its state: its release stands in the ring. */
+	while (window->permits.count > 0 && ring_at(&window->permits, 0)->state >= PERMIT_ANSWERED)
 	{
-		ring_pop(&window->slots);
+		ring_pop(&window->permits);
 		window->first_ticket++;
 	}
 }
@@ -198,9 +199,9 @@ static void
 window_start(Window *window, uint64_t ticket, int64_t now)
 {
 	window_expire(window, now);
-	if (window->slots.count == 0)
+	if (window->permits.count == 0)
 		window->first_ticket = ticket;
-	if (ring_push(&window->slots, (Entry){.state = SLOT_UNSENT}))
+	if (ring_push(&window->permits, (Entry){.state = PERMIT_UNSENT}))
 		window->used++;
 	else
 		window_close(window, now);
@@ -210,19 +211,19 @@ window_start(Window *window, uint64_t ticket, int64_t now)
 static void
 window_sent(Window *window, uint64_t ticket, int64_t now)
 {
-	Entry *slot = window_slot(window, ticket);
+	Entry *permit = window_permit(window, ticket);
 
-	if (slot == NULL)
+	if (permit == NULL)
 	{
-		/* It started without a limit, or its slot was lost for lack of memory. */
+		/* It started without a limit, or its permit was lost for lack of memory. */
 		window->closed_until = now + SENT_LIFE_US;
 		return;
 	}
-	if (slot->state != SLOT_UNSENT)
+	if (permit->state != PERMIT_UNSENT)
 		return;
-	slot->state = SLOT_SENT;
-	slot->release = now + SENT_LIFE_US;
-	if (!ring_push(&window->sent, (Entry){.ticket = ticket, .release = slot->release}))
+	permit->state = PERMIT_SENT;
+	permit->release = now + SENT_LIFE_US;
+	if (!ring_push(&window->sent, (Entry){.ticket = ticket, .release = permit->release}))
 		window_close(window, now);
 }
 
@@ -233,9 +234,9 @@ window_sent(Window *window, uint64_t ticket, int64_t now)
 static void
 window_lost(Window *window, uint64_t ticket, int64_t now)
 {
-	const Entry *slot = window_slot(window, ticket);
+	const Entry *permit = window_permit(window, ticket);
 
-	if (slot != NULL && slot->state == SLOT_UNSENT)
+	if (permit != NULL && permit->state == PERMIT_UNSENT)
 		window_sent(window, ticket, now);
 }
 
@@ -243,22 +244,22 @@ window_lost(Window *window, uint64_t ticket, int64_t now)
 static void
 window_answered(Window *window, uint64_t ticket, int64_t now)
 {
-	Entry *slot;
+	Entry *permit;
 
 	window_expire(window, now);
-	slot = window_slot(window, ticket);
-	if (slot == NULL || slot->state >= SLOT_ANSWERED)
+	permit = window_permit(window, ticket);
+	if (permit == NULL || permit->state >= PERMIT_ANSWERED)
 		return;
-	/* A late answer must not keep the slot for longer than the bound did. */
-	if (slot->state == SLOT_SENT && slot->release <= now + PEMS_LIMITER_WINDOW_US)
+	/* A late answer must not keep the permit for longer than the bound did. */
+	if (permit->state == PERMIT_SENT && permit->release <= now + PEMS_LIMITER_WINDOW_US)
 		return;
-	slot->state = SLOT_ANSWERED;
+	permit->state = PERMIT_ANSWERED;
 	if (!ring_push(&window->answered, (Entry){.release = now + PEMS_LIMITER_WINDOW_US}))
 		window_close(window, now);
 }
 
 /*
- * When slot number `nth` (1 = the first) is free.  One step while the rate stays;
+ * When permit number `nth` (1 = the first) is free.  One step while the rate stays;
  * more only while the starts under an older, higher rate still count.
  */
 static int64_t
@@ -296,7 +297,7 @@ window_release(const Window *window, int nth)
 	return release;
 }
 
-/* Free slots under a limit. */
+/* Free permits under a limit. */
 static int
 window_capacity(Window *window, int rate, int64_t now)
 {
@@ -304,7 +305,7 @@ window_capacity(Window *window, int rate, int64_t now)
 	return window->closed_until > now || window->used >= rate ? 0 : rate - window->used;
 }
 
-/* When a slot is free under a limit. */
+/* When a permit is free under a limit. */
 static int64_t
 window_next(Window *window, int rate, int64_t now)
 {
@@ -409,7 +410,7 @@ pems_limiter_set_rate(PemsLimiter *limiter, int rate, int64_t now)
 	rate = effective_rate(rate);
 	if (rate == 0 && limiter->rate != 0)
 	{
-		/* Without a limit nothing fills or drops slots; keep what they mean. */
+		/* Without a limit nothing fills or drops permits; keep what they mean. */
 		window_expire(limiter->window, now);
 		if (limiter->window->used > 0)
 			window_close(limiter->window, now);
@@ -473,9 +474,9 @@ pems_limiter_sent(PemsLimiter *limiter, uint64_t ticket, int64_t now)
 }
 
 void
-pems_limiter_end(PemsLimiter *limiter, uint64_t ticket, PemsLimiterOutcome outcome, int64_t now)
+pems_limiter_end(PemsLimiter *limiter, uint64_t ticket, PemsLimiterEnding ending, int64_t now)
 {
-	switch (outcome)
+	switch (ending)
 	{
 		case PEMS_LIMITER_ANSWERED:
 			window_answered(limiter->window, ticket, now);

@@ -5,17 +5,17 @@
  * Pure: the clock is passed in, as microseconds of any monotonic clock.
  *
  * Rate.  No 1-second window that the *server* sees may hold more than `rate`
- * requests.  A request that we start now may arrive late, so its slot is not
+ * requests.  A request that we start now may arrive late, so its permit is not
  * free one second after the start, but one second after we know that it arrived:
  * its answer, or PEMS_LIMITER_ARRIVAL_US after it was sent, whichever comes first.
  * Sent is not started: a connection may have to be made before, which takes three
  * round trips or more, so that ten requests on new connections may arrive together
  * with ten later ones on connections that stand.  Until the limiter is told that
- * a request was sent, or that it ended, its slot stays taken.
+ * a request was sent, or that it ended, its permit stays taken.
  * Unused capacity is available at once: there is no bucket to fill.
  *
  * A limiter that starts knows nothing of the second before (its predecessor may
- * have been killed), so `blind` makes it begin with every slot taken just now.
+ * have been killed), so `blind` makes it begin with every permit taken just now.
  */
 #ifndef PEMS_LIMITER_H
 #define PEMS_LIMITER_H
@@ -56,25 +56,25 @@ extern int pems_limiter_capacity(const PemsLimiter *limiter, int64_t now);
 /*
  * The earliest time at which capacity may be above 0: now, a later time, or NEVER
  * (only pems_limiter_sent() or pems_limiter_end() can change it: a probe is under
- * way, or every slot belongs to a request that has not been sent).
+ * way, or every permit belongs to a request that has not been sent).
  */
 extern int64_t pems_limiter_next(const PemsLimiter *limiter, int64_t now);
 /* A request starts.  The ticket is handed back with its end. */
 extern uint64_t pems_limiter_start(PemsLimiter *limiter, int64_t now);
 /*
  * Its connection stands, and its first byte leaves now.  Whoever does not know may
- * leave this out: the slot is then free one second after the answer.
+ * leave this out: the permit is then free one second after the answer.
  */
 extern void pems_limiter_sent(PemsLimiter *limiter, uint64_t ticket, int64_t now);
 
-typedef enum PemsLimiterOutcome
+typedef enum PemsLimiterEnding
 {
 	PEMS_LIMITER_ANSWERED, /* the endpoint is alive, whatever it said */
 	PEMS_LIMITER_FAULT,    /* endpoint fault: 502, 503, 504, refused, reset, DNS, TLS, timeout */
 	PEMS_LIMITER_ABANDONED /* never left, or cancelled by us: says nothing about the endpoint */
-} PemsLimiterOutcome;
+} PemsLimiterEnding;
 
-extern void pems_limiter_end(PemsLimiter *limiter, uint64_t ticket, PemsLimiterOutcome outcome,
+extern void pems_limiter_end(PemsLimiter *limiter, uint64_t ticket, PemsLimiterEnding ending,
 							 int64_t now);
 /* 429: nothing starts before `until`. */
 extern void pems_limiter_throttle(PemsLimiter *limiter, int64_t until);

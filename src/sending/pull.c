@@ -96,20 +96,21 @@ wait_unsent(PemsPull *pull)
 }
 
 bool
-pems_pull_start(PemsPull *pull, PemsClient *client, int64 now)
+pems_pull_start(PemsPull *pull, PemsHttpClient *client, int64 now)
 {
 	PemsRequest texts = {0};
-	PemsClientRequest request = {.call = call_of(pull),
-								 .api_url = pull->organization->api_url,
-								 .token = pull->organization->token,
-								 .owner = pull,
-								 .sent = note_sent,
-								 .max_response_size = (size_t) pems_pull_max_response_size * 1024};
+	PemsHttpClientRequest request = {.call = call_of(pull),
+									 .api_url = pull->organization->api_url,
+									 .token = pull->organization->token,
+									 .owner = pull,
+									 .sent = note_sent,
+									 .max_response_size =
+										 (size_t) pems_pull_max_response_size * 1024};
 	bool started = compose(pull, &texts);
 
 	request.url = texts.url;
 	request.request_id = texts.request_id;
-	started = started && pems_client_start(client, &request);
+	started = started && pems_http_client_start(client, &request);
 	pems_request_free(&texts);
 	if (started)
 		pull->ticket = pems_endpoint_start(pull->endpoint, now);

@@ -51,7 +51,7 @@ typedef struct PemsPull
 extern PemsPull *pems_pull_make(const PemsPullWork *work, PemsOrganization *organization);
 extern void pems_pull_free(PemsPull *pull);
 /* Start its request.  False: it could not be made; `next` says what is to be recorded. */
-extern bool pems_pull_start(PemsPull *pull, PemsClient *client, int64 now);
+extern bool pems_pull_start(PemsPull *pull, PemsHttpClient *client, int64 now);
 /* Its answer is there: judge it; step says what is to be done. */
 extern void pems_pull_finish(PemsPull *pull, const PemsAnswer *answer, int64 now);
 

@@ -52,7 +52,7 @@ static void
 drop_token(PemsOrganization *organization)
 {
 	if (organization->token)
-		pems_credentials_free_token(organization->token);
+		pems_secrets_free_token(organization->token);
 	organization->token = NULL;
 }
 
@@ -85,7 +85,7 @@ url_is_allowed(PemsOrganization *organization)
 }
 
 static void
-open_credential(PemsOrganization *organization, const PemsQueueOrganization *row,
+open_credential(PemsOrganization *organization, const PemsDatabaseOrganization *row,
 				const PemsKeyring *keyring)
 {
 	PemsOpenState state;
@@ -93,8 +93,8 @@ open_credential(PemsOrganization *organization, const PemsQueueOrganization *row
 	drop_token(organization);
 	if (!url_is_allowed(organization))
 		return;
-	state = pems_credentials_open(keyring, row->key_id, row->sealed, row->sealed_length, row->code,
-								  row->api_url, row->generation, &organization->token);
+	state = pems_secrets_open(keyring, row->key_id, row->sealed, row->sealed_length, row->code,
+							  row->api_url, row->generation, &organization->token);
 	organization->credential = credential_states[state];
 	if (state == PEMS_OPEN_OK)
 		organization->trouble[0] = '\0';
@@ -128,7 +128,7 @@ enlist(PemsOrganization *organization)
 }
 
 static void
-update(const PemsQueueOrganization *row, const PemsKeyring *keyring, int64 now)
+update(const PemsDatabaseOrganization *row, const PemsKeyring *keyring, int64 now)
 {
 	PemsOrganization *organization = pems_roster_find(row->id);
 
@@ -152,7 +152,7 @@ update(const PemsQueueOrganization *row, const PemsKeyring *keyring, int64 now)
 }
 
 bool
-pems_roster_update(const PemsQueueSetup *setup, int64 now, const char **problem)
+pems_roster_update(const PemsDatabaseSetup *setup, int64 now, const char **problem)
 {
 	static char key_problem[512];
 	PemsKeyring *keyring = NULL;
@@ -165,7 +165,7 @@ pems_roster_update(const PemsQueueSetup *setup, int64 now, const char **problem)
 		o->listed = false;
 		drop_token(o);
 	}
-	if (pems_credentials_read_keyring(pems_key_file, &keyring, key_problem, sizeof(key_problem)) !=
+	if (pems_secrets_read_keyring(pems_key_file, &keyring, key_problem, sizeof(key_problem)) !=
 		PEMS_KEY_OK)
 	{
 		*problem = key_problem;
@@ -173,7 +173,7 @@ pems_roster_update(const PemsQueueSetup *setup, int64 now, const char **problem)
 	}
 	for (int i = 0; i < setup->organization_count; i++)
 		update(&setup->organizations[i], keyring, now);
-	pems_credentials_free_keyring(keyring);
+	pems_secrets_free_keyring(keyring);
 	pems_endpoints_all_known();
 	return true;
 }

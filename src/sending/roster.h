@@ -11,7 +11,7 @@
 
 #include "postgres.h"
 
-#include "database/queue.h"
+#include "database/database.h"
 #include "sending/cursor.h"
 #include "sending/endpoint.h"
 
@@ -25,7 +25,7 @@ typedef struct PemsOrganization
 	PemsEndpoint *endpoint;
 	bool listed;            /* false: its credential is gone */
 	bool refused;           /* PEMS refuses the token; until the setup is read again */
-	int unrecordable;       /* outcomes in a row that the database refused */
+	int unrecordable;       /* reports in a row that the database refused */
 	int64 claims_from_us;   /* ... and so nothing is claimed before that; monotonic */
 	int64 pulls_from_us;    /* it has something to pull, from then on; monotonic; INT64_MAX: no */
 	int64 pulled_us;        /* when it was its turn last */
@@ -46,7 +46,7 @@ extern PemsOrganization *pems_roster_find(const char *id);
  * Take over what the database says.  Opens credentials with the key file of the settings.  Returns
  * false when the key file cannot be used; *problem (static) then says why.
  */
-extern bool pems_roster_update(const PemsQueueSetup *setup, int64 now, const char **problem);
+extern bool pems_roster_update(const PemsDatabaseSetup *setup, int64 now, const char **problem);
 /* Something may be ready anywhere in every organization. */
 extern void pems_roster_start_over(void);
 /* Something may be ready behind the cursor of every organization. */

@@ -112,7 +112,9 @@ pems_session_catalogue(FmgrInfo *function)
 }
 
 /*
- * pems_api_forget_catalogue()
+ * pems_api_forget_catalogue(): _pems_forget_catalogue()
+ *		This session reads the field catalogue again with its next statement; all other processes do
+ *		when the transaction has committed.
  */
 Datum
 pems_api_forget_catalogue(PG_FUNCTION_ARGS)

@@ -2,7 +2,7 @@
  * session/credential.c
  *		Before a credential is stored: may its URL be used, and which key is it sealed to.
  *
- * Process: any backend.  Memory: what the rooms below malloc is freed before an ERROR is raised.
+ * Process: any backend.  Memory: what is malloc'ed for us is freed before an ERROR is raised.
  */
 #include "postgres.h"
 
@@ -19,8 +19,12 @@ PG_FUNCTION_INFO_V1(pems_api_check_api_url);
 PG_FUNCTION_INFO_V1(pems_api_public_key);
 
 /*
- * pems_api_check_api_url(api_url)
- *		Returns scheme://host:port.  Errors: 22023 with the reason.
+ * pems_api_check_api_url(api_url): _pems_check_api_url()
+ *		May a credential with this URL be stored?  It depends on pems_sync.allowed_hosts and
+ *		pems_sync.allow_insecure_loopback.
+ *
+ * Returns: the endpoint: scheme://host:port.
+ * Errors: 22023 with the reason when it may not.
  */
 Datum
 pems_api_check_api_url(PG_FUNCTION_ARGS)
@@ -34,17 +38,21 @@ pems_api_check_api_url(PG_FUNCTION_ARGS)
 							pems_allow_insecure_loopback, &problem, &hint))
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("api_url may not be used"),
-				 errdetail("%s", pems_value_take_text(problem)), hint ? errhint("%s", hint) : 0));
+				 errdetail("%s", pems_value_move_text(problem)), hint ? errhint("%s", hint) : 0));
 	endpoint = pems_api_url_endpoint(url);
 	if (endpoint == NULL)
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("api_url may not be used"),
 						errdetail("It is not a URL."), errhint("Use https://host/path.")));
-	PG_RETURN_TEXT_P(cstring_to_text(pems_value_take_text(endpoint)));
+	PG_RETURN_TEXT_P(cstring_to_text(pems_value_move_text(endpoint)));
 }
 
 /*
- * pems_api_public_key()
- *		{keyId, publicKey}.  Errors: 55000 when the key file cannot be used.
+ * pems_api_public_key(): pems_public_key()
+ *		The key of pems_sync.key_file that new credentials are sealed to.
+ *
+ * Returns: {keyId, publicKey}, the key in base64.
+ * Errors: 55000 when the key file is missing, not private or no key file; XX000 when libsodium
+ * cannot be initialized.
  */
 Datum
 pems_api_public_key(PG_FUNCTION_ARGS)
@@ -56,19 +64,19 @@ pems_api_public_key(PG_FUNCTION_ARGS)
 	char problem[512];
 	JsonBuffer buffer = {0};
 
-	if (!pems_credentials_initialize())
+	if (!pems_secrets_initialize())
 		ereport(ERROR,
 				(errcode(ERRCODE_INTERNAL_ERROR), errmsg("could not initialize cryptography")));
-	state = pems_credentials_read_keyring(pems_key_file, &keyring, problem, sizeof(problem));
+	state = pems_secrets_read_keyring(pems_key_file, &keyring, problem, sizeof(problem));
 	if (state != PEMS_KEY_OK)
 		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 						errmsg("the key file cannot be used"), errdetail("%s", problem),
-						errhint("%s", pems_credentials_key_hint(state))));
-	key_id = pems_credentials_current_key(keyring, &public_key);
+						errhint("%s", pems_secrets_key_hint(state))));
+	key_id = pems_secrets_current_key(keyring, &public_key);
 	pems_json_append_text(&buffer, "{");
 	pems_value_append_member(&buffer, "keyId", key_id);
 	pems_value_append_member(&buffer, "publicKey", public_key);
 	pems_json_append_text(&buffer, "}");
-	pems_credentials_free_keyring(keyring);
+	pems_secrets_free_keyring(keyring);
 	PG_RETURN_DATUM(pems_value_from_buffer(&buffer));
 }

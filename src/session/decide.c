@@ -100,8 +100,19 @@ all_readable(const PemsArgument *values)
 }
 
 /*
- * pems_api_decide(delta, base, own, other_bases, remote, is_delete, base_version, remote_version)
- *		NULL when one of the values is nested too deeply to be compared.
+ * pems_api_decide(delta, base, own, other_bases, remote, is_delete, base_version, remote_version):
+ * _pems_decide()
+ *		What would become of an edit that is sent now.
+ *
+ * Parameters: those of PemsMergeInput (record/merge.h): base: the record as the user saw it; own:
+ * fields that the author's own edits have written since; other_bases: an array of what the user may
+ * have seen instead of base; remote: the record as it is now.  NULL: not known, or none.
+ * Returns: {decision, fields, errors}; decision: send, merge (what is sent goes on top of changes
+ * that the user did not see), nothing, or conflict; fields: those that are sent, or in conflict;
+ * errors: rules that the merged record would break.  NULL when one of the values is nested too
+ * deeply to be compared.
+ * Errors: 22000 when the field catalogue cannot be used.
+ * Tables: pems_field.
  */
 Datum
 pems_api_decide(PG_FUNCTION_ARGS)

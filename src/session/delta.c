@@ -47,7 +47,12 @@ refuse_value(const char *problem)
 }
 
 /*
- * pems_api_apply_delta(record, delta)
+ * pems_api_apply_delta(record, delta): _pems_apply_delta()
+ *		A delta on top of a record: an object in it is put into the object that is there, member by
+ *		member; every other value replaces what is there.
+ *
+ * Returns: the record with the delta.
+ * Errors: 22023 when one of them is nested too deeply.
  */
 Datum
 pems_api_apply_delta(PG_FUNCTION_ARGS)
@@ -73,7 +78,11 @@ pems_api_apply_delta(PG_FUNCTION_ARGS)
 }
 
 /*
- * pems_api_has_object(delta)
+ * pems_api_has_object(delta): _pems_has_object()
+ *		Is one of the delta's values an object?  PEMS gets objects whole, so the record is needed to
+ *		send it.
+ *
+ * Returns: false also when the delta is no object.
  */
 Datum
 pems_api_has_object(PG_FUNCTION_ARGS)
@@ -84,7 +93,14 @@ pems_api_has_object(PG_FUNCTION_ARGS)
 }
 
 /*
- * pems_api_restore_delta(record, old_record)
+ * pems_api_restore_delta(record, old_record): _pems_restore_delta()
+ *		What gives the fields of a record that can be written the values that they had.
+ *
+ * Returns: the delta, with null for what old_record does not have; {} when there is nothing to
+ * change.
+ * Errors: 22023 when one of them is nested too deeply; 22000 when the field catalogue cannot be
+ * used.
+ * Tables: pems_field.
  */
 Datum
 pems_api_restore_delta(PG_FUNCTION_ARGS)

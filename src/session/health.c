@@ -16,8 +16,12 @@
 PG_FUNCTION_INFO_V1(pems_api_health_check);
 
 /*
- * pems_api_health_check(organization_id)
- *		{healthy, latency, error}; latency in milliseconds, null when PEMS did not answer.
+ * pems_api_health_check(organization_id): _pems_ask_worker()
+ *		Asks the worker for a health check and waits for it: not longer than pems_health_ask()
+ *		(sending/health.h) says.  The wait can be cancelled.
+ *
+ * Returns: {healthy, latency, error}; latency in milliseconds, null when PEMS did not answer; error
+ * only when not healthy, also when there is no worker.
  */
 Datum
 pems_api_health_check(PG_FUNCTION_ARGS)

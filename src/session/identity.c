@@ -40,7 +40,11 @@ next_uuid_time(void)
 }
 
 /*
- * pems_api_uuid()
+ * pems_api_uuid(): _pems_uuid()
+ *		A UUID of version 7.  Those that one process makes are in the order in which it made them.
+ *
+ * Returns: its text, in lower case.
+ * Errors: XX000 when the system has no random bytes.
  */
 Datum
 pems_api_uuid(PG_FUNCTION_ARGS)
@@ -58,10 +62,12 @@ pems_api_uuid(PG_FUNCTION_ARGS)
 }
 
 /*
- * pems_api_caller()
- *		SET ROLE counts, SECURITY DEFINER does not: that is what "outer user" means.  A trigger that
- *		runs while we write the application's tables calls in the name of whom we write them as:
- *		their owner, as a rule.
+ * pems_api_caller(): _pems_caller()
+ *		Who calls.  SET ROLE counts, SECURITY DEFINER does not: that is what "outer user" means.  A
+ *		trigger that runs while we write the application's tables calls in the name of whom we write
+ *		them as: their owner, as a rule.
+ *
+ * Returns: the role's name.
  */
 Datum
 pems_api_caller(PG_FUNCTION_ARGS)
@@ -73,7 +79,10 @@ pems_api_caller(PG_FUNCTION_ARGS)
 }
 
 /*
- * pems_api_cluster()
+ * pems_api_cluster(): _pems_cluster()
+ *		Which database of which cluster this is: a restored copy has another text.
+ *
+ * Returns: "<system identifier>:<oid of the database>".
  */
 Datum
 pems_api_cluster(PG_FUNCTION_ARGS)
@@ -83,8 +92,10 @@ pems_api_cluster(PG_FUNCTION_ARGS)
 }
 
 /*
- * pems_api_database_id()
- *		System identifier and oid in 64 bits.
+ * pems_api_database_id(): _pems_database_id()
+ *		The same as a number, for each item of the queue.
+ *
+ * Returns: a hash of system identifier and oid, 64 bits.
  */
 Datum
 pems_api_database_id(PG_FUNCTION_ARGS)

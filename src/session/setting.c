@@ -13,7 +13,12 @@
 PG_FUNCTION_INFO_V1(pems_api_setting);
 
 /*
- * pems_api_setting(name)
+ * pems_api_setting(name): _pems_setting()
+ *		A setting of ours, also where the caller's role may not see it.
+ *
+ * Parameters: name: without "pems_sync." before it.
+ * Returns: its value as a text, numbers in the setting's own unit (ms, kB, minutes) and without it.
+ * Errors: 42704 when there is no such setting.
  */
 Datum
 pems_api_setting(PG_FUNCTION_ARGS)

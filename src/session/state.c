@@ -29,40 +29,43 @@ timestamp_or_null(TimestampTz at, bool *isnull)
 
 /* By how long ago it was: a clock that was set since makes no heartbeat old or young. */
 static TimestampTz
-heartbeat_of(const PemsWorkerSlot *slot)
+heartbeat_of(const PemsWorkerEntry *entry)
 {
-	if (slot->heartbeat_us == 0)
+	if (entry->heartbeat_us == 0)
 		return 0;
-	return GetCurrentTimestamp() - (monotonic_us() - slot->heartbeat_us);
+	return GetCurrentTimestamp() - (monotonic_us() - entry->heartbeat_us);
 }
 
 /*
- * pems_api_worker_state()
- *		At most one row: the slot of this database.
+ * pems_api_worker_state(): _pems_worker_state()
+ *		What the worker of this database says of itself in shared memory.
+ *
+ * Returns: one row (columns: sql/15_c_functions.sql; pid, times and last_error NULL: none); no row
+ * where the library is not preloaded, or pems_sync.databases does not name this database.
  */
 Datum
 pems_api_worker_state(PG_FUNCTION_ARGS)
 {
 	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
-	PemsWorkerSlot slot;
+	PemsWorkerEntry entry;
 	Datum values[10];
 	bool nulls[10] = {false};
 
 	pems_begin_set(fcinfo);
-	if (!pems_shmem_read_slot(MyDatabaseId, get_database_name(MyDatabaseId), &slot))
+	if (!pems_shmem_read_worker(MyDatabaseId, get_database_name(MyDatabaseId), &entry))
 		return (Datum) 0;
-	values[0] = CStringGetTextDatum(slot.database);
-	values[1] = Int32GetDatum(slot.pid);
-	nulls[1] = slot.pid == 0;
-	values[2] = CStringGetTextDatum(pems_shmem_status_name(slot.status));
+	values[0] = CStringGetTextDatum(entry.database);
+	values[1] = Int32GetDatum(entry.pid);
+	nulls[1] = entry.pid == 0;
+	values[2] = CStringGetTextDatum(pems_shmem_status_name(entry.status));
 	values[3] = CStringGetTextDatum(PEMS_SYNC_VERSION);
-	values[4] = timestamp_or_null(slot.started_at, &nulls[4]);
-	values[5] = timestamp_or_null(heartbeat_of(&slot), &nulls[5]);
-	values[6] = Int32GetDatum(slot.in_flight);
-	values[7] = Int64GetDatum(slot.requests);
-	values[8] = Int32GetDatum(slot.open_breakers);
-	nulls[9] = slot.last_error[0] == '\0';
-	values[9] = nulls[9] ? (Datum) 0 : CStringGetTextDatum(slot.last_error);
+	values[4] = timestamp_or_null(entry.started_at, &nulls[4]);
+	values[5] = timestamp_or_null(heartbeat_of(&entry), &nulls[5]);
+	values[6] = Int32GetDatum(entry.in_flight);
+	values[7] = Int64GetDatum(entry.requests);
+	values[8] = Int32GetDatum(entry.open_breakers);
+	nulls[9] = entry.last_error[0] == '\0';
+	values[9] = nulls[9] ? (Datum) 0 : CStringGetTextDatum(entry.last_error);
 	tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
 	return (Datum) 0;
 }
@@ -96,8 +99,12 @@ put_endpoint(ReturnSetInfo *result, const PemsEndpointState *state)
 }
 
 /*
- * pems_api_endpoint_states()
- *		What the worker of this database says of its endpoints.
+ * pems_api_endpoint_states(): _pems_endpoint_states()
+ *		What the worker of this database says of its endpoints in shared memory.
+ *
+ * Returns: a row for each endpoint, at most PEMS_MAX_ENDPOINTS; rate_limit 0: none; per_second:
+ * requests per second that it can take, latency: of its answers in seconds, both NULL: not known;
+ * waits_until NULL: it waits for nothing.  No row where there is no worker.
  */
 Datum
 pems_api_endpoint_states(PG_FUNCTION_ARGS)
@@ -110,7 +117,7 @@ pems_api_endpoint_states(PG_FUNCTION_ARGS)
 	if (pems_shared == NULL)
 		return (Datum) 0;
 	LWLockAcquire(pems_shared->lock, LW_SHARED);
-	worker = pems_shmem_slot_of(MyDatabaseId);
+	worker = pems_shmem_worker_of(MyDatabaseId);
 	if (worker >= 0)
 		count = pems_shared->endpoint_counts[worker];
 	if (count > 0)

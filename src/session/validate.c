@@ -21,7 +21,7 @@
 #include "session/catalogue.h"
 #include "session/values.h"
 
-PG_FUNCTION_INFO_V1(pems_api_check_delta);
+PG_FUNCTION_INFO_V1(pems_api_delta_problem);
 PG_FUNCTION_INFO_V1(pems_api_valid_pfa_id);
 PG_FUNCTION_INFO_V1(pems_api_size);
 
@@ -66,8 +66,12 @@ measure_numbers(Jsonb *value, int64 most)
 }
 
 /*
- * pems_api_size(value, most)
- *		What is larger than most as it is stored is not fetched.
+ * pems_api_size(value, most): _pems_size()
+ *		How large a value is as it is stored, but with all digits of its numbers: jsonb may keep
+ *		many of them in a few bytes.
+ *
+ * Parameters: most: bytes; what is larger than that as it is stored is not fetched.
+ * Returns: bytes; of a value that is larger than most, at least so many.
  */
 Datum
 pems_api_size(PG_FUNCTION_ARGS)
@@ -115,8 +119,8 @@ code_of(PemsVerdict verdict)
 
 /* Appends {code, errors} unless the delta is valid. */
 static void
-check_delta(const PemsCatalogue *catalogue, const PemsArgument *delta, const PemsArgument *current,
-			JsonBuffer *buffer)
+describe_delta_problem(const PemsCatalogue *catalogue, const PemsArgument *delta,
+					   const PemsArgument *current, JsonBuffer *buffer)
 {
 	const char *problem = delta->problem ? delta->problem : current->problem;
 	PemsFindings findings;
@@ -135,18 +139,24 @@ check_delta(const PemsCatalogue *catalogue, const PemsArgument *delta, const Pem
 }
 
 /*
- * pems_api_check_delta(delta, current)
- *		NULL when valid, otherwise {code, errors}.
+ * pems_api_delta_problem(delta, current): _pems_delta_problem()
+ *		What is wrong with a delta on top of a record, by the field catalogue and the rules
+ *		(record/validate.h).
+ *
+ * Parameters: current: the record; NULL: nothing is known of it.
+ * Returns: {code, errors}; NULL: it is valid.
+ * Errors: 22000 when the field catalogue cannot be used.
+ * Tables: pems_field.
  */
 Datum
-pems_api_check_delta(PG_FUNCTION_ARGS)
+pems_api_delta_problem(PG_FUNCTION_ARGS)
 {
 	const PemsCatalogue *catalogue = pems_session_catalogue(fcinfo->flinfo);
 	PemsArgument delta = read_delta(fcinfo, 0);
 	PemsArgument current = pems_argument_read(fcinfo, 1);
 	JsonBuffer buffer = {0};
 
-	check_delta(catalogue, &delta, &current, &buffer);
+	describe_delta_problem(catalogue, &delta, &current, &buffer);
 	pems_argument_free(&delta);
 	pems_argument_free(&current);
 	if (buffer.length == 0 && !buffer.failed)
@@ -157,7 +167,10 @@ pems_api_check_delta(PG_FUNCTION_ARGS)
 /* --- ids --- */
 
 /*
- * pems_api_valid_pfa_id(pfa_id)
+ * pems_api_valid_pfa_id(pfa_id): _pems_valid_pfa_id()
+ *		May it stand in a URL of PEMS?  The rules are those of pems_request_valid_pfa_id().
+ *
+ * Returns: false also for what is longer than 1 kB, which is not fetched.
  */
 Datum
 pems_api_valid_pfa_id(PG_FUNCTION_ARGS)

@@ -55,7 +55,7 @@ pems_value_from_buffer(JsonBuffer *buffer)
 }
 
 char *
-pems_value_take_text(char *text)
+pems_value_move_text(char *text)
 {
 	char *copy = pstrdup(text ? text : "out of memory");
 

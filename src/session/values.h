@@ -33,7 +33,7 @@ extern int32 pems_value_size(Datum value);
  */
 extern Datum pems_value_from_buffer(JsonBuffer *buffer);
 /* A copy of a malloc'ed text, which is freed; NULL, when there was no memory for it, is said so. */
-extern char *pems_value_take_text(char *text);
+extern char *pems_value_move_text(char *text);
 
 /* "name":"text", with a comma before it where it is not the first member of its object. */
 extern void pems_value_append_member(JsonBuffer *buffer, const char *name, const char *text);

@@ -16,7 +16,11 @@ PG_FUNCTION_INFO_V1(pems_api_wake_pulls);
 PG_FUNCTION_INFO_V1(pems_api_announce);
 
 /*
- * pems_api_wake(configuration)
+ * pems_api_wake(configuration): _pems_wake()
+ *		Wakes the worker of this database when the transaction commits; does nothing where there is
+ *		none.
+ *
+ * Parameters: configuration: the worker reads credentials, pauses and the catalogue again.
  */
 Datum
 pems_api_wake(PG_FUNCTION_ARGS)
@@ -27,7 +31,8 @@ pems_api_wake(PG_FUNCTION_ARGS)
 }
 
 /*
- * pems_api_wake_pulls()
+ * pems_api_wake_pulls(): _pems_wake_pulls()
+ *		Wakes the worker when the transaction commits: there may be something to pull.
  */
 Datum
 pems_api_wake_pulls(PG_FUNCTION_ARGS)
@@ -37,7 +42,11 @@ pems_api_wake_pulls(PG_FUNCTION_ARGS)
 }
 
 /*
- * pems_api_announce(organization_id, ready_from)
+ * pems_api_announce(organization_id, ready_from): _pems_announce()
+ *		Tells the worker, and wakes it, when the transaction commits: the organization may have
+ *		items that are ready.
+ *
+ * Parameters: ready_from: the earliest scheduled_at among them.
  */
 Datum
 pems_api_announce(PG_FUNCTION_ARGS)

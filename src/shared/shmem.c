@@ -1,9 +1,9 @@
 /*
  * shared/shmem.c
- *		Shared memory: one slot per worker, and the wake-up at commit.
+ *		Shared memory: one entry per worker, and the wake-up at commit.
  *
- * Processes: the postmaster makes it, workers write their own slot, backends read
- * slots and set wake bits.  The wake-up costs a backend nothing until it commits
+ * Processes: the postmaster makes it, workers write their own entry, backends read
+ * entries and set wake bits.  The wake-up costs a backend nothing until it commits
  * something: pems_shmem_wake_at_commit() only sets a flag, and the transaction
  * callback, registered once per process when the library is loaded, acts on it.
  * A worker that is not connected yet needs no wake-up: it looks when it starts.
@@ -66,24 +66,24 @@ request_shmem(void)
 }
 
 static void
-add_slot(const char *database)
+add_worker(const char *database)
 {
-	PemsWorkerSlot *slot;
+	PemsWorkerEntry *entry;
 	pg_atomic_uint64 *buckets;
 
 	for (int i = 0; i < pems_shared->count; i++)
-		if (strcmp(pems_shared->slots[i].database, database) == 0)
+		if (strcmp(pems_shared->workers[i].database, database) == 0)
 			return;
 	if (pems_shared->count == PEMS_MAX_WORKERS)
 		return;
 	buckets = pems_shared->ready_since[pems_shared->count];
-	slot = &pems_shared->slots[pems_shared->count++];
-	strlcpy(slot->database, database, NAMEDATALEN);
-	pg_atomic_init_u32(&slot->wake, 0);
+	entry = &pems_shared->workers[pems_shared->count++];
+	strlcpy(entry->database, database, NAMEDATALEN);
+	pg_atomic_init_u32(&entry->wake, 0);
 	for (int i = 0; i < PEMS_READY_BUCKETS; i++)
 		pg_atomic_init_u64(&buckets[i], (uint64) DT_NOEND);
-	slot->proc_number = -1;
-	slot->status = PEMS_WORKER_ABSENT;
+	entry->proc_number = -1;
+	entry->status = PEMS_WORKER_ABSENT;
 }
 
 static void
@@ -106,7 +106,7 @@ startup_shmem(void)
 		copy = pstrdup(pems_databases ? pems_databases : "");
 		if (SplitIdentifierString(copy, ',', &names))
 			foreach (cell, names)
-				add_slot(lfirst(cell));
+				add_worker(lfirst(cell));
 	}
 	LWLockRelease(AddinShmemInitLock);
 }
@@ -139,14 +139,14 @@ wake_worker(uint32 reasons)
 	LWLockAcquire(pems_shared->lock, LW_SHARED);
 	for (int i = 0; i < pems_shared->count; i++)
 	{
-		PemsWorkerSlot *slot = &pems_shared->slots[i];
+		PemsWorkerEntry *entry = &pems_shared->workers[i];
 
-		if (slot->database_oid == MyDatabaseId)
+		if (entry->database_oid == MyDatabaseId)
 		{
 			if (has_ready_since)
 				publish_ready_since(pems_shared->ready_since[i]);
-			pg_atomic_fetch_or_u32(&slot->wake, reasons);
-			latch_of = slot->proc_number;
+			pg_atomic_fetch_or_u32(&entry->wake, reasons);
+			latch_of = entry->proc_number;
 		}
 	}
 	LWLockRelease(pems_shared->lock);
@@ -191,15 +191,15 @@ pems_shmem_bucket(const char *organization_id, size_t length)
 }
 
 void
-pems_shmem_read_ready_since(const PemsWorkerSlot *slot, TimestampTz *taken)
+pems_shmem_read_ready_since(const PemsWorkerEntry *entry, TimestampTz *earliest)
 {
-	pg_atomic_uint64 *buckets = pems_shared->ready_since[slot - pems_shared->slots];
+	pg_atomic_uint64 *buckets = pems_shared->ready_since[entry - pems_shared->workers];
 
 	for (int i = 0; i < PEMS_READY_BUCKETS; i++)
 	{
-		taken[i] = (TimestampTz) pg_atomic_read_u64(&buckets[i]);
-		if (taken[i] != DT_NOEND)
-			taken[i] = (TimestampTz) pg_atomic_exchange_u64(&buckets[i], (uint64) DT_NOEND);
+		earliest[i] = (TimestampTz) pg_atomic_read_u64(&buckets[i]);
+		if (earliest[i] != DT_NOEND)
+			earliest[i] = (TimestampTz) pg_atomic_exchange_u64(&buckets[i], (uint64) DT_NOEND);
 	}
 }
 
@@ -227,20 +227,20 @@ pems_shmem_copy_text(char *to, const char *from, size_t size)
 }
 
 int
-pems_shmem_slot_of(Oid database)
+pems_shmem_worker_of(Oid database)
 {
 	for (int i = 0; i < pems_shared->count; i++)
-		if (pems_shared->slots[i].database_oid == database)
+		if (pems_shared->workers[i].database_oid == database)
 			return i;
 	return -1;
 }
 
 /*
- * pems_shmem_read_slot
+ * pems_shmem_read_worker
  *		By oid, or by name while the worker is not connected.
  */
 bool
-pems_shmem_read_slot(Oid database, const char *database_name, PemsWorkerSlot *copy)
+pems_shmem_read_worker(Oid database, const char *database_name, PemsWorkerEntry *copy)
 {
 	bool found = false;
 
@@ -249,12 +249,12 @@ pems_shmem_read_slot(Oid database, const char *database_name, PemsWorkerSlot *co
 	LWLockAcquire(pems_shared->lock, LW_SHARED);
 	for (int i = 0; i < pems_shared->count && !found; i++)
 	{
-		PemsWorkerSlot *slot = &pems_shared->slots[i];
+		PemsWorkerEntry *entry = &pems_shared->workers[i];
 
-		found = slot->database_oid == database ||
-				(slot->database_oid == InvalidOid && strcmp(slot->database, database_name) == 0);
+		found = entry->database_oid == database ||
+				(entry->database_oid == InvalidOid && strcmp(entry->database, database_name) == 0);
 		if (found)
-			memcpy(copy, slot, sizeof(*copy));
+			memcpy(copy, entry, sizeof(*copy));
 	}
 	LWLockRelease(pems_shared->lock);
 	return found;

@@ -45,8 +45,8 @@ typedef enum PemsWorkerStatus
 	PEMS_WORKER_RUNNING
 } PemsWorkerStatus;
 
-/* One per database in pems_sync.databases.  Guarded by PemsShared.lock unless it says otherwise. */
-typedef struct PemsWorkerSlot
+/* One per database in pems_sync.databases.  PemsShared.lock protects it but for `wake`. */
+typedef struct PemsWorkerEntry
 {
 	char database[NAMEDATALEN]; /* set at server start, constant after */
 	pg_atomic_uint32 wake;      /* PEMS_WAKE_* bits; atomic, no lock */
@@ -62,9 +62,9 @@ typedef struct PemsWorkerSlot
 	int64 requests; /* started since started_at */
 	int open_breakers;
 	char last_error[PEMS_WORKER_ERROR_SIZE];
-} PemsWorkerSlot;
+} PemsWorkerEntry;
 
-/* What a worker says of an endpoint.  Guarded by PemsShared.lock. */
+/* What a worker says of an endpoint.  Protected by PemsShared.lock. */
 typedef struct PemsEndpointState
 {
 	char name[PEMS_ENDPOINT_NAME_SIZE]; /* scheme://host:port */
@@ -82,13 +82,13 @@ typedef struct PemsEndpointState
 typedef enum PemsHealthState
 {
 	PEMS_HEALTH_FREE,
-	PEMS_HEALTH_ASKED,   /* by a session, which waits */
-	PEMS_HEALTH_TAKEN,   /* the worker is at it */
-	PEMS_HEALTH_ANSWERED /* for the session to read */
+	PEMS_HEALTH_ASKED,    /* by a session, which waits */
+	PEMS_HEALTH_ACCEPTED, /* the worker is at it */
+	PEMS_HEALTH_ANSWERED  /* for the session to read */
 } PemsHealthState;
 
-/* A health check that a session asks the worker for.  Guarded by PemsShared.lock. */
-typedef struct PemsHealthSlot
+/* A health check that a session asks the worker for.  Protected by PemsShared.lock. */
+typedef struct PemsHealthEntry
 {
 	PemsHealthState state;
 	uint64 number; /* of the question: an answer to an older one is nobody's */
@@ -97,19 +97,19 @@ typedef struct PemsHealthSlot
 	bool healthy;
 	int64 latency_us; /* -1: there was no answer */
 	char error[PEMS_WORKER_ERROR_SIZE];
-} PemsHealthSlot;
+} PemsHealthEntry;
 
 typedef struct PemsShared
 {
 	LWLock *lock;
 	int count;
-	PemsWorkerSlot slots[PEMS_MAX_WORKERS];
-	/* Per slot, the first endpoint_counts[] of them */
+	PemsWorkerEntry workers[PEMS_MAX_WORKERS];
+	/* Per entry, the first endpoint_counts[] of them */
 	PemsEndpointState endpoints[PEMS_MAX_WORKERS][PEMS_MAX_ENDPOINTS];
 	int endpoint_counts[PEMS_MAX_WORKERS];
-	PemsHealthSlot health_checks[PEMS_MAX_WORKERS][PEMS_MAX_HEALTH_CHECKS];
+	PemsHealthEntry health_checks[PEMS_MAX_WORKERS][PEMS_MAX_HEALTH_CHECKS];
 	uint64 health_count; /* questions ever asked */
-	/* Per slot: the earliest scheduled_at of what became ready, or DT_NOEND; atomic, no lock */
+	/* Per entry: the earliest scheduled_at of what became ready, or DT_NOEND; atomic, no lock */
 	pg_atomic_uint64 ready_since[PEMS_MAX_WORKERS][PEMS_READY_BUCKETS];
 } PemsShared;
 
@@ -125,16 +125,16 @@ extern void pems_shmem_wake_at_commit(uint32 reasons);
  */
 extern void pems_shmem_note_ready_at_commit(Datum organization_id, TimestampTz ready_from);
 /* Per bucket, what was announced since the last call; PEMS_READY_BUCKETS of them. */
-extern void pems_shmem_read_ready_since(const PemsWorkerSlot *slot, TimestampTz *taken);
+extern void pems_shmem_read_ready_since(const PemsWorkerEntry *entry, TimestampTz *earliest);
 /* Where an organization announces: 0 to PEMS_READY_BUCKETS - 1. */
 extern int pems_shmem_bucket(const char *organization_id, size_t length);
 /*
- * Which slot is that database's?  -1: none has a worker that is connected to it.  The caller holds
+ * Which entry is that database's?  -1: none has a worker that is connected to it.  The caller holds
  * the lock.
  */
-extern int pems_shmem_slot_of(Oid database);
-/* A copy of what the worker of that database says; false: there is no slot for it. */
-extern bool pems_shmem_read_slot(Oid database, const char *database_name, PemsWorkerSlot *copy);
+extern int pems_shmem_worker_of(Oid database);
+/* A copy of what the worker of that database says; false: there is no entry for it. */
+extern bool pems_shmem_read_worker(Oid database, const char *database_name, PemsWorkerEntry *copy);
 extern const char *pems_shmem_status_name(PemsWorkerStatus status);
 /* Copy what fits into size bytes, not cutting a character in two: others read it as text. */
 extern void pems_shmem_copy_text(char *to, const char *from, size_t size);

@@ -67,16 +67,16 @@ list_move(DeliveryList *to, DeliveryList *from)
 	}
 }
 
-PemsResult **
-results_of(const DeliveryList *list)
+PemsReport **
+reports_of(const DeliveryList *list)
 {
-	PemsResult **results = palloc(sizeof(PemsResult *) * Max(list->count, 1));
+	PemsReport **reports = palloc(sizeof(PemsReport *) * Max(list->count, 1));
 	int count = 0;
 
 	for (PemsDelivery *delivery = list_first(list); delivery != NULL;
 		 delivery = list_next(list, delivery))
-		results[count++] = &delivery->result;
-	return results;
+		reports[count++] = &delivery->report;
+	return reports;
 }
 
 /* --- memory --- */
@@ -93,13 +93,14 @@ weigh(Turn *turn, PemsDelivery *delivery)
 static void
 note_recorded_claim(Turn *turn, int64 claim_token)
 {
-	if (turn->recorded_claim_count == turn->recorded_claim_room)
+	if (turn->recorded_claim_count == turn->recorded_claim_capacity)
 	{
-		turn->recorded_claim_room = Max(64, turn->recorded_claim_room * 2);
+		turn->recorded_claim_capacity = Max(64, turn->recorded_claim_capacity * 2);
 		turn->recorded_claims =
 			turn->recorded_claims
-				? repalloc(turn->recorded_claims, turn->recorded_claim_room * sizeof(int64))
-				: MemoryContextAlloc(TopMemoryContext, turn->recorded_claim_room * sizeof(int64));
+				? repalloc(turn->recorded_claims, turn->recorded_claim_capacity * sizeof(int64))
+				: MemoryContextAlloc(TopMemoryContext,
+									 turn->recorded_claim_capacity * sizeof(int64));
 	}
 	turn->recorded_claims[turn->recorded_claim_count++] = claim_token;
 }

@@ -54,7 +54,7 @@ grant_for_endpoint(PemsEndpoint *endpoint, int capacity, PemsGrant *grants)
 		return 0;
 	wanted = palloc(sizeof(int) * count);
 	shares = palloc0(sizeof(int) * count);
-	/* where no outcome could be recorded: one item, to see whether it can be again */
+	/* where no report could be recorded: one item, to see whether it can be again */
 	for (int i = 0; i < count; i++)
 		wanted[i] = nothing_can_be_recorded(pems_roster_find(grants[i].organization_id))
 						? 1
@@ -70,7 +70,7 @@ int
 make_grants(Turn *turn, PemsGrant **grants, int64 now)
 {
 	int organizations = 0;
-	int room = pems_batch_size;
+	int left = pems_batch_size;
 	int count = 0;
 
 	for (PemsOrganization *o = pems_roster_organizations(); o != NULL; o = o->next)
@@ -78,13 +78,13 @@ make_grants(Turn *turn, PemsGrant **grants, int64 now)
 	*grants = palloc(sizeof(PemsGrant) * Max(organizations, 1));
 	if (turn->status != PEMS_WORKER_RUNNING || !has_room(turn))
 		return 0;
-	for (PemsEndpoint *e = pems_endpoints(); e != NULL && room > 0; e = e->next)
+	for (PemsEndpoint *e = pems_endpoints(); e != NULL && left > 0; e = e->next)
 	{
-		int capacity = Min(room, pems_endpoint_claimable(e, now));
+		int capacity = Min(left, pems_endpoint_claimable(e, now));
 		int given = capacity > 0 ? grant_for_endpoint(e, capacity, *grants + count) : 0;
 
 		for (int i = 0; i < given; i++)
-			room -= (*grants)[count + i].slots;
+			left -= (*grants)[count + i].slots;
 		count += given;
 	}
 	return count;

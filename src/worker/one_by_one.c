@@ -17,26 +17,26 @@
 #define MOST_UNCLAIMABLE 3
 #define MOST_SKIPPED     20
 /*
- * So many outcomes of an organization in a row that the database refuses: it is hardly the items'
+ * So many reports of an organization in a row that the database refuses: it is hardly the items'
  * fault.  Whatever is sent meanwhile would become a dead letter, so for a while nothing is.
  */
 #define MOST_UNRECORDABLE 5
 /* Rows that are locked for so long are worth a word; microseconds. */
 #define LONG_LOCK_US 5000000
 
-/* --- outcomes --- */
+/* --- reports --- */
 
-/* The database refuses the result: the item becomes a dead letter, shown as one if possible. */
+/* The database refuses the report: the item becomes a dead letter, shown as one if possible. */
 static bool
-quarantine(Turn *turn, const PemsResult *result, const char *reason)
+give_up(Turn *turn, const PemsReport *report, const char *reason)
 {
 	PemsTexts texts;
 
-	if (pems_queue_quarantine(result, reason, &texts) != PEMS_QUEUE_OK)
+	if (pems_database_give_up(report, reason, &texts) != PEMS_DATABASE_OK)
 		return false;
 	keep_messages(turn, &texts);
-	if (pems_queue_mark_failed(result->item->id) != PEMS_QUEUE_OK)
-		report_problem(turn, CANNOT_MARK, pems_queue_problem());
+	if (pems_database_mark_failed(report->item->id) != PEMS_DATABASE_OK)
+		report_problem(turn, CANNOT_MARK, pems_database_problem());
 	return true;
 }
 
@@ -50,7 +50,7 @@ nothing_can_be_recorded(const PemsOrganization *organization)
 void
 note_recorded(Turn *turn, PemsDelivery *delivery)
 {
-	const PemsTransition *t = &delivery->result.transition;
+	const PemsTransition *t = &delivery->report.transition;
 
 	if (t->status == PEMS_ITEM_PENDING && !t->mirror_is_record)
 		return;
@@ -74,28 +74,28 @@ note_unrecordable(Turn *turn, PemsDelivery *delivery, const char *reason)
 }
 
 /*
- * One result by itself: recorded, set aside, or (false) to be tried again later.  *go_on: whether
+ * One report by itself: recorded, given up, or (false) to be tried again later.  *go_on: whether
  * there is a point in trying the next one now.
  */
 static bool
 record_alone(Turn *turn, PemsDelivery *delivery, bool *go_on)
 {
-	PemsResult *result = &delivery->result;
+	PemsReport *report = &delivery->report;
 	PemsExchange exchange = {
-		.results = &result, .result_count = 1, .only_record = true, .careful = true};
-	PemsQueueStatus done = run_exchange(turn, &exchange);
+		.reports = &report, .report_count = 1, .only_record = true, .careful = true};
+	PemsDatabaseStatus done = run_exchange(turn, &exchange);
 	char *reason;
 
-	if (done == PEMS_QUEUE_OK && exchange.recorded[0])
+	if (done == PEMS_DATABASE_OK && exchange.recorded[0])
 		note_recorded(turn, delivery);
-	if (done == PEMS_QUEUE_OK)
+	if (done == PEMS_DATABASE_OK)
 		return exchange.recorded[0];
-	*go_on = done == PEMS_QUEUE_ERROR;
-	if (done == PEMS_QUEUE_GONE || done == PEMS_QUEUE_CHANGED)
+	*go_on = done == PEMS_DATABASE_ERROR;
+	if (done == PEMS_DATABASE_GONE || done == PEMS_DATABASE_CHANGED)
 		return false;
-	reason = pstrdup(pems_queue_problem());
+	reason = pstrdup(pems_database_problem());
 	report_problem(turn, CANNOT_RECORD_ONE, reason);
-	if (done == PEMS_QUEUE_BUSY || !quarantine(turn, result, reason))
+	if (done == PEMS_DATABASE_BUSY || !give_up(turn, report, reason))
 		return false;
 	note_unrecordable(turn, delivery, reason);
 	return true;
@@ -114,7 +114,7 @@ all_wait_for_locks(Turn *turn, DeliveryList *list)
 }
 
 /*
- * The batch failed as a whole.  Find out which of its results is at fault, so that it fails alone.
+ * The batch failed as a whole.  Find out which of its reports is at fault, so that it fails alone.
  * A pass ends at the first that has to wait for a lock, or takes too long, and after a moment at
  * the latest, because answers come in meanwhile.  The next one begins with those that were not
  * tried.
@@ -182,7 +182,7 @@ retry_locked(Turn *turn, int64 now)
 /* --- claims --- */
 
 /* One item at most; what it claims is accepted. */
-static PemsQueueStatus
+static PemsDatabaseStatus
 claim_one(Turn *turn, PemsGrant *grant)
 {
 	PemsExchange exchange = {.grants = grant,
@@ -192,16 +192,16 @@ claim_one(Turn *turn, PemsGrant *grant)
 	MemoryContext memory =
 		AllocSetContextCreate(TopMemoryContext, "pems_sync batch", ALLOCSET_DEFAULT_SIZES);
 	MemoryContext caller = MemoryContextSwitchTo(memory);
-	PemsQueueStatus done = run_exchange(turn, &exchange);
+	PemsDatabaseStatus done = run_exchange(turn, &exchange);
 
 	MemoryContextSwitchTo(caller);
 	end_if_told_to();
-	if (done == PEMS_QUEUE_OK)
+	if (done == PEMS_DATABASE_OK)
 	{
 		if (exchange.item_count > 0)
 			PEMS_FAILPOINT("claim_committed");
 		turn->unclaimable = 0;
-		settle_claim(turn, &exchange, memory);
+		accept_claimed(turn, &exchange, memory);
 	}
 	else
 		MemoryContextDelete(memory);
@@ -220,10 +220,10 @@ something_can_be_claimed(Turn *turn, PemsGrant grant)
 
 	for (int i = 0; i < MOST_SKIPPED; i++)
 	{
-		if (pems_queue_skip_first(&grant, &moved) != PEMS_QUEUE_OK || !moved)
+		if (pems_database_skip_first(&grant, &moved) != PEMS_DATABASE_OK || !moved)
 			return false;
 		grant.thorough = false;
-		if (claim_one(turn, &grant) == PEMS_QUEUE_OK)
+		if (claim_one(turn, &grant) == PEMS_DATABASE_OK)
 			return true;
 	}
 	return false;
@@ -231,43 +231,43 @@ something_can_be_claimed(Turn *turn, PemsGrant grant)
 
 /* The first item of the organization cannot be claimed: what is read with it cannot be read. */
 static void
-put_off_first(Turn *turn, const PemsGrant *grant, const char *reason)
+postpone_first(Turn *turn, const PemsGrant *grant, const char *reason)
 {
-	PemsPutOff put_off;
+	PemsPostponed postponed;
 
-	if (pems_queue_put_off_first(grant, reason, &put_off) != PEMS_QUEUE_OK ||
-		put_off.item_id == NULL)
+	if (pems_database_postpone_first(grant, reason, &postponed) != PEMS_DATABASE_OK ||
+		postponed.item_id == NULL)
 		return;
 	turn->unclaimable++;
-	keep_messages(turn, &put_off.messages);
-	if (!put_off.failed)
+	keep_messages(turn, &postponed.messages);
+	if (!postponed.failed)
 		return;
 	ereport(WARNING, (errmsg("pems_sync: an edit could not be sent, and failed for good"),
-					  errdetail("Item %s: %s", put_off.item_id, reason),
+					  errdetail("Item %s: %s", postponed.item_id, reason),
 					  errhint("See the view pems_dead_letters.")));
-	if (pems_queue_mark_failed(put_off.item_id) != PEMS_QUEUE_OK)
-		report_problem(turn, CANNOT_MARK, pems_queue_problem());
+	if (pems_database_mark_failed(postponed.item_id) != PEMS_DATABASE_OK)
+		report_problem(turn, CANNOT_MARK, pems_database_problem());
 }
 
 /* False: there is no point in going on. */
 static bool
-claim_or_put_off(Turn *turn, PemsGrant *grant)
+claim_or_postpone(Turn *turn, PemsGrant *grant)
 {
-	PemsQueueStatus done;
+	PemsDatabaseStatus done;
 	char *reason;
 
 	grant->slots = 1;
 	done = claim_one(turn, grant);
-	if (done != PEMS_QUEUE_ERROR)
+	if (done != PEMS_DATABASE_ERROR)
 		return went_well(turn, done, CANNOT_CLAIM);
-	reason = pstrdup(pems_queue_problem());
+	reason = pstrdup(pems_database_problem());
 	if (turn->unclaimable >= MOST_UNCLAIMABLE && !something_can_be_claimed(turn, *grant))
 	{
 		report_problem(turn, CANNOT_CLAIM, reason);
 		pause_after_failure(turn);
 		return false;
 	}
-	put_off_first(turn, grant, reason);
+	postpone_first(turn, grant, reason);
 	return true;
 }
 
@@ -289,7 +289,7 @@ claim_one_by_one(Turn *turn)
 	for (int i = 0; i < count && monotonic_us() < until; i++)
 	{
 		CHECK_FOR_INTERRUPTS();
-		if (!claim_or_put_off(turn, &grants[i]))
+		if (!claim_or_postpone(turn, &grants[i]))
 			return;
 	}
 	turn->look_wanted = true;

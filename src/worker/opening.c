@@ -15,25 +15,25 @@
 
 /* --- client --- */
 
-PemsClientOptions
+PemsHttpClientOptions
 client_options(void)
 {
-	return (PemsClientOptions){.max_in_flight = pems_max_in_flight,
-							   .connect_timeout_ms = pems_connect_timeout,
-							   .request_timeout_ms = pems_request_timeout,
-							   .max_response_size = (size_t) pems_max_response_size * 1024,
-							   .ca_file = pems_ca_file,
-							   .allow_loopback = pems_allow_insecure_loopback,
-							   .user_agent = "pems_sync/" PEMS_SYNC_VERSION};
+	return (PemsHttpClientOptions){.max_in_flight = pems_max_in_flight,
+								   .connect_timeout_ms = pems_connect_timeout,
+								   .request_timeout_ms = pems_request_timeout,
+								   .max_response_size = (size_t) pems_max_response_size * 1024,
+								   .ca_file = pems_ca_file,
+								   .allow_loopback = pems_allow_insecure_loopback,
+								   .user_agent = "pems_sync/" PEMS_SYNC_VERSION};
 }
 
 void
 make_client(Turn *turn)
 {
-	PemsClientOptions options = client_options();
+	PemsHttpClientOptions options = client_options();
 
 	turn->client_number++;
-	turn->client = pems_client_create(&options);
+	turn->client = pems_http_client_create(&options);
 	if (turn->client == NULL)
 		ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY),
 						errmsg("could not create the HTTP client of pems_sync")));
@@ -61,7 +61,7 @@ forget_everything(Turn *turn)
 	if (pems_health_forget() || busy)
 	{
 		/* drops the requests under way; nobody is left to hear their answers */
-		pems_client_destroy(turn->client);
+		pems_http_client_destroy(turn->client);
 		make_client(turn);
 	}
 }
@@ -72,7 +72,7 @@ open_extension(Turn *turn)
 	if (turn->opened)
 		return true;
 	turn->status = PEMS_WORKER_WAITING;
-	if (!went_well(turn, pems_queue_open(), "could not look for the extension"))
+	if (!went_well(turn, pems_database_open(), "could not look for the extension"))
 		return false;
 	turn->opened = true;
 	turn->setup_wanted = true;
@@ -104,7 +104,7 @@ load_catalogue(Turn *turn, const char *json)
 }
 
 static PemsWorkerStatus
-status_for(Turn *turn, const PemsQueueSetup *setup)
+status_for(Turn *turn, const PemsDatabaseSetup *setup)
 {
 	const char *problem = NULL;
 
@@ -142,7 +142,7 @@ note_credentials(Turn *turn)
 		if (o->listed)
 			notes[count++] =
 				(PemsCredentialNote){o->id, o->credential, o->trouble[0] ? o->trouble : NULL};
-	return went_well(turn, pems_queue_note_credentials(notes, count),
+	return went_well(turn, pems_database_note_credentials(notes, count),
 					 "could not note the states of credentials");
 }
 
@@ -158,12 +158,12 @@ put_back_orphans(Turn *turn)
 	do
 	{
 		CHECK_FOR_INTERRUPTS();
-		if (!went_well(turn, pems_queue_put_back_orphans(&some),
+		if (!went_well(turn, pems_database_put_back_orphans(&some),
 					   "could not take up unfinished items"))
 			return false;
 		count += some;
 	} while (some > 0);
-	if (!went_well(turn, pems_queue_pull_put_back(), "could not take up pulls"))
+	if (!went_well(turn, pems_database_pull_put_back(), "could not take up pulls"))
 		return false;
 	if (count > 0)
 		ereport(LOG, (errmsg_plural("pems_sync: took up %d item that the last worker left",
@@ -176,11 +176,11 @@ put_back_orphans(Turn *turn)
 bool
 read_setup(Turn *turn)
 {
-	PemsQueueSetup setup;
+	PemsDatabaseSetup setup;
 
 	if (!turn->setup_wanted)
 		return true;
-	if (!went_well(turn, pems_queue_read_setup(&setup), "could not read the configuration"))
+	if (!went_well(turn, pems_database_read_setup(&setup), "could not read the configuration"))
 		return false;
 	if (!load_catalogue(turn, setup.catalogue))
 	{

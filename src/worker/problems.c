@@ -49,25 +49,25 @@ pause_after_failure(Turn *turn)
 }
 
 bool
-went_well(Turn *turn, PemsQueueStatus result, const char *what)
+went_well(Turn *turn, PemsDatabaseStatus done, const char *what)
 {
-	if (result == PEMS_QUEUE_OK)
+	if (done == PEMS_DATABASE_OK)
 	{
 		problem_is_over(turn, what);
 		return true;
 	}
-	if (result == PEMS_QUEUE_GONE)
+	if (done == PEMS_DATABASE_GONE)
 		forget_everything(turn);
-	else if (result == PEMS_QUEUE_CHANGED)
+	else if (done == PEMS_DATABASE_CHANGED)
 	{
-		/* the status is to say so, and outcomes wait until the tables are in order again */
+		/* the status is to say so, and reports wait until the tables are in order again */
 		turn->setup_wanted = true;
-		report_problem(turn, TABLES_CHANGED, pems_queue_problem());
+		report_problem(turn, TABLES_CHANGED, pems_database_problem());
 		pause_after_failure(turn);
 	}
 	else
 	{
-		report_problem(turn, what, pems_queue_problem());
+		report_problem(turn, what, pems_database_problem());
 		pause_after_failure(turn);
 	}
 	return false;

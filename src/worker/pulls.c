@@ -86,21 +86,21 @@ finish_pull(Turn *turn, const void *owner, const PemsAnswer *answer, int64 now)
 
 /* True: it went well.  Otherwise the pull waits, and nothing else does. */
 static bool
-pull_went_well(Turn *turn, PemsPull *pull, PemsQueueStatus done)
+pull_went_well(Turn *turn, PemsPull *pull, PemsDatabaseStatus done)
 {
-	if (done == PEMS_QUEUE_OK)
+	if (done == PEMS_DATABASE_OK)
 		problem_is_over(turn, CANNOT_PULL);
-	else if (done == PEMS_QUEUE_GONE || done == PEMS_QUEUE_CHANGED)
+	else if (done == PEMS_DATABASE_GONE || done == PEMS_DATABASE_CHANGED)
 	{
 		went_well(turn, done, CANNOT_PULL); /* may have freed it */
 		return false;
 	}
 	else
 	{
-		report_problem(turn, CANNOT_PULL, pems_queue_problem());
+		report_problem(turn, CANNOT_PULL, pems_database_problem());
 		pull->not_before_us = monotonic_us() + PULL_PAUSE_US;
 	}
-	return done == PEMS_QUEUE_OK;
+	return done == PEMS_DATABASE_OK;
 }
 
 /* Next time larger or smaller. */
@@ -131,14 +131,14 @@ next_slice(const Turn *turn, const PemsPull *pull, size_t most)
 }
 
 /* refused: why the database does not take its one record. */
-static PemsQueueStatus
+static PemsDatabaseStatus
 store(PemsPull *pull, PemsPullSlice *slice, const char *refused)
 {
 	MemoryContext caller = MemoryContextSwitchTo(pull->memory);
-	PemsQueueStatus done;
+	PemsDatabaseStatus done;
 
 	slice->refused = refused;
-	done = pems_queue_pull_store(slice);
+	done = pems_database_pull_store(slice);
 	MemoryContextSwitchTo(caller);
 	return done;
 }
@@ -147,16 +147,16 @@ store(PemsPull *pull, PemsPullSlice *slice, const char *refused)
  * The slice was refused as a whole: the page goes on record by record.  The one that the database
  * does not take is kept in quarantine with what the database said.
  */
-static PemsQueueStatus
-store_carefully(Turn *turn, PemsPull *pull, PemsPullSlice *slice, PemsQueueStatus done)
+static PemsDatabaseStatus
+store_carefully(Turn *turn, PemsPull *pull, PemsPullSlice *slice, PemsDatabaseStatus done)
 {
-	if (done != PEMS_QUEUE_ERROR && done != PEMS_QUEUE_SLOW)
+	if (done != PEMS_DATABASE_ERROR && done != PEMS_DATABASE_SLOW)
 		return done;
 	pull->one_by_one = true;
 	*slice = next_slice(turn, pull, 1);
 	done = store(pull, slice, NULL);
-	if (done == PEMS_QUEUE_ERROR || done == PEMS_QUEUE_SLOW)
-		done = store(pull, slice, psprintf("The database refuses it: %s", pems_queue_problem()));
+	if (done == PEMS_DATABASE_ERROR || done == PEMS_DATABASE_SLOW)
+		done = store(pull, slice, psprintf("The database refuses it: %s", pems_database_problem()));
 	return done;
 }
 
@@ -165,11 +165,11 @@ store_slice(Turn *turn, PemsPull *pull)
 {
 	PemsPullSlice slice = next_slice(turn, pull, pull->one_by_one ? 1 : turn->pull_slice);
 	int64 began = monotonic_us();
-	PemsQueueStatus done = store(pull, &slice, NULL);
+	PemsDatabaseStatus done = store(pull, &slice, NULL);
 
-	if (done == PEMS_QUEUE_OK && !pull->one_by_one)
+	if (done == PEMS_DATABASE_OK && !pull->one_by_one)
 		turn->pull_slice = adapt(turn->pull_slice, monotonic_us() - began);
-	else if (done != PEMS_QUEUE_OK)
+	else if (done != PEMS_DATABASE_OK)
 		done = store_carefully(turn, pull, &slice, done);
 	if (!pull_went_well(turn, pull, done))
 		return;
@@ -191,15 +191,15 @@ search_slice(Turn *turn, PemsPull *pull)
 	int64 began = monotonic_us();
 
 	if (!pull_went_well(turn, pull,
-						pems_queue_pull_search(pull->work.job_id, turn->search_slice, &search)))
+						pems_database_pull_search(pull->work.job_id, turn->search_slice, &search)))
 		return;
 	turn->search_slice = adapt(turn->search_slice, monotonic_us() - began);
 	if (!search.done)
 		return;
 	(void) pems_absence_may_mark(search.known, search.missing, pems_pull_max_missing, &why);
-	if (!pull_went_well(
-			turn, pull,
-			pems_queue_pull_searched(pull->work.job_id, why.text[0] ? why.text : NULL, &messages)))
+	if (!pull_went_well(turn, pull,
+						pems_database_pull_searched(pull->work.job_id,
+													why.text[0] ? why.text : NULL, &messages)))
 		return;
 	keep_messages(turn, &messages);
 	let_go(pull);
@@ -211,12 +211,12 @@ record_pull(Turn *turn, PemsPull *pull)
 	const char *job_id = pull->work.job_id;
 	PemsPullAction action = pull->next.action;
 	PemsTexts messages;
-	PemsQueueStatus done;
+	PemsDatabaseStatus done;
 
 	if (action == PEMS_PULL_GONE || action == PEMS_PULL_KEEP)
-		done = pems_queue_pull_gone(job_id, action == PEMS_PULL_GONE, &messages);
+		done = pems_database_pull_gone(job_id, action == PEMS_PULL_GONE, &messages);
 	else
-		done = pems_queue_pull_failed(job_id, &pull->next, &messages);
+		done = pems_database_pull_failed(job_id, &pull->next, &messages);
 	if (!pull_went_well(turn, pull, done))
 		return;
 	keep_messages(turn, &messages);
@@ -318,11 +318,11 @@ try_again_later(const char *const *ids, int count, int64 now)
 
 /* A failure of these transactions is no reason to leave the database alone. */
 static bool
-looked_well(Turn *turn, PemsQueueStatus done)
+looked_well(Turn *turn, PemsDatabaseStatus done)
 {
-	if (done == PEMS_QUEUE_OK || done == PEMS_QUEUE_GONE || done == PEMS_QUEUE_CHANGED)
+	if (done == PEMS_DATABASE_OK || done == PEMS_DATABASE_GONE || done == PEMS_DATABASE_CHANGED)
 		return went_well(turn, done, CANNOT_PULL);
-	report_problem(turn, CANNOT_PULL, pems_queue_problem());
+	report_problem(turn, CANNOT_PULL, pems_database_problem());
 	return false;
 }
 
@@ -345,7 +345,7 @@ look_for_pulls(Turn *turn, int64 now)
 			ids[count++] = o->id;
 	}
 	turn->pull_look_wanted = false;
-	if (looked_well(turn, pems_queue_pull_look(ids, count, &look)))
+	if (looked_well(turn, pems_database_pull_look(ids, count, &look)))
 		note_times(&look, now);
 	else
 		turn->next_poll_us = Min(turn->next_poll_us, now + PULL_PAUSE_US);
@@ -369,7 +369,7 @@ start_pulls(Turn *turn, bool before_items, int64 now)
 	count = choose_organizations(ids, most, before_items, now);
 	if (count == 0)
 		return;
-	if (!looked_well(turn, pems_queue_pull_start(ids, count, count, &look)))
+	if (!looked_well(turn, pems_database_pull_start(ids, count, count, &look)))
 	{
 		if (turn->opened)
 			try_again_later(ids, count, now);
@@ -380,7 +380,7 @@ start_pulls(Turn *turn, bool before_items, int64 now)
 	note_times(&look, now);
 	for (int i = 0; i < look.work_count; i++)
 		add_pull(turn, &look.works[i], pems_roster_find(look.works[i].organization_id));
-	pems_client_drive(turn->client);
+	pems_http_client_drive(turn->client);
 }
 
 int64

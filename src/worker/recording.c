@@ -39,12 +39,12 @@ keep_messages(Turn *turn, const PemsTexts *texts)
 	MemoryContextSwitchTo(caller);
 }
 
-PemsQueueStatus
+PemsDatabaseStatus
 run_exchange(Turn *turn, PemsExchange *exchange)
 {
-	PemsQueueStatus done = pems_queue_exchange(exchange);
+	PemsDatabaseStatus done = pems_database_exchange(exchange);
 
-	if (done == PEMS_QUEUE_OK)
+	if (done == PEMS_DATABASE_OK)
 		keep_messages(turn, &exchange->messages);
 	return done;
 }
@@ -54,7 +54,7 @@ void
 send_notifications(Turn *turn)
 {
 	PemsTexts texts = {NULL, 0};
-	PemsQueueStatus done;
+	PemsDatabaseStatus done;
 	ListCell *cell;
 
 	if (turn->messages == NIL)
@@ -63,30 +63,30 @@ send_notifications(Turn *turn)
 	foreach (cell, turn->messages)
 		texts.texts[texts.count++] = lfirst(cell);
 	turn->messages = NIL;
-	done = pems_queue_notify(&texts);
-	if (done == PEMS_QUEUE_OK)
+	done = pems_database_notify(&texts);
+	if (done == PEMS_DATABASE_OK)
 		problem_is_over(turn, CANNOT_NOTIFY);
-	else if (done != PEMS_QUEUE_GONE)
-		report_problem(turn, CANNOT_NOTIFY, pems_queue_problem());
+	else if (done != PEMS_DATABASE_GONE)
+		report_problem(turn, CANNOT_NOTIFY, pems_database_problem());
 }
 
 /* --- what was recorded --- */
 
 static void
-log_dead_letter(const PemsResult *result)
+log_dead_letter(const PemsReport *report)
 {
-	if (result->transition.status == PEMS_ITEM_FAILED)
+	if (report->transition.status == PEMS_ITEM_FAILED)
 		ereport(WARNING, (errmsg("pems_sync: an edit of PFA record \"%s\" failed for good",
-								 result->item->pfa_id),
-						  errdetail("Item %s: %s", result->item->id,
-									result->error ? result->error : "no reason given"),
+								 report->item->pfa_id),
+						  errdetail("Item %s: %s", report->item->id,
+									report->error ? report->error : "no reason given"),
 						  errhint("See the view pems_dead_letters.")));
 }
 
 void
 release_recorded(Turn *turn, PemsDelivery *delivery)
 {
-	log_dead_letter(&delivery->result);
+	log_dead_letter(&delivery->report);
 	release_delivery(turn, delivery);
 }
 
@@ -124,27 +124,27 @@ sort_by_recorded(Turn *turn, DeliveryList *list, const bool *recorded)
 static void
 record_carefully(Turn *turn, DeliveryList *list)
 {
-	PemsExchange exchange = {.results = results_of(list),
-							 .result_count = list->count,
+	PemsExchange exchange = {.reports = reports_of(list),
+							 .report_count = list->count,
 							 .only_record = true,
 							 .careful = true};
-	PemsQueueStatus done = run_exchange(turn, &exchange);
+	PemsDatabaseStatus done = run_exchange(turn, &exchange);
 
-	if (done == PEMS_QUEUE_ERROR || done == PEMS_QUEUE_SLOW)
+	if (done == PEMS_DATABASE_ERROR || done == PEMS_DATABASE_SLOW)
 		record_one_by_one(turn, list);
 	else if (went_well(turn, done, CANNOT_RECORD))
 		sort_by_recorded(turn, list, exchange.recorded);
 }
 
-/* Was it the claim that failed?  Then the outcomes can be recorded without one. */
+/* Was it the claim that failed?  Then the reports can be recorded without one. */
 static bool
 record_without_claim(Turn *turn)
 {
-	PemsExchange exchange = {.results = results_of(&turn->answered),
-							 .result_count = turn->answered.count,
+	PemsExchange exchange = {.reports = reports_of(&turn->answered),
+							 .report_count = turn->answered.count,
 							 .only_record = true};
 
-	if (run_exchange(turn, &exchange) != PEMS_QUEUE_OK)
+	if (run_exchange(turn, &exchange) != PEMS_DATABASE_OK)
 		return false;
 	sort_by_recorded(turn, &turn->answered, exchange.recorded);
 	return true;
@@ -197,9 +197,8 @@ due_us(TimestampTz next_due)
 	return monotonic_us() + Max(next_due - GetCurrentTimestamp(), 0);
 }
 
-/* The claim committed. */
 void
-settle_claim(Turn *turn, PemsExchange *exchange, MemoryContext memory)
+accept_claimed(Turn *turn, PemsExchange *exchange, MemoryContext memory)
 {
 	turn->next_due_us = due_us(exchange->next_due);
 	if (exchange->grant_count > 0)
@@ -208,33 +207,37 @@ settle_claim(Turn *turn, PemsExchange *exchange, MemoryContext memory)
 	accept_items(turn, memory, exchange->items, exchange->item_count);
 }
 
-/* The transaction committed. */
+/*
+ * The transaction committed: what was recorded is let go, its problems are over, and what was
+ * claimed is accepted.
+ */
 static void
-settle_exchange(Turn *turn, PemsExchange *exchange, MemoryContext memory)
+finish_exchange(Turn *turn, PemsExchange *exchange, MemoryContext memory)
 {
-	if (exchange->result_count > 0)
+	if (exchange->report_count > 0)
 		PEMS_FAILPOINT("record_committed");
 	if (exchange->item_count > 0)
 		PEMS_FAILPOINT("claim_committed");
-	if (exchange->result_count > 0)
+	if (exchange->report_count > 0)
 		turn->recorded_claim_count = 0;
 	sort_by_recorded(turn, &turn->answered, exchange->recorded);
 	if (turn->locked.count == 0)
 		exchange_problems_are_over(turn);
-	settle_claim(turn, exchange, memory);
+	accept_claimed(turn, exchange, memory);
 }
 
 /* The exchange failed as a whole. */
 static void
-recover(Turn *turn, PemsQueueStatus done)
+recover(Turn *turn, PemsDatabaseStatus done)
 {
-	if (done == PEMS_QUEUE_GONE || done == PEMS_QUEUE_CHANGED)
+	if (done == PEMS_DATABASE_GONE || done == PEMS_DATABASE_CHANGED)
 		went_well(turn, done, CANNOT_CLAIM);
-	else if (turn->answered.count > 0 && done == PEMS_QUEUE_BUSY)
+	else if (turn->answered.count > 0 && done == PEMS_DATABASE_BUSY)
 		record_carefully(turn, &turn->answered);
-	else if (turn->answered.count > 0 && (done == PEMS_QUEUE_SLOW || !record_without_claim(turn)))
+	else if (turn->answered.count > 0 &&
+			 (done == PEMS_DATABASE_SLOW || !record_without_claim(turn)))
 		record_one_by_one(turn, &turn->answered);
-	else if (done == PEMS_QUEUE_ERROR)
+	else if (done == PEMS_DATABASE_ERROR)
 		claim_one_by_one(turn);
 	else
 		went_well(turn, done, CANNOT_CLAIM);
@@ -244,15 +247,15 @@ void
 exchange(Turn *turn, bool look, int64 now)
 {
 	PemsGrant *grants;
-	PemsExchange exchange = {.results = results_of(&turn->answered),
-							 .result_count = turn->answered.count,
+	PemsExchange exchange = {.reports = reports_of(&turn->answered),
+							 .report_count = turn->answered.count,
 							 .recorded_claims = turn->recorded_claims,
 							 .recorded_claim_count = turn->recorded_claim_count,
 							 .room = most_in_hand() - turn->bytes_in_hand,
 							 .one_fits_always = nothing_in_hand(turn)};
 	MemoryContext memory;
 	MemoryContext caller;
-	PemsQueueStatus done;
+	PemsDatabaseStatus done;
 
 	if (turn->answered.count > 0 || look)
 		make_thorough_if_due(turn, now);
@@ -271,10 +274,10 @@ exchange(Turn *turn, bool look, int64 now)
 	MemoryContextSwitchTo(caller);
 	end_if_told_to();
 	schedule_thorough_claim(turn, now);
-	if (done == PEMS_QUEUE_OK)
+	if (done == PEMS_DATABASE_OK)
 	{
 		turn->unclaimable = 0;
-		settle_exchange(turn, &exchange, memory);
+		finish_exchange(turn, &exchange, memory);
 		return;
 	}
 	MemoryContextDelete(memory);

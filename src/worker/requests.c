@@ -26,8 +26,8 @@ collect_answers(Turn *turn)
 	PemsAnswer answer;
 	int64 now;
 
-	pems_client_drive(turn->client);
-	while (pems_client_next(turn->client, &owner, &answer))
+	pems_http_client_drive(turn->client);
+	while (pems_http_client_next(turn->client, &owner, &answer))
 	{
 		PemsDelivery *delivery = owner;
 
@@ -45,7 +45,7 @@ collect_answers(Turn *turn)
 		pems_delivery_finish(delivery, &turn->catalogue, &answer, now);
 		pems_answer_free(&answer);
 		weigh(turn, delivery);
-		if (delivery->result.transition.pause_organization)
+		if (delivery->report.transition.pause_organization)
 			delivery->organization->refused = true;
 		list_remove(&turn->under_way, delivery);
 		pems_endpoint_item_answered(delivery->endpoint);
@@ -81,7 +81,7 @@ leave_waiting(Turn *turn, PemsDelivery *delivery, DeliveryList *list)
 	list_add(list, delivery);
 }
 
-/* False: it could not be started, and its result says why. */
+/* False: it could not be started, and its report says why. */
 static bool
 start_request(Turn *turn, PemsDelivery *delivery, int64 now)
 {
@@ -91,7 +91,7 @@ start_request(Turn *turn, PemsDelivery *delivery, int64 now)
 	leave_waiting(turn, delivery, started ? &turn->under_way : &turn->answered);
 	if (!started)
 	{
-		report_problem(turn, "a request could not be started", delivery->result.error);
+		report_problem(turn, "a request could not be started", delivery->report.error);
 		pause_after_failure(turn);
 		return false;
 	}
@@ -118,7 +118,7 @@ start_requests(Turn *turn, int64 now)
 		else if (pems_endpoint_has_slot(delivery->endpoint) && !start_request(turn, delivery, now))
 			break;
 	}
-	pems_client_drive(turn->client);
+	pems_http_client_drive(turn->client);
 	if (turn->under_way.count > 0)
 		PEMS_FAILPOINT("request_sent");
 }
@@ -130,12 +130,12 @@ start_requests(Turn *turn, int64 now)
 static void
 show_as_syncing(Turn *turn, const char *const *ids, int count, int64 now)
 {
-	PemsQueueStatus done = pems_queue_mark_syncing(ids, count);
+	PemsDatabaseStatus done = pems_database_mark_syncing(ids, count);
 
-	if (done == PEMS_QUEUE_SLOW)
+	if (done == PEMS_DATABASE_SLOW)
 		turn->no_show_before_us = now + SLOW_SHOW_US;
-	if (done == PEMS_QUEUE_SLOW || done == PEMS_QUEUE_BUSY || done == PEMS_QUEUE_ERROR)
-		report_problem(turn, CANNOT_SHOW, pems_queue_problem());
+	if (done == PEMS_DATABASE_SLOW || done == PEMS_DATABASE_BUSY || done == PEMS_DATABASE_ERROR)
+		report_problem(turn, CANNOT_SHOW, pems_database_problem());
 	else
 		went_well(turn, done, CANNOT_SHOW);
 }

@@ -11,7 +11,7 @@
 
 #include "nodes/pg_list.h"
 
-#include "database/queue.h"
+#include "database/database.h"
 #include "http/client.h"
 #include "record/field.h"
 #include "sending/delivery.h"
@@ -31,7 +31,7 @@
 #define STOCK_US 2000000
 /* Records of the first slice of a pull (pulls.c). */
 #define PULL_SLICE_FIRST 50
-/* How long nothing is claimed for an organization whose outcomes cannot be recorded; µs. */
+/* How long nothing is claimed for an organization whose reports cannot be recorded; µs. */
 #define UNRECORDABLE_US (INT64_C(60) * 1000000)
 
 /* The items of one claim. */
@@ -53,7 +53,7 @@ typedef struct DeliveryList
 typedef struct Turn
 {
 	MemoryContext memory; /* of this turn, reset after it */
-	PemsClient *client;
+	PemsHttpClient *client;
 	uint32 client_number; /* counts the clients made: a new one has a new descriptor */
 
 	/* --- what is known of the database --- */
@@ -67,13 +67,13 @@ typedef struct Turn
 	/* --- claimed items, by how far they are (deliveries.c) --- */
 	DeliveryList waiting;   /* the request has not started */
 	DeliveryList under_way; /* oldest first */
-	DeliveryList answered;  /* the result is there, and not recorded */
+	DeliveryList answered;  /* the report is there, and not recorded */
 	DeliveryList locked;    /* the same, but another session has their rows locked */
 	int64 bytes_in_hand;    /* of all of them */
 	int64 room_wanted;      /* of an item that was put back, because there was no room */
 	int64 *recorded_claims; /* claims of which everything is recorded: their tokens */
 	int recorded_claim_count;
-	int recorded_claim_room;
+	int recorded_claim_capacity;
 	dlist_head pulls; /* under way, or being stored (pulls.c) */
 	int pulls_asking; /* those of them whose request is under way */
 	int pull_slice;   /* records that are stored in one transaction */
@@ -128,7 +128,7 @@ extern void pause_after_failure(Turn *turn);
  * What came of a transaction; true when it went well.  Otherwise the problem is reported and the
  * database left alone for a moment, or everything is forgotten, where the extension is gone.
  */
-extern bool went_well(Turn *turn, PemsQueueStatus result, const char *what);
+extern bool went_well(Turn *turn, PemsDatabaseStatus done, const char *what);
 
 /* --- deliveries.c: lists of claimed items, and their memory --- */
 
@@ -140,10 +140,10 @@ extern void list_move(DeliveryList *to, DeliveryList *from);
 /* NULL: there is none. */
 extern PemsDelivery *list_first(const DeliveryList *list);
 extern PemsDelivery *list_next(const DeliveryList *list, const PemsDelivery *delivery);
-/* Its outcome cannot be recorded while another session has its rows locked. */
+/* Its report cannot be recorded while another session has its rows locked. */
 extern void wait_for_lock(Turn *turn, PemsDelivery *delivery);
 /* Results in the order in which they came; in the current memory context. */
-extern PemsResult **results_of(const DeliveryList *list);
+extern PemsReport **reports_of(const DeliveryList *list);
 /* Count the item's memory. */
 extern void weigh(Turn *turn, PemsDelivery *delivery);
 /* Its memory goes, and with the last one that of its claim. */
@@ -184,7 +184,7 @@ extern void forget_pulls(Turn *turn);
 /* --- opening.c: the extension and its configuration --- */
 
 extern void make_client(Turn *turn);
-extern PemsClientOptions client_options(void);
+extern PemsHttpClientOptions client_options(void);
 /* False: there is nothing to work on now. */
 extern bool open_extension(Turn *turn);
 /* Read the configuration where that is wanted.  False: it could not be read. */
@@ -207,11 +207,14 @@ extern void note_claimed(const PemsGrant *grants, int grant_count, const PemsIte
 /* --- recording.c: the exchange: record what was answered, claim what may start --- */
 
 /* One transaction.  Its messages are kept for send_notifications(). */
-extern PemsQueueStatus run_exchange(Turn *turn, PemsExchange *exchange);
+extern PemsDatabaseStatus run_exchange(Turn *turn, PemsExchange *exchange);
 /* look: also when nothing is to be recorded and nothing can start. */
 extern void exchange(Turn *turn, bool look, int64 now);
-/* A claim committed: what follows from it. */
-extern void settle_claim(Turn *turn, PemsExchange *exchange, MemoryContext memory);
+/*
+ * A claim committed: its items are accepted, the cursors move on behind them, and it is noted when
+ * the next item is due and how much room is wanted.
+ */
+extern void accept_claimed(Turn *turn, PemsExchange *exchange, MemoryContext memory);
 extern void keep_messages(Turn *turn, const PemsTexts *texts);
 extern void send_notifications(Turn *turn);
 /* After a commit: end the process if it was told to, before a request leaves. */
@@ -219,7 +222,7 @@ extern void end_if_told_to(void);
 
 /* --- one_by_one.c: a transaction failed as a whole; find out whose fault it is --- */
 
-/* The organization's last outcomes could not be recorded, one after the other. */
+/* The organization's last reports could not be recorded, one after the other. */
 extern bool nothing_can_be_recorded(const PemsOrganization *organization);
 /* One was recorded: was that it? */
 extern void note_recorded(Turn *turn, PemsDelivery *delivery);

@@ -5,7 +5,7 @@
  * Process: the background worker.
  *
  * A turn: drive the HTTP transfers, judge the answers that are there, then, in one
- * transaction, record those outcomes and claim as many new items as may start now, then
+ * transaction, record what became of the items and claim as many new items as may start now, then
  * start them.  While there is a stock of claimed items, turns only start requests and collect
  * answers, for COLLECT_US at most; so the faster PEMS is, the larger the batches.
  */
@@ -43,12 +43,12 @@ static Turn the_turn;
 static void
 make_partitions(Turn *turn)
 {
-	PemsQueueStatus result = pems_queue_make_partitions();
+	PemsDatabaseStatus done = pems_database_make_partitions();
 
-	if (result == PEMS_QUEUE_OK)
+	if (done == PEMS_DATABASE_OK)
 		problem_is_over(turn, CANNOT_PARTITION);
-	else if (result != PEMS_QUEUE_GONE)
-		report_problem(turn, CANNOT_PARTITION, pems_queue_problem());
+	else if (done != PEMS_DATABASE_GONE)
+		report_problem(turn, CANNOT_PARTITION, pems_database_problem());
 }
 
 static void
@@ -60,7 +60,7 @@ maintain(Turn *turn, int64 now)
 		return;
 	turn->next_maintenance_us = now + MAINTENANCE_US;
 	turn->next_fold_us = now + FOLD_US;
-	if (!went_well(turn, pems_queue_fold(&more), "could not fold the statistics"))
+	if (!went_well(turn, pems_database_fold(&more), "could not fold the statistics"))
 		return;
 	if (more)
 		turn->next_maintenance_us = now; /* with the next turn */
@@ -182,10 +182,10 @@ pems_turn_initialize(void)
 	Turn *turn = &the_turn;
 	const char *problem = NULL;
 
-	if (!pems_credentials_initialize())
+	if (!pems_secrets_initialize())
 		ereport(ERROR,
 				(errcode(ERRCODE_INTERNAL_ERROR), errmsg("could not initialize cryptography")));
-	if (!pems_client_initialize(&problem))
+	if (!pems_http_client_initialize(&problem))
 		ereport(ERROR, (errcode(ERRCODE_INTERNAL_ERROR),
 						errmsg("could not initialize the HTTP library"), errdetail("%s", problem)));
 	turn->status = PEMS_WORKER_STARTING;
@@ -210,16 +210,16 @@ pems_turn_descriptor(uint32 *number)
 {
 	Turn *turn = &the_turn;
 	*number = turn->client_number;
-	return pems_client_descriptor(turn->client);
+	return pems_http_client_descriptor(turn->client);
 }
 
 void
 pems_turn_reconfigure(void)
 {
 	Turn *turn = &the_turn;
-	PemsClientOptions options = client_options();
+	PemsHttpClientOptions options = client_options();
 
-	if (!pems_client_configure(turn->client, &options))
+	if (!pems_http_client_configure(turn->client, &options))
 		report_problem(turn, "the settings could not be applied", "out of memory");
 	pems_endpoints_configure(monotonic_us());
 	turn->next_poll_us = 0; /* it was computed from the old poll_interval */
@@ -241,7 +241,7 @@ pems_turn_run(uint32 reasons, const TimestampTz *ready_since)
 			turn->second_look_us = monotonic_us() + LOOK_TWICE_US;
 	}
 	if (reasons & PEMS_WAKE_HEALTH)
-		pems_health_take(monotonic_us());
+		pems_health_accept(monotonic_us());
 	collect_answers(turn);
 	start_health_check_first(turn);
 	if (monotonic_us() >= turn->not_before_us)
@@ -290,7 +290,7 @@ pems_turn_timeout_ms(void)
 	Turn *turn = &the_turn;
 	int64 now = monotonic_us();
 	int64 until = now + LOOK_AGAIN_MS * 1000;
-	long client_ms = pems_client_timeout_ms(turn->client);
+	long client_ms = pems_http_client_timeout_ms(turn->client);
 
 	if (turn->opened && turn->status == PEMS_WORKER_RUNNING)
 	{

@@ -24,7 +24,7 @@ extern void pems_turn_reconfigure(void);
  */
 extern void pems_turn_run(uint32 reasons, const TimestampTz *ready_since);
 
-/* For the worker's slot in shared memory. */
+/* For the worker's entry in shared memory. */
 typedef struct PemsTurnState
 {
 	PemsWorkerStatus status;

@@ -10,7 +10,7 @@
  * The loop knows no SQL and no HTTP: turn.c does.
  *
  * A database that does not exist, or takes no connections, must not fill the log with a failed
- * start per second.  So a process marks its slot while it connects; if the mark is still there at
+ * start per second.  So a process marks its entry while it connects; if the mark is still there at
  * the next start, that process connects to no database at all and waits, quietly, until the
  * database is there and takes connections.
  */
@@ -54,7 +54,7 @@
  */
 #define LOCK_WAIT_MS 200
 
-static PemsWorkerSlot *slot = NULL;
+static PemsWorkerEntry *entry = NULL;
 
 /*
  * Settings of the worker's own session.  Fixed here, as autovacuum does, so that ALTER DATABASE
@@ -131,7 +131,7 @@ register_worker(int number, const char *database)
 }
 
 /*
- * The slots in shared memory are made later, from the same list and in the same order.
+ * The entries in shared memory are made later, from the same list and in the same order.
  */
 void
 pems_worker_register(void)
@@ -167,42 +167,42 @@ pems_worker_register(void)
 	}
 }
 
-/* --- the slot --- */
+/* --- the entry --- */
 
 static void
-leave_slot(int code, Datum argument)
+clear_entry(int code, Datum argument)
 {
 	LWLockAcquire(pems_shared->lock, LW_EXCLUSIVE);
-	slot->pid = 0;
-	slot->proc_number = -1;
-	slot->database_oid = InvalidOid;
-	slot->status = PEMS_WORKER_ABSENT;
-	slot->in_flight = 0;
-	pems_shared->endpoint_counts[slot - pems_shared->slots] = 0;
+	entry->pid = 0;
+	entry->proc_number = -1;
+	entry->database_oid = InvalidOid;
+	entry->status = PEMS_WORKER_ABSENT;
+	entry->in_flight = 0;
+	pems_shared->endpoint_counts[entry - pems_shared->workers] = 0;
 	LWLockRelease(pems_shared->lock);
 }
 
 static void
-take_slot(int number)
+fill_entry(int number)
 {
-	slot = &pems_shared->slots[number];
+	entry = &pems_shared->workers[number];
 	LWLockAcquire(pems_shared->lock, LW_EXCLUSIVE);
-	slot->pid = MyProcPid;
-	slot->proc_number = pems_my_proc_number();
-	slot->status = PEMS_WORKER_STARTING;
-	slot->started_at = GetCurrentTimestamp();
-	slot->heartbeat_us = monotonic_us();
-	slot->requests = 0;
-	slot->last_error[0] = '\0';
+	entry->pid = MyProcPid;
+	entry->proc_number = pems_my_proc_number();
+	entry->status = PEMS_WORKER_STARTING;
+	entry->started_at = GetCurrentTimestamp();
+	entry->heartbeat_us = monotonic_us();
+	entry->requests = 0;
+	entry->last_error[0] = '\0';
 	LWLockRelease(pems_shared->lock);
-	before_shmem_exit(leave_slot, (Datum) 0);
+	before_shmem_exit(clear_entry, (Datum) 0);
 }
 
 static void
 set_status(PemsWorkerStatus status)
 {
 	LWLockAcquire(pems_shared->lock, LW_EXCLUSIVE);
-	slot->status = status;
+	entry->status = status;
 	LWLockRelease(pems_shared->lock);
 }
 
@@ -210,16 +210,16 @@ static void
 report_state(void)
 {
 	PemsTurnState state;
-	int number = (int) (slot - pems_shared->slots);
+	int number = (int) (entry - pems_shared->workers);
 
 	pems_turn_state(&state);
 	LWLockAcquire(pems_shared->lock, LW_EXCLUSIVE);
-	slot->status = state.status;
-	slot->heartbeat_us = monotonic_us();
-	slot->in_flight = state.in_flight;
-	slot->requests = state.requests;
-	slot->open_breakers = state.open_breakers;
-	pems_shmem_copy_text(slot->last_error, state.last_error ? state.last_error : "",
+	entry->status = state.status;
+	entry->heartbeat_us = monotonic_us();
+	entry->in_flight = state.in_flight;
+	entry->requests = state.requests;
+	entry->open_breakers = state.open_breakers;
+	pems_shmem_copy_text(entry->last_error, state.last_error ? state.last_error : "",
 						 PEMS_WORKER_ERROR_SIZE);
 	pems_shared->endpoint_counts[number] =
 		pems_endpoints_describe(pems_shared->endpoints[number], PEMS_MAX_ENDPOINTS);
@@ -269,14 +269,14 @@ wait_for_database(void)
 {
 	BackgroundWorkerInitializeConnection(NULL, NULL, 0);
 	set_status(PEMS_WORKER_WAITING);
-	while (!database_is_ready(slot->database))
+	while (!database_is_ready(entry->database))
 	{
 		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, DATABASE_WAIT_MS,
 						 pems_wait_event());
 		ResetLatch(MyLatch);
 		CHECK_FOR_INTERRUPTS();
 	}
-	slot->connect_failed = false;
+	entry->connect_failed = false;
 	proc_exit(1);
 }
 
@@ -304,11 +304,11 @@ give_way_in_deadlocks(void)
 static void
 connect_to_database(void)
 {
-	if (slot->connect_failed)
+	if (entry->connect_failed)
 		wait_for_database();
-	slot->connect_failed = true;
-	BackgroundWorkerInitializeConnection(slot->database, NULL, 0);
-	slot->connect_failed = false;
+	entry->connect_failed = true;
+	BackgroundWorkerInitializeConnection(entry->database, NULL, 0);
+	entry->connect_failed = false;
 
 	for (int i = 0; i < (int) lengthof(session_settings); i++)
 		SetConfigOption(session_settings[i][0], session_settings[i][1], PGC_SUSET, PGC_S_OVERRIDE);
@@ -316,7 +316,7 @@ connect_to_database(void)
 	give_way_in_deadlocks();
 
 	LWLockAcquire(pems_shared->lock, LW_EXCLUSIVE);
-	slot->database_oid = MyDatabaseId;
+	entry->database_oid = MyDatabaseId;
 	LWLockRelease(pems_shared->lock);
 }
 
@@ -379,25 +379,25 @@ cancel_at_timeout(SIGNAL_ARGS)
 }
 
 void
-pems_worker_main(Datum slot_number)
+pems_worker_main(Datum worker_number)
 {
 	pqsignal(SIGHUP, SignalHandlerForConfigReload);
 	pqsignal(SIGTERM, die);
 	pqsignal(SIGINT, cancel_at_timeout);
-	pems_process_keep_private();
+	pems_secrets_keep_process_private();
 	BackgroundWorkerUnblockSignals();
-	take_slot(DatumGetInt32(slot_number));
+	fill_entry(DatumGetInt32(worker_number));
 	connect_to_database();
 	pems_turn_initialize();
 
 	for (;;)
 	{
 		/* The wake bits are cleared before the queue is read: what comes after is not lost. */
-		uint32 reasons = pg_atomic_exchange_u32(&slot->wake, 0);
+		uint32 reasons = pg_atomic_exchange_u32(&entry->wake, 0);
 		TimestampTz ready_since[PEMS_READY_BUCKETS];
 
 		if (reasons != 0)
-			pems_shmem_read_ready_since(slot, ready_since);
+			pems_shmem_read_ready_since(entry, ready_since);
 		pems_turn_run(reasons, reasons != 0 ? ready_since : NULL);
 		report_state();
 		wait_for_something();

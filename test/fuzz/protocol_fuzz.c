@@ -26,7 +26,7 @@ promise(bool kept)
 
 /* The text up to the next NUL, or NULL when there is no NUL any more. */
 static const char *
-take_text(const uint8_t **data, size_t *size)
+next_text(const uint8_t **data, size_t *size)
 {
 	const uint8_t *end = memchr(*data, '\0', *size);
 	const char *text = (const char *) *data;
@@ -39,7 +39,7 @@ take_text(const uint8_t **data, size_t *size)
 }
 
 static void
-take_body(PemsAnswer *answer, const uint8_t *data, size_t size)
+fill_body(PemsAnswer *answer, const uint8_t *data, size_t size)
 {
 	if (size == 0)
 		return;
@@ -145,12 +145,12 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	version = data[5] % 8;
 	data += 8;
 	size -= 8;
-	retry_after = take_text(&data, &size);
-	detail = take_text(&data, &size);
+	retry_after = next_text(&data, &size);
+	detail = next_text(&data, &size);
 	snprintf(answer.detail, sizeof(answer.detail), "%s", detail != NULL ? detail : "");
 	answer.has_retry_after = retry_after != NULL;
 	answer.retry_after_s = retry_after != NULL ? strtoll(retry_after, NULL, 10) : 0;
-	take_body(&answer, data, size);
+	fill_body(&answer, data, size);
 
 	asked = (PemsAsked){.call = call,
 						.pfa_id = call >= PEMS_CALL_HEALTH ? NULL : "PFA-1",

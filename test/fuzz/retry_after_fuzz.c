@@ -15,7 +15,7 @@ extern int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 static void
 check_wait(const char *value, const char *date, int64_t now)
 {
-	int64_t seconds = http_retry_after_seconds(value, date, now);
+	int64_t seconds = pems_http_retry_after_seconds(value, date, now);
 	int64_t wait = pems_retry_after_ms(seconds);
 
 	if (seconds < -1 || wait < PEMS_RETRY_AFTER_MINIMUM_MS || wait > PEMS_RETRY_AFTER_MAXIMUM_MS)

@@ -23,7 +23,7 @@ promise(bool kept)
 }
 
 static char *
-take_text(const uint8_t **data, size_t *size)
+next_text(const uint8_t **data, size_t *size)
 {
 	size_t length = strnlen((const char *) *data, *size);
 	char *text = strndup((const char *) *data, length);
@@ -115,9 +115,9 @@ is_fit(const char *api_url)
 int
 LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-	char *api_url = take_text(&data, &size);
-	char *pfa_id = take_text(&data, &size);
-	char *code = take_text(&data, &size);
+	char *api_url = next_text(&data, &size);
+	char *pfa_id = next_text(&data, &size);
+	char *code = next_text(&data, &size);
 	PemsWrite write = {.pfa_id = pfa_id, .organization_code = code};
 	PemsRequest request;
 	bool composed = pems_request_compose(PEMS_CALL_READ, api_url, &write, "0190-a", 1, &request);

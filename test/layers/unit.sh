@@ -1,4 +1,4 @@
-# unit.sh: the pure rooms, without a server, under AddressSanitizer and UBSan.
+# unit.sh: what is pure, and http and secrets, without a server, under AddressSanitizer and UBSan.
 # shellcheck shell=bash
 
 layer_unit()

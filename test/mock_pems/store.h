@@ -2,7 +2,7 @@
  * store.h
  *		What PEMS knows: organizations with their tokens, and their records.
  *
- * Each organization has one lock, which guards its token, its records and their
+ * Each organization has one lock, which protects its token, its records and their
  * order; a request holds at most one of them.  Organizations are never freed
  * before the end, so a pointer to one stays good.  The journal is written while
  * the lock is held: that way the order of the log is the order of the changes.
@@ -58,7 +58,7 @@ typedef struct MockOrganization
 {
 	struct MockOrganization *chain; /* next in its hash bucket; set once */
 	char *code;                     /* set once */
-	MockRate rate;                  /* guarded by the lock of stats.c, not by ours */
+	MockRate rate;                  /* protected by the lock of stats.c, not by ours */
 	int64_t requests;               /* likewise */
 	pthread_mutex_t lock;
 	char *token; /* NULL: nobody gets in */

@@ -101,7 +101,7 @@ SELECT is_empty($$SELECT a.indexrelid::regclass, b.indexrelid::regclass FROM pg_
     WHERE a.indrelid IN (SELECT objid FROM member WHERE classid = 'pg_class'::regclass) AND NOT a.indisunique AND a.indpred IS NOT DISTINCT FROM b.indpred AND a.indoption::text = b.indoption::text
       AND (b.indkey::text || ' ') LIKE (a.indkey::text || ' %')$$, 'no index is the beginning of another');
 SELECT has_index('pfa_modification', 'idx_modification_syncstatus', ARRAY['organization_id', 'sync_status'], 'the index that attach adds');
-SELECT is(pg_get_indexdef('pfa_write_queue_ready'::regclass), 'CREATE INDEX pfa_write_queue_ready ON public.pfa_write_queue USING btree (organization_id, priority, scheduled_at, commit_seq) WHERE (in_line AND (waits_for IS NULL))', 'claim: from a place on, per priority');
+SELECT is(pg_get_indexdef('pfa_write_queue_ready'::regclass), 'CREATE INDEX pfa_write_queue_ready ON public.pfa_write_queue USING btree (organization_id, priority, scheduled_at, commit_seq) WHERE (open AND (waits_for IS NULL))', 'claim: from a place on, per priority');
 SELECT is_empty($$SELECT i.indexrelid::regclass FROM pg_index i
     CROSS JOIN LATERAL (SELECT DISTINCT d.refobjsubid AS attnum FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.objid = i.indexrelid AND d.refobjid = i.indrelid) k
     JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.attnum

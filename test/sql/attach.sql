@@ -100,10 +100,10 @@ SELECT count(*) FROM pg_trigger WHERE tgname ~ '^pems_' AND tgrelid::regclass::t
 -- So it does where a trigger is there, but does not do what ours does.
 CREATE TABLE regress.made AS SELECT tgrelid, tgname, tgtype, tgfoid, tgenabled, pg_get_triggerdef(oid) AS definition FROM pg_trigger WHERE tgname ~ '^pems_' AND tgrelid::regclass::text IN ('organization', 'pfa_mirror', 'pfa_modification');
 CREATE FUNCTION regress.idle() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NULL; END $$;
-ALTER TABLE organization DISABLE TRIGGER pems_guard_truncate;
-ALTER TABLE pfa_modification ENABLE TRIGGER pems_guard_truncate;
-DROP TRIGGER pems_guard_truncate ON pfa_mirror;
-CREATE TRIGGER pems_guard_truncate BEFORE TRUNCATE ON pfa_mirror FOR EACH STATEMENT EXECUTE FUNCTION regress.idle();
+ALTER TABLE organization DISABLE TRIGGER pems_refuse_truncate;
+ALTER TABLE pfa_modification ENABLE TRIGGER pems_refuse_truncate;
+DROP TRIGGER pems_refuse_truncate ON pfa_mirror;
+CREATE TRIGGER pems_refuse_truncate BEFORE TRUNCATE ON pfa_mirror FOR EACH STATEMENT EXECUTE FUNCTION regress.idle();
 DROP TRIGGER pems_versions_inserted ON pfa_mirror;
 CREATE CONSTRAINT TRIGGER pems_versions_inserted AFTER INSERT ON pfa_mirror FOR EACH ROW EXECUTE FUNCTION regress.idle();
 DROP TRIGGER pems_versions_updated ON pfa_mirror;

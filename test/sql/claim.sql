@@ -172,7 +172,7 @@ DELETE FROM pfa_modification;
 DELETE FROM pfa_mirror WHERE organization_id = 'org-rio';
 INSERT INTO pfa_mirror (organization_id, pfa_id, version, data) SELECT 'org-rio', 'PFA-' || n, 1, '{"monthlyRate": 5000}' FROM generate_series(1, 6) n;
 
--- Places in line: what stands at a place or before it is not looked at, what stands behind it is claimed.
+-- Positions: what stands at a position or before it is not looked at, what stands behind it is claimed.
 SELECT regress.queue('p' || n, 'PFA-' || n) FROM generate_series(1, 5) n \g /dev/null
 UPDATE pfa_write_queue SET scheduled_at = CASE modification_id WHEN 'p1' THEN '2025-01-01 10:00+00' WHEN 'p5' THEN '2025-01-01 12:00+00' ELSE '2025-01-01 11:00+00' END::timestamptz;
 -- the place of an item, as the worker keeps it; of a modification that is none: the beginning
@@ -217,7 +217,7 @@ ORDER BY q.commit_seq;
 ROLLBACK;
 SELECT q.modification_id FROM _pems_claim(ARRAY['org-rio', 'org-rio2'], ARRAY[5, 5], NULL, NULL) c JOIN pfa_write_queue q ON q.id = c.item_id ORDER BY q.commit_seq;
 SELECT regress.empty_queue() \g /dev/null
--- the answer says where in line each item stands
+-- the answer says the position of each item
 SELECT regress.queue('s1', 'PFA-1', priority => 'high'), regress.queue('s2', 'PFA-2'), regress.queue('s3', 'PFA-3', priority => 'low');
 SELECT q.modification_id, c.priority, (c.scheduled_at, c.commit_seq) = (q.scheduled_at, q.commit_seq) AS its_place FROM _pems_claim(ARRAY['org-rio'], ARRAY[5]) c JOIN pfa_write_queue q ON q.id = c.item_id ORDER BY q.commit_seq;
 SELECT regress.empty_queue() \g /dev/null
@@ -236,17 +236,17 @@ BEGIN;
 CREATE TEMPORARY TABLE updates_before ON COMMIT DROP AS TABLE regress.updates;
 SELECT count(*) FROM regress.claim(5);
 SELECT u.updated - b.updated AS updated, u.heap_only - b.heap_only AS heap_only FROM regress.updates u, updates_before b;
--- recording their outcomes is none: they leave the line
+-- recording their reports is none: they are open no more
 SELECT regress.record(VARIADIC (SELECT array_agg(regress.applied(modification_id) ORDER BY commit_seq) FROM pfa_write_queue WHERE status = 'processing'));
 SELECT u.updated - b.updated AS updated, u.heap_only - b.heap_only AS heap_only FROM regress.updates u, updates_before b;
 ROLLBACK;
 SELECT count(*) FROM regress.claim(5);
-SELECT status, count(*), bool_and(unfinished) AS unfinished, bool_and(in_line) AS in_line, bool_or(held) AS held FROM pfa_write_queue GROUP BY status ORDER BY status;
+SELECT status, count(*), bool_and(unfinished) AS unfinished, bool_and(open) AS open, bool_or(held) AS held FROM pfa_write_queue GROUP BY status ORDER BY status;
 -- what the indexes look at is derived from status and waits_for, whoever changes those
-CREATE FUNCTION regress.derived(new_status text, new_waits_for text, OUT unfinished boolean, OUT in_line boolean, OUT held boolean) LANGUAGE sql AS $$
-    UPDATE pfa_write_queue q SET status = new_status, waits_for = new_waits_for WHERE q.modification_id = 'u6' RETURNING q.unfinished, q.in_line, q.held
+CREATE FUNCTION regress.derived(new_status text, new_waits_for text, OUT unfinished boolean, OUT open boolean, OUT held boolean) LANGUAGE sql AS $$
+    UPDATE pfa_write_queue q SET status = new_status, waits_for = new_waits_for WHERE q.modification_id = 'u6' RETURNING q.unfinished, q.open, q.held
 $$;
-SELECT s.status, s.waits_for, q.unfinished, q.in_line, q.held
+SELECT s.status, s.waits_for, q.unfinished, q.open, q.held
 FROM unnest(ARRAY['pending', 'pending', 'pending', 'processing', 'conflict', 'failed', 'completed', 'cancelled'], ARRAY[NULL, 'time', 'turn']) WITH ORDINALITY AS s (status, waits_for, n)
 CROSS JOIN LATERAL (SELECT * FROM regress.derived(s.status, s.waits_for)) q ORDER BY s.n;
 SELECT regress.empty_queue() \g /dev/null

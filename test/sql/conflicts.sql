@@ -106,9 +106,9 @@ SELECT regress.queue('raced', 'PFA-3', '{"monthlyRate": 5500, "model": "mine"}',
 UPDATE pfa_mirror SET version = 2, data = data || '{"monthlyRate": 5800}', deleted_at = NULL WHERE organization_id = 'org-rio' AND pfa_id = 'PFA-3';
 SELECT _pems_prepare() IS NULL AS nothing_waits;
 SELECT regress.claim();
-CREATE TEMPORARY TABLE decided AS SELECT regress.outcome('raced', 'conflict', '{"event_type": null, "conflict_kind": "update_update", "conflict_fields": ["monthlyRate"]}') AS outcome;
+CREATE TEMPORARY TABLE decided AS SELECT regress.report('raced', 'conflict', '{"event_type": null, "conflict_kind": "update_update", "conflict_fields": ["monthlyRate"]}') AS report;
 UPDATE pfa_mirror SET version = 3, data = data || '{"monthlyRate": 5900, "model": "theirs"}' WHERE organization_id = 'org-rio' AND pfa_id = 'PFA-3';
-SELECT regress.record(outcome) FROM decided;
+SELECT regress.record(report) FROM decided;
 SELECT regress.fields('raced');
 SELECT pems_resolve_conflict(regress.conflict_of('raced'), 'use_local') -> 'success', _pems_prepare() IS NULL AS nothing_waits;
 SELECT base_version, mirror_version, base_data -> 'model' AS base, mirror_data -> 'model' AS pems FROM _pems_claim(ARRAY['org-rio'], ARRAY[10]);

@@ -1,4 +1,4 @@
--- What the worker does besides sending: _pems_prepare(), _pems_release_next(), _pems_put_back_orphans(), _pems_quarantine(), _pems_mark_syncing(), _pems_fold_stats().
+-- What the worker does besides sending: _pems_prepare(), _pems_release_next(), _pems_put_back_orphans(), _pems_give_up(), _pems_mark_syncing(), _pems_fold_stats().
 \set ECHO none
 \i test/support/regress_helpers.sql
 \i test/support/regress_tables.sql
@@ -77,7 +77,7 @@ SET ROLE pems_sync_worker;
 SELECT regress.claim(2);
 SELECT regress.claim(2);
 SELECT regress.record(regress.applied('k1'));
-SELECT regress.record(regress.outcome('k3', 'pending', '{"http_status": 503, "retry_count": 1, "delay_ms": 3600000}'));
+SELECT regress.record(regress.report('k3', 'pending', '{"http_status": 503, "retry_count": 1, "delay_ms": 3600000}'));
 RESET ROLE;
 CREATE TEMPORARY TABLE untouched AS SELECT * FROM pfa_write_queue WHERE modification_id IN ('k1', 'k3', 'k5');
 SELECT count(*) AS claims FROM pems_claim;
@@ -110,11 +110,11 @@ SELECT _pems_put_back_orphans();
 SELECT count(*) AS claims FROM pems_claim;
 SELECT regress.clear();
 
--- quarantine: the database refuses to record; a dead letter, both stories in the audit log, the mirror untouched; a step of its own shows the modification as failed.
+-- giving up: the database refuses to record; a dead letter, both stories in the audit log, the mirror untouched; a step of its own shows the modification as failed.
 SELECT regress.queue('q1', 'PFA-1'), regress.queue('q2', 'PFA-1'), regress.queue('q3', 'PFA-2');
 SELECT count(*) FROM regress.claim();
 SET ROLE pems_sync_worker;
-SELECT regress.scrub(_pems_quarantine(regress.outcome('q1', 'completed', '{"request": {"changes": {}}, "pems_version": 2}'), 'a trigger says no')::text);
+SELECT regress.scrub(_pems_give_up(regress.report('q1', 'completed', '{"request": {"changes": {}}, "pems_version": 2}'), 'a trigger says no')::text);
 RESET ROLE;
 SELECT sync_status FROM pfa_modification WHERE id = 'q1';
 SET ROLE pems_sync_worker;
@@ -127,20 +127,20 @@ SELECT version FROM pfa_mirror WHERE organization_id = 'org-rio' AND pfa_id = 'P
 SELECT event_type, modification_id, attempt, http_method, http_status, request, error_code, error FROM pems_audit_log WHERE event_type <> 'COMMITTED';
 -- with a stale token: nothing; of a read: a write that may have arrived is not forgotten
 UPDATE pfa_write_queue SET next_request = 'read', outcome_unknown = true WHERE modification_id = 'q3';
-SELECT _pems_quarantine(regress.outcome('q3', 'pending', '{"event_type": "READ_ATTEMPT", "http_method": "GET", "claim_token": 0}'), 'stale');
+SELECT _pems_give_up(regress.report('q3', 'pending', '{"event_type": "READ_ATTEMPT", "http_method": "GET", "claim_token": 0}'), 'stale');
 SELECT status FROM pfa_write_queue WHERE modification_id = 'q3';
-SELECT cardinality(_pems_quarantine(regress.outcome('q3', 'pending', '{"event_type": "READ_ATTEMPT", "http_method": "GET"}'), 'not now'));
+SELECT cardinality(_pems_give_up(regress.report('q3', 'pending', '{"event_type": "READ_ATTEMPT", "http_method": "GET"}'), 'not now'));
 SELECT * FROM regress.items WHERE modification_id = 'q3';
 SELECT count(*) FROM pems_audit_log WHERE event_type = 'READ_ATTEMPT';
 SELECT regress.clear();
 
--- quarantine of what was decided without a request, a conflict or nothing to send: no attempt, and no write that may have arrived
+-- giving up of what was decided without a request, a conflict or nothing to send: no attempt, and no write that may have arrived
 SELECT regress.queue('d1', 'PFA-3'), regress.queue('d2', 'PFA-4'), regress.queue('d3', 'PFA-5');
 SELECT count(*) FROM regress.claim();
 UPDATE pfa_write_queue SET outcome_unknown = true WHERE modification_id = 'd3';
 SET ROLE pems_sync_worker;
-SELECT cardinality(_pems_quarantine(regress.outcome('d1', 'conflict', '{"event_type": null, "http_method": null, "path": null, "http_status": null, "latency_ms": null, "conflict_kind": "update_update"}'), 'no'));
-SELECT cardinality(_pems_quarantine(regress.outcome(d, 'completed', '{"event_type": "SYNCED_WITHOUT_REQUEST", "http_method": null, "path": null, "http_status": null, "latency_ms": null}'), 'no')) FROM unnest(ARRAY['d2', 'd3']) d;
+SELECT cardinality(_pems_give_up(regress.report('d1', 'conflict', '{"event_type": null, "http_method": null, "path": null, "http_status": null, "latency_ms": null, "conflict_kind": "update_update"}'), 'no'));
+SELECT cardinality(_pems_give_up(regress.report(d, 'completed', '{"event_type": "SYNCED_WITHOUT_REQUEST", "http_method": null, "path": null, "http_status": null, "latency_ms": null}'), 'no')) FROM unnest(ARRAY['d2', 'd3']) d;
 RESET ROLE;
 SELECT * FROM regress.items WHERE modification_id LIKE 'd%';
 SELECT event_type, modification_id, attempt, http_method, path, http_status, error_code, error FROM pems_audit_log WHERE modification_id LIKE 'd%' AND event_type <> 'COMMITTED' ORDER BY modification_id COLLATE "C";
@@ -205,26 +205,26 @@ SELECT 'f1', 'PFA-1', 'org-rio', 'UPDATE', '{}', 1, 'completed', '2025-01-01 00:
 FROM unnest(ARRAY[0, 0.05, 0.3, 0.7, 3, 10, 20, 45, 90, 200, 301, 5000]) s;
 SELECT latency, completed, seconds FROM regress.sums;
 
--- put_off_first: the item that a claim of one would take cannot be claimed: it waits for its next retry, and is a dead letter in the end.
+-- postponing: the item that a claim of one would take cannot be claimed: it waits for its next retry, and is a dead letter in the end.
 DELETE FROM pfa_write_queue;
 DELETE FROM pfa_modification;
 TRUNCATE pems_audit_log;
 SELECT regress.queue('low', 'PFA-1', priority => 'low'), regress.queue('first', 'PFA-2'), regress.queue('second', 'PFA-3'), regress.queue('high', 'PFA-4', priority => 'high');
-CREATE FUNCTION regress.put_off(after_at timestamptz[] DEFAULT '{-infinity,-infinity,-infinity}', after_seq bigint[] DEFAULT '{0,0,0}') RETURNS text LANGUAGE sql AS $$
+CREATE FUNCTION regress.postpone(after_at timestamptz[] DEFAULT '{-infinity,-infinity,-infinity}', after_seq bigint[] DEFAULT '{0,0,0}') RETURNS text LANGUAGE sql AS $$
     SELECT concat_ws(' ', q.modification_id, p.failed, p.messages[1]::jsonb ->> 'type', p.messages[1]::jsonb ->> 'modificationId', p.messages[1]::jsonb ->> 'errorMessage')
     FROM _pems_postpone_first('org-rio', after_at, after_seq, 'a page is damaged') p LEFT JOIN pfa_write_queue q ON q.id = p.item_id $$;
 SET ROLE pems_sync_worker;
-SELECT regress.put_off();
+SELECT regress.postpone();
 -- from a place on, as a claim
-SELECT regress.put_off(ARRAY['-infinity', scheduled_at, '-infinity'], ARRAY[0, commit_seq, 0]) FROM pfa_write_queue WHERE modification_id = 'first';
-SELECT regress.put_off();
-SELECT regress.put_off();
-SELECT regress.put_off();
+SELECT regress.postpone(ARRAY['-infinity', scheduled_at, '-infinity'], ARRAY[0, commit_seq, 0]) FROM pfa_write_queue WHERE modification_id = 'first';
+SELECT regress.postpone();
+SELECT regress.postpone();
+SELECT regress.postpone();
 RESET ROLE;
 SELECT modification_id, status, waits_for, retry_count, error_code FROM regress.items;
 SELECT count(*) FROM pfa_write_queue WHERE scheduled_at BETWEEN clock_timestamp() + interval '3 seconds' AND clock_timestamp() + interval '5.5 seconds';
 UPDATE pfa_write_queue SET waits_for = NULL, retry_count = max_retries WHERE modification_id = 'high';
-SELECT regress.put_off();
+SELECT regress.postpone();
 SELECT modification_id, status, waits_for, retry_count, error_code, last_error, completed_at IS NOT NULL AS completed FROM pfa_write_queue WHERE modification_id = 'high';
 SELECT event_type, modification_id, actor, attempt, http_method, error_code, error FROM pems_audit_log WHERE event_type <> 'COMMITTED' ORDER BY at, seq;
 -- the waits are those of pems_retry_backoff_ms()

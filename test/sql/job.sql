@@ -22,7 +22,7 @@ CREATE FUNCTION regress.jobs(history jsonb) RETURNS SETOF text LANGUAGE sql AS $
 $$;
 /* An edit that was claimed becomes what the worker says. */
 CREATE FUNCTION regress.fail(modification text) RETURNS text LANGUAGE sql AS
-$$ SELECT regress.record(regress.outcome(modification, 'failed', '{"http_status": 422, "error_code": "INVALID_REQUEST", "error": "PEMS said no."}')) $$;
+$$ SELECT regress.record(regress.report(modification, 'failed', '{"http_status": 422, "error_code": "INVALID_REQUEST", "error": "PEMS said no."}')) $$;
 
 -- Nothing yet.
 SELECT pems_sync_history(), pems_sync_history('org-rio'), pems_sync_history('org-rio', 'running');
@@ -40,8 +40,8 @@ SELECT regress.jobs(pems_sync_history());
 SELECT regress.record(regress.applied('a1'), regress.applied('a2'));
 SELECT regress.jobs(pems_sync_history());
 SELECT pems_discard('a5', 'alice') -> 'outcome';
-SELECT regress.record(regress.outcome('a3', 'conflict', '{"conflict_kind": "update_update", "conflict_fields": ["monthlyRate"], "error_code": "CONFLICT", "error": "PEMS has other values."}'));
-SELECT regress.record(regress.outcome('a5', 'pending', '{"event_type": null}'));
+SELECT regress.record(regress.report('a3', 'conflict', '{"conflict_kind": "update_update", "conflict_fields": ["monthlyRate"], "error_code": "CONFLICT", "error": "PEMS has other values."}'));
+SELECT regress.record(regress.report('a5', 'pending', '{"event_type": null}'));
 SELECT pems_discard('a5', 'alice') -> 'outcome';
 SELECT regress.jobs(pems_sync_history());
 -- one failed, and one is in conflict
@@ -134,7 +134,7 @@ INSERT INTO pfa_mirror (organization_id, pfa_id, version, data) SELECT 'org-port
 SELECT regress.commit(ARRAY['i1', 'i2', 'i3', 'i4', 'i5'], 'org-port', 'high');
 SELECT regress.job_of('i1') AS job \gset
 SELECT count(*) FROM regress.claim(3, 'org-port');
-SELECT regress.record(regress.applied('i1'), regress.fail_of) FROM (SELECT regress.outcome('i2', 'pending', '{"http_status": 503, "error_code": "UNAVAILABLE", "error": "PEMS is down.", "delay_ms": 1, "retry_count": 1}') AS fail_of) regress;
+SELECT regress.record(regress.applied('i1'), regress.fail_of) FROM (SELECT regress.report('i2', 'pending', '{"http_status": 503, "error_code": "UNAVAILABLE", "error": "PEMS is down.", "delay_ms": 1, "retry_count": 1}') AS fail_of) regress;
 CREATE FUNCTION regress.items_of(job jsonb) RETURNS SETOF text LANGUAGE sql AS $$
     SELECT concat_ws(' ', i ->> 'modificationId', i ->> 'status', (SELECT string_agg(concat_ws('/', a ->> 'attempt', a ->> 'eventType', a ->> 'httpMethod', a ->> 'httpStatus', a ->> 'errorCode', a ->> 'latencyMs'), ', ') FROM jsonb_array_elements(i -> 'attempts') a))
     FROM jsonb_array_elements(job -> 'items') WITH ORDINALITY e (i, n) ORDER BY n
@@ -150,7 +150,7 @@ INSERT INTO pems_audit_log (event_type, organization_id, pfa_id, modification_id
 SELECT jsonb_array_length(i -> 'attempts'), i #> '{attempts,0,attempt}', i #> '{attempts,-1,attempt}' FROM jsonb_path_query(pems_job(:'job'), '$.items[*] ? (@.modificationId == "i2")') i;
 
 -- An administrator's retry of several organizations: its job belongs to none of them.
-SELECT regress.record(regress.outcome('i3', 'failed', '{"error_code": "X", "error": "no"}'));
+SELECT regress.record(regress.report('i3', 'failed', '{"error_code": "X", "error": "no"}'));
 SELECT regress.draft('e1', 'PFA-5', '{"model": "e"}', base_version => 1) \g /dev/null
 SELECT regress.commit(ARRAY['e1']);
 SELECT _pems_prepare() IS NULL AS nothing_waits;
@@ -171,9 +171,9 @@ SELECT regress.draft('s' || n, 'R-' || n, '{"model": "s"}', organization_id => '
 SELECT regress.commit(ARRAY['s1', 's2', 's3', 's4'], 'org-rio2');
 SELECT regress.job_of('s1') AS job \gset
 SELECT count(*) FROM regress.claim(100, 'org-rio2');
-SELECT regress.record(regress.applied('s1'), regress.applied('s2'), regress.outcome('s4', 'pending', '{"event_type": null}'));
+SELECT regress.record(regress.applied('s1'), regress.applied('s2'), regress.report('s4', 'pending', '{"event_type": null}'));
 SELECT pems_discard('s4') -> 'outcome';
-SELECT regress.record(regress.outcome('s3', 'failed', '{"error_code": "X", "error": "no"}'));
+SELECT regress.record(regress.report('s3', 'failed', '{"error_code": "X", "error": "no"}'));
 SELECT regress.jobs(jsonb_build_object('jobs', jsonb_build_array(pems_job(:'job'))));
 UPDATE pems_sync_job SET created_at = now() - interval '2 days';
 UPDATE pfa_write_queue SET completed_at = now() - interval '1 day' WHERE completed_at IS NOT NULL;

@@ -52,7 +52,7 @@ SELECT regress.clear();
 SELECT regress.queue('t1', 'PFA-3', '{"model": "t1"}'), regress.queue('t2', 'PFA-3', '{"model": "t2"}');
 SELECT regress.claim();
 SET ROLE pems_sync_worker;
-SELECT regress.record(regress.outcome('t1', 'pending', '{"delay_ms": 5000, "retry_count": 1, "http_status": 503, "error_code": "UNAVAILABLE", "error": "PEMS is down."}'));
+SELECT regress.record(regress.report('t1', 'pending', '{"delay_ms": 5000, "retry_count": 1, "http_status": 503, "error_code": "UNAVAILABLE", "error": "PEMS is down."}'));
 RESET ROLE;
 SELECT * FROM regress.result;
 SELECT scheduled_at - clock_timestamp() BETWEEN interval '3 seconds' AND interval '5 seconds' AS in_five_seconds FROM pfa_write_queue WHERE modification_id = 't1';
@@ -64,21 +64,21 @@ SELECT count(*) FROM regress.claim();
 UPDATE pfa_write_queue SET scheduled_at = now() WHERE modification_id = 't1';
 SELECT _pems_prepare() IS NULL AS nothing_waits;
 SELECT regress.claim();
-SELECT regress.record(regress.outcome('t1', 'pending', '{"delay_ms": 10000, "retry_count": 2, "http_status": null, "outcome_unknown": true, "next_request": "read", "error_code": "TIMEOUT", "error": "No answer."}'));
+SELECT regress.record(regress.report('t1', 'pending', '{"delay_ms": 10000, "retry_count": 2, "http_status": null, "outcome_unknown": true, "next_request": "read", "error_code": "TIMEOUT", "error": "No answer."}'));
 SELECT * FROM regress.result WHERE modification_id = 't1';
 -- the read says: not applied; at once again
 UPDATE pfa_write_queue SET waits_for = NULL, scheduled_at = now() WHERE modification_id = 't1';
 SELECT regress.claim();
-SELECT regress.record(regress.outcome('t1', 'pending', '{"event_type": "READ_ATTEMPT", "http_method": "GET", "next_request": "write", "outcome_unknown": true, "retry_count": 2}'));
+SELECT regress.record(regress.report('t1', 'pending', '{"event_type": "READ_ATTEMPT", "http_method": "GET", "next_request": "write", "outcome_unknown": true, "retry_count": 2}'));
 SELECT * FROM regress.result WHERE modification_id = 't1';
 SELECT sync_status, sync_error FROM regress.modification WHERE id = 't1';
 -- a version conflict: rounds count, no retry is lost
 SELECT regress.claim();
-SELECT regress.record(regress.outcome('t1', 'pending', '{"http_status": 409, "next_request": "read", "rounds": 1, "error_code": "VERSION_CONFLICT", "error": "Somebody wrote."}'));
+SELECT regress.record(regress.report('t1', 'pending', '{"http_status": 409, "next_request": "read", "rounds": 1, "error_code": "VERSION_CONFLICT", "error": "Somebody wrote."}'));
 SELECT * FROM regress.result WHERE modification_id = 't1';
 -- dead: the successor stays held
 SELECT regress.claim();
-SELECT regress.record(regress.outcome('t1', 'failed', '{"event_type": "READ_ATTEMPT", "http_method": "GET", "http_status": 403, "error_code": "FORBIDDEN", "error": "PEMS refuses the record."}'));
+SELECT regress.record(regress.report('t1', 'failed', '{"event_type": "READ_ATTEMPT", "http_method": "GET", "http_status": 403, "error_code": "FORBIDDEN", "error": "PEMS refuses the record."}'));
 SELECT * FROM regress.result;
 SELECT * FROM regress.modification;
 SELECT event_type, attempt, http_status, error_code FROM regress.audit;
@@ -96,14 +96,14 @@ SELECT regress.queue('c1', 'PFA-4', '{"monthlyRate": 7000, "model": "mine"}'), r
 UPDATE pfa_write_queue SET next_request = 'read' WHERE modification_id = 'c1';
 SELECT regress.claim();
 SET ROLE pems_sync_worker;
-SELECT regress.record(regress.outcome('c1', 'pending', jsonb_build_object('event_type', 'READ_ATTEMPT', 'http_method', 'GET', 'next_request', 'write', 'pems_version', 4,
+SELECT regress.record(regress.report('c1', 'pending', jsonb_build_object('event_type', 'READ_ATTEMPT', 'http_method', 'GET', 'next_request', 'write', 'pems_version', 4,
     'mirror_data', (SELECT data FROM pfa_mirror WHERE organization_id = 'org-rio' AND pfa_id = 'PFA-4') || '{"monthlyRate": 6500, "category": "Trucks"}')));
 RESET ROLE;
 SELECT version, data -> 'monthlyRate', data -> 'category' FROM regress.mirror WHERE pfa_id = 'PFA-4';
 SELECT * FROM regress.history WHERE pfa_id = 'PFA-4';
 SELECT regress.claim();
 SET ROLE pems_sync_worker;
-SELECT regress.record(regress.outcome('c1', 'conflict', '{"event_type": null, "http_method": null, "path": null, "http_status": null, "latency_ms": null, "conflict_kind": "update_update",
+SELECT regress.record(regress.report('c1', 'conflict', '{"event_type": null, "http_method": null, "path": null, "http_status": null, "latency_ms": null, "conflict_kind": "update_update",
     "conflict_fields": ["monthlyRate"], "error_code": "CONFLICT", "error": "PEMS has other values."}'));
 RESET ROLE;
 SELECT * FROM regress.result;
@@ -119,7 +119,7 @@ SELECT regress.clear();
 SELECT regress.queue('g1', 'PFA-4', '{"model": "g1"}', base_version => 4);
 UPDATE pfa_write_queue SET next_request = 'read';
 SELECT regress.claim();
-SELECT regress.record(regress.outcome('g1', 'conflict', '{"event_type": "READ_ATTEMPT", "http_method": "GET", "http_status": 404, "pems_version": 4, "mirror_deleted": true, "conflict_kind": "deleted_in_pems", "error_code": "NOT_FOUND", "error": "The record was deleted in PEMS."}'));
+SELECT regress.record(regress.report('g1', 'conflict', '{"event_type": "READ_ATTEMPT", "http_method": "GET", "http_status": 404, "pems_version": 4, "mirror_deleted": true, "conflict_kind": "deleted_in_pems", "error_code": "NOT_FOUND", "error": "The record was deleted in PEMS."}'));
 SELECT version, deleted, data -> 'monthlyRate' FROM regress.mirror WHERE pfa_id = 'PFA-4';
 SELECT kind, pems_version, pems_data, conflict_fields, local_version FROM pfa_sync_conflict;
 SELECT event_type, http_status, error_code, conflict FROM regress.audit;
@@ -128,7 +128,7 @@ SELECT regress.clear();
 -- A DELETE that PEMS applied.
 SELECT regress.queue('d1', 'PFA-5', operation => 'DELETE', change_reason => 'Sold');
 SELECT regress.claim();
-SELECT regress.record(regress.outcome('d1', 'completed', '{"http_method": "DELETE", "pems_version": 2, "mirror_deleted": true}'));
+SELECT regress.record(regress.report('d1', 'completed', '{"http_method": "DELETE", "pems_version": 2, "mirror_deleted": true}'));
 SELECT version, deleted FROM regress.mirror WHERE pfa_id = 'PFA-5';
 SELECT * FROM regress.history WHERE pfa_id = 'PFA-5';
 SELECT * FROM regress.modification;
@@ -137,11 +137,11 @@ SELECT regress.clear();
 -- Written, then read again: the history says whose it is although the read brought it; fields that PEMS rounded are PEMS's.
 SELECT regress.queue('w1', 'PFA-6', '{"monthlyRate": 10.005}', 'carol', change_reason => 'Rounding');
 SELECT regress.claim();
-SELECT regress.record(regress.outcome('w1', 'pending', '{"next_request": "refresh", "pems_version": 9}'));
+SELECT regress.record(regress.report('w1', 'pending', '{"next_request": "refresh", "pems_version": 9}'));
 SELECT * FROM regress.result;
 SELECT version FROM regress.mirror WHERE pfa_id = 'PFA-6';
 SELECT regress.claim();
-SELECT regress.record(regress.outcome('w1', 'completed', '{"event_type": "READ_ATTEMPT", "http_method": "GET", "next_request": "refresh", "pems_version": 9, "mirror_data": {"monthlyRate": 10.01, "model": "theirs"}}'));
+SELECT regress.record(regress.report('w1', 'completed', '{"event_type": "READ_ATTEMPT", "http_method": "GET", "next_request": "refresh", "pems_version": 9, "mirror_data": {"monthlyRate": 10.01, "model": "theirs"}}'));
 SELECT version, data FROM regress.mirror WHERE pfa_id = 'PFA-6';
 SELECT * FROM regress.history WHERE pfa_id = 'PFA-6';
 SELECT * FROM regress.modification;
@@ -150,7 +150,7 @@ SELECT regress.clear();
 -- Nothing to send: synced without a request, and the log says so.
 SELECT regress.queue('z1', 'PFA-6', '{"model": "theirs"}', base_version => 9);
 SELECT regress.claim();
-SELECT regress.record(regress.outcome('z1', 'completed', '{"event_type": "SYNCED_WITHOUT_REQUEST", "http_method": null, "path": null, "http_status": null, "latency_ms": null, "pems_version": 9}'));
+SELECT regress.record(regress.report('z1', 'completed', '{"event_type": "SYNCED_WITHOUT_REQUEST", "http_method": null, "path": null, "http_status": null, "latency_ms": null, "pems_version": 9}'));
 SELECT * FROM regress.modification;
 SELECT * FROM regress.audit;
 SELECT count(*) FROM regress.history WHERE pfa_id = 'PFA-6';
@@ -161,21 +161,21 @@ UPDATE pems_mirror_version SET modification_id = NULL WHERE pfa_id = 'PFA-6';
 SELECT regress.queue('u1', 'PFA-6', '{"model": "theirs"}', base_version => 9);
 SELECT regress.claim();
 UPDATE pfa_write_queue SET outcome_unknown = true, sent_version = 7;
-SELECT regress.record(regress.outcome('u1', 'completed', '{"event_type": "SYNCED_WITHOUT_REQUEST", "http_method": null, "pems_version": 9}'));
+SELECT regress.record(regress.report('u1', 'completed', '{"event_type": "SYNCED_WITHOUT_REQUEST", "http_method": null, "pems_version": 9}'));
 SELECT modification_id FROM pems_mirror_version WHERE pfa_id = 'PFA-6' AND version = 9;
 SELECT regress.queue('u2', 'PFA-6', '{"model": "theirs"}', base_version => 9);
 SELECT regress.claim();
 UPDATE pfa_write_queue SET outcome_unknown = true, sent_version = 8 WHERE modification_id = 'u2';
-SELECT regress.record(regress.outcome('u2', 'completed', '{"event_type": "SYNCED_WITHOUT_REQUEST", "http_method": null, "pems_version": 9}'));
+SELECT regress.record(regress.report('u2', 'completed', '{"event_type": "SYNCED_WITHOUT_REQUEST", "http_method": null, "pems_version": 9}'));
 SELECT modification_id FROM pems_mirror_version WHERE pfa_id = 'PFA-6' AND version = 9;
 SELECT regress.clear();
 
 -- Somebody (a pull) wrote a newer mirror meanwhile: a patch of ours is not put on top of it, and the mirror never goes back.
 SELECT regress.queue('p1', 'PFA-1', '{"monthlyRate": 1}');
 SELECT regress.claim();
-CREATE TEMPORARY TABLE seen AS SELECT regress.applied('p1') AS outcome;
+CREATE TEMPORARY TABLE seen AS SELECT regress.applied('p1') AS report;
 UPDATE pfa_mirror SET version = 10, data = '{"monthlyRate": 2}' WHERE organization_id = 'org-rio' AND pfa_id = 'PFA-1';
-SELECT regress.record(outcome) FROM seen;
+SELECT regress.record(report) FROM seen;
 SELECT version, data FROM regress.mirror WHERE pfa_id = 'PFA-1';
 SELECT sync_status, pems_version FROM regress.modification;
 DROP TABLE seen;
@@ -183,8 +183,8 @@ SELECT regress.clear();
 SELECT regress.queue('p2', 'PFA-1', '{"monthlyRate": 1}', base_version => 10);
 UPDATE pfa_write_queue SET next_request = 'read';
 SELECT regress.claim();
-CREATE TEMPORARY TABLE seen AS SELECT regress.outcome('p2', 'pending', '{"event_type": "READ_ATTEMPT", "next_request": "write", "pems_version": 11, "mirror_data": {"monthlyRate": 11}}') AS older,
-    regress.outcome('p2', 'pending', '{"event_type": "READ_ATTEMPT", "next_request": "write", "pems_version": 13, "mirror_data": {"monthlyRate": 13}}') AS newer;
+CREATE TEMPORARY TABLE seen AS SELECT regress.report('p2', 'pending', '{"event_type": "READ_ATTEMPT", "next_request": "write", "pems_version": 11, "mirror_data": {"monthlyRate": 11}}') AS older,
+    regress.report('p2', 'pending', '{"event_type": "READ_ATTEMPT", "next_request": "write", "pems_version": 13, "mirror_data": {"monthlyRate": 13}}') AS newer;
 UPDATE pfa_mirror SET version = 12, data = '{"monthlyRate": 12}' WHERE organization_id = 'org-rio' AND pfa_id = 'PFA-1';
 BEGIN;
 SELECT regress.record(older) FROM seen;
@@ -198,7 +198,7 @@ SELECT regress.clear();
 SELECT regress.queue('p3', 'PFA-1', '{"monthlyRate": 1}', base_version => 13);
 UPDATE pfa_write_queue SET next_request = 'read';
 SELECT regress.claim();
-SELECT regress.record(regress.outcome('p3', 'pending', '{"event_type": "READ_ATTEMPT", "next_request": "write", "pems_version": 3, "mirror_data": {"monthlyRate": 3}}'));
+SELECT regress.record(regress.report('p3', 'pending', '{"event_type": "READ_ATTEMPT", "next_request": "write", "pems_version": 3, "mirror_data": {"monthlyRate": 3}}'));
 SELECT version, data FROM regress.mirror WHERE pfa_id = 'PFA-1';
 SELECT regress.clear();
 
@@ -207,10 +207,10 @@ SELECT regress.queue('x1', 'PFA-1', '{"monthlyRate": 1}', base_version => 3), re
 DELETE FROM pfa_mirror WHERE organization_id = 'org-rio' AND pfa_id = 'PFA-1';
 UPDATE pfa_write_queue SET next_request = 'read' WHERE modification_id = 'x1';
 SELECT count(*) FROM regress.claim();
-CREATE TEMPORARY TABLE seen AS SELECT regress.outcome('x1', 'pending', '{"event_type": "READ_ATTEMPT", "next_request": "write", "pems_version": 5, "mirror_data": {"monthlyRate": 5}}') AS outcome
+CREATE TEMPORARY TABLE seen AS SELECT regress.report('x1', 'pending', '{"event_type": "READ_ATTEMPT", "next_request": "write", "pems_version": 5, "mirror_data": {"monthlyRate": 5}}') AS report
     UNION ALL SELECT regress.applied('x2');
 DELETE FROM pfa_mirror WHERE organization_id = 'org-rio' AND pfa_id = 'PFA-2';
-SELECT regress.record(VARIADIC array_agg(outcome)) FROM seen;
+SELECT regress.record(VARIADIC array_agg(report)) FROM seen;
 SELECT * FROM regress.mirror WHERE pfa_id IN ('PFA-1', 'PFA-2');
 SELECT * FROM regress.history WHERE pfa_id = 'PFA-1' AND version = 5;
 SELECT modification_id, status FROM regress.result;
@@ -219,30 +219,30 @@ DROP TABLE seen;
 INSERT INTO pfa_mirror (organization_id, pfa_id, version, data) VALUES ('org-rio', 'PFA-2', 2, '{"dor": "BEO"}');
 SELECT regress.clear();
 
--- Fencing: an outcome with a stale token, of an item that is no longer in flight or not there, changes nothing at all.
+-- Fencing: a report with a stale token, of an item that is no longer in flight or not there, changes nothing at all.
 SELECT regress.queue('f1', 'PFA-2', '{"dor": "PROJECT"}');
 SELECT regress.claim();
-CREATE TEMPORARY TABLE stale AS SELECT regress.applied('f1') AS outcome;
+CREATE TEMPORARY TABLE stale AS SELECT regress.applied('f1') AS report;
 SELECT _pems_put_back_orphans();
 UPDATE pfa_write_queue SET waits_for = NULL, scheduled_at = now();
 SELECT regress.claim();
 CREATE TEMPORARY TABLE before AS SELECT (SELECT count(*) FROM pems_audit_log) AS lines, (SELECT count(*) FROM pems_mirror_version) AS versions;
-SELECT regress.record(outcome) AS no_longer_ours FROM stale;
+SELECT regress.record(report) AS no_longer_ours FROM stale;
 SELECT * FROM regress.result;
 SELECT sync_status FROM regress.modification;
 SELECT version FROM regress.mirror WHERE pfa_id = 'PFA-2';
 SELECT (SELECT count(*) FROM pems_audit_log) - lines AS lines, (SELECT count(*) FROM pems_mirror_version) - versions AS versions FROM before;
 -- the right token, twice: recorded once
-CREATE TEMPORARY TABLE right_one AS SELECT regress.outcome('f1', 'completed', '{"event_type": "READ_ATTEMPT", "pems_version": 3, "mirror_data": {"dor": "PROJECT"}}') AS outcome;
-SELECT regress.record(outcome) FROM right_one;
-SELECT regress.record(outcome) FROM right_one;
+CREATE TEMPORARY TABLE right_one AS SELECT regress.report('f1', 'completed', '{"event_type": "READ_ATTEMPT", "pems_version": 3, "mirror_data": {"dor": "PROJECT"}}') AS report;
+SELECT regress.record(report) FROM right_one;
+SELECT regress.record(report) FROM right_one;
 SELECT (SELECT count(*) FROM pems_audit_log) - lines AS lines, (SELECT count(*) FROM pems_mirror_version) - versions AS versions FROM before;
 -- an item that is gone; a batch in which one is stale and one is ours
 SELECT regress.empty_queue() \g /dev/null
-SELECT regress.record(outcome) FROM stale;
+SELECT regress.record(report) FROM stale;
 SELECT regress.queue('f2', 'PFA-3', '{"model": "f2"}');
 SELECT regress.claim();
-SELECT regress.record(s.outcome, regress.applied('f2')) FROM stale s;
+SELECT regress.record(s.report, regress.applied('f2')) FROM stale s;
 SELECT status FROM regress.result;
 DROP TABLE stale, right_one, before;
 SELECT regress.clear();
@@ -250,8 +250,8 @@ SELECT regress.clear();
 -- A refused credential pauses the organization once, keeps the items and their retries, and warns once.
 SELECT regress.queue('k1', 'PFA-1', '{"model": "k1"}'), regress.queue('k2', 'PFA-2', '{"model": "k2"}'), regress.queue('k3', 'PFA-3', '{"model": "k3"}');
 SELECT regress.claim(2);
-SELECT regress.record(regress.outcome('k1', 'pending', '{"pause": true, "http_status": 401, "error_code": "UNAUTHORIZED", "error": "PEMS refuses the token."}'),
-                      regress.outcome('k2', 'pending', '{"pause": true, "http_status": 401, "error_code": "UNAUTHORIZED", "error": "PEMS refuses the token."}'));
+SELECT regress.record(regress.report('k1', 'pending', '{"pause": true, "http_status": 401, "error_code": "UNAUTHORIZED", "error": "PEMS refuses the token."}'),
+                      regress.report('k2', 'pending', '{"pause": true, "http_status": 401, "error_code": "UNAUTHORIZED", "error": "PEMS refuses the token."}'));
 SELECT organization_id, cause, reason, paused_by FROM pems_pause;
 SELECT modification_id, status, waits_for, retries, error_code FROM regress.result;
 SELECT event_type, count(*) FROM pems_audit_log WHERE event_type IN ('PAUSED', 'WRITE_ATTEMPT') GROUP BY event_type ORDER BY event_type COLLATE "C";
@@ -264,8 +264,8 @@ SELECT regress.clear();
 SELECT regress.queue('b' || n, 'PFA-' || n, '{"model": "b"}') FROM generate_series(1, 4) n;
 SELECT regress.queue('b5', 'PFA-1', '{"model": "b"}', organization_id => 'org-rio2');
 SELECT count(*) FROM (SELECT regress.claim() UNION ALL SELECT regress.claim(10, 'org-rio2')) c;
-SELECT regress.record(regress.applied('b1'), regress.outcome('b2', 'failed', '{"http_status": 422}'), regress.outcome('b3', 'pending', '{"delay_ms": 1000, "retry_count": 1}'),
-                      regress.outcome('b4', 'conflict', '{"conflict_kind": "update_update", "conflict_fields": ["model"]}'), regress.applied('b5'));
+SELECT regress.record(regress.applied('b1'), regress.report('b2', 'failed', '{"http_status": 422}'), regress.report('b3', 'pending', '{"delay_ms": 1000, "retry_count": 1}'),
+                      regress.report('b4', 'conflict', '{"conflict_kind": "update_update", "conflict_fields": ["model"]}'), regress.applied('b5'));
 SELECT modification_id, status, waits_for FROM regress.result;
 SELECT id, sync_status FROM regress.modification;
 SELECT event_type, count(*) FROM regress.audit GROUP BY event_type ORDER BY event_type COLLATE "C";
@@ -287,7 +287,7 @@ BEGIN
     IF EXISTS (SELECT FROM regress.claim()) THEN
         RETURN 'two in flight at once';
     END IF;
-    PERFORM regress.record(regress.outcome('late', new_status, changes));
+    PERFORM regress.record(regress.report('late', new_status, changes));
     PERFORM _pems_prepare();
     SELECT string_agg(c, ' ') INTO claimed FROM regress.claim() c;
     RETURN coalesce(claimed, 'nothing') || ' claimed';
@@ -307,7 +307,7 @@ BEGIN
     PERFORM regress.raced('pending', '{"delay_ms": 60000, "retry_count": 1}');
     FOR turn IN 1 .. 6 LOOP
         FOR claimed IN SELECT modification_id FROM pfa_write_queue WHERE status = 'processing' LOOP
-            PERFORM regress.record(regress.outcome(claimed, 'completed'));
+            PERFORM regress.record(regress.report(claimed, 'completed'));
             order_of_arrival := order_of_arrival || ' ' || claimed;
         END LOOP;
         UPDATE pfa_write_queue SET scheduled_at = clock_timestamp() - interval '1 second' WHERE waits_for = 'time';
@@ -325,8 +325,8 @@ SELECT regress.queue('s1', 'PFA-1', '{"model": "s1"}'), regress.queue('s2', 'PFA
 SELECT count(*) FROM regress.claim();
 SET ROLE pems_sync_worker;
 SELECT regress.scrub(r.messages[1]), regress.scrub(r.messages[2]), cardinality(r.messages) FROM _pems_record(ARRAY[
-    regress.outcome('s1', 'failed', jsonb_build_object('job_id', 'j', 'error_code', 'INVALID_REQUEST', 'error', 'No.')),
-    regress.outcome('s2', 'failed', jsonb_build_object('job_id', repeat('j', 8000), 'error_code', 'INVALID_REQUEST', 'error', repeat('"', 2000)))], false) r;
+    regress.report('s1', 'failed', jsonb_build_object('job_id', 'j', 'error_code', 'INVALID_REQUEST', 'error', 'No.')),
+    regress.report('s2', 'failed', jsonb_build_object('job_id', repeat('j', 8000), 'error_code', 'INVALID_REQUEST', 'error', repeat('"', 2000)))], false) r;
 RESET ROLE;
 CREATE FUNCTION regress.payload(message jsonb) RETURNS text LANGUAGE sql AS $$
     SELECT (octet_length(p) < 8000) || ' ' || (SELECT string_agg(m.key || ' ' || coalesce(length(m.value)::text, 'null'), ', ' ORDER BY m.key COLLATE "C") FROM jsonb_each_text(p::jsonb) m) FROM _pems_payload(message) p $$;

@@ -100,7 +100,7 @@ SELECT regress.claim();
 SELECT regress.badge('PFA-1');
 
 -- A conflict: which, and who waits for it.
-SELECT regress.record(regress.outcome('d1', 'conflict', '{"conflict_kind": "update_update", "conflict_fields": ["monthlyRate"], "error_code": "CONFLICT", "error": "PEMS has other values."}'));
+SELECT regress.record(regress.report('d1', 'conflict', '{"conflict_kind": "update_update", "conflict_fields": ["monthlyRate"], "error_code": "CONFLICT", "error": "PEMS has other values."}'));
 SELECT regress.badge('PFA-1');
 SELECT pems_sync_state('org-rio', ARRAY['PFA-1']) #>> '{PFA-1,conflictId}' = regress.conflict_of('d1') AS the_same;
 SELECT regress.queue('d3', 'PFA-1', '{"model": "x"}');
@@ -114,7 +114,7 @@ SELECT regress.badge('PFA-1');
 -- a second one is
 SELECT _pems_prepare() IS NULL AS nothing_waits;
 SELECT regress.claim();
-SELECT regress.record(regress.outcome('d1', 'conflict', '{"conflict_kind": "update_update", "conflict_fields": ["monthlyRate"], "error_code": "CONFLICT", "error": "PEMS has other values."}'));
+SELECT regress.record(regress.report('d1', 'conflict', '{"conflict_kind": "update_update", "conflict_fields": ["monthlyRate"], "error_code": "CONFLICT", "error": "PEMS has other values."}'));
 SELECT regress.badge('PFA-1');
 -- decided for PEMS: the next edit is first
 SELECT pems_resolve_conflict(regress.conflict_of('d1'), 'use_pems') -> 'success';
@@ -124,7 +124,7 @@ SELECT regress.badge('PFA-1');
 SELECT regress.draft('d4', 'PFA-1');
 SELECT _pems_prepare() IS NULL AS nothing_waits;
 SELECT regress.claim();
-SELECT regress.record(regress.outcome('d2', 'failed', '{"http_status": 422, "error_code": "INVALID_REQUEST", "error": "PEMS said no."}'));
+SELECT regress.record(regress.report('d2', 'failed', '{"http_status": 422, "error_code": "INVALID_REQUEST", "error": "PEMS said no."}'));
 SELECT regress.badge('PFA-1');
 SELECT pems_retry() -> 'requeuedCount';
 SELECT regress.badge('PFA-1');

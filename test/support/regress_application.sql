@@ -52,9 +52,9 @@ $$;
 
 /* Items are deleted, also those in flight: of these modifications, or (none given) all. */
 CREATE FUNCTION regress.empty_queue(VARIADIC modification_ids text[] DEFAULT NULL) RETURNS void LANGUAGE sql SECURITY DEFINER AS $$
-    ALTER TABLE public.pfa_write_queue DISABLE TRIGGER pems_guard_delete;
+    ALTER TABLE public.pfa_write_queue DISABLE TRIGGER pems_item_delete;
     DELETE FROM public.pfa_write_queue WHERE modification_ids IS NULL OR modification_id = ANY (modification_ids);
-    ALTER TABLE public.pfa_write_queue ENABLE ALWAYS TRIGGER pems_guard_delete;
+    ALTER TABLE public.pfa_write_queue ENABLE ALWAYS TRIGGER pems_item_delete;
 $$;
 
 /* The queue in commit order, by modification. */
@@ -65,12 +65,12 @@ CREATE VIEW regress.items AS
 GRANT SELECT ON regress.items TO PUBLIC;
 
 /*
- * An outcome for the item of a modification, as the worker would give it to _pems_record(): a write
+ * A report on the item of a modification, as the worker would give it to _pems_record(): a write
  * that was answered with 200, changed by what changes says.
  */
-CREATE FUNCTION regress.outcome(modification text, new_status text, changes jsonb DEFAULT '{}') RETURNS _pems_outcome
+CREATE FUNCTION regress.report(modification text, new_status text, changes jsonb DEFAULT '{}') RETURNS _pems_report
 LANGUAGE sql AS $$
-    SELECT jsonb_populate_record(NULL::_pems_outcome, jsonb_build_object(
+    SELECT jsonb_populate_record(NULL::_pems_report, jsonb_build_object(
                'item_id', q.id, 'organization_id', q.organization_id, 'pfa_id', q.pfa_id, 'modification_id', q.modification_id,
                'job_id', q.job_id, 'created_by', d.created_by, 'change_reason', d.change_reason, 'step', q.next_request,
                'was_unknown', q.outcome_unknown, 'claim_token', q.claim_token, 'attempt', q.attempt, 'new_status', new_status,
@@ -84,9 +84,9 @@ LANGUAGE sql AS $$
 $$;
 
 /* PEMS applied the write: version sent + 1, mirror = mirror plus delta. */
-CREATE FUNCTION regress.applied(modification text, changes jsonb DEFAULT '{}') RETURNS _pems_outcome
+CREATE FUNCTION regress.applied(modification text, changes jsonb DEFAULT '{}') RETURNS _pems_report
 LANGUAGE sql AS $$
-    SELECT regress.outcome(modification, 'completed', jsonb_build_object('pems_version', q.sent_version + 1, 'mirror_patch', q.payload) || changes)
+    SELECT regress.report(modification, 'completed', jsonb_build_object('pems_version', q.sent_version + 1, 'mirror_patch', q.payload) || changes)
     FROM pfa_write_queue q WHERE q.modification_id = modification ORDER BY q.commit_seq DESC LIMIT 1
 $$;
 
@@ -99,9 +99,9 @@ LANGUAGE sql AS $$
 $$;
 
 /* _pems_record(): the modifications whose items are done with. */
-CREATE FUNCTION regress.record(VARIADIC outcomes _pems_outcome[]) RETURNS text LANGUAGE plpgsql AS $$
+CREATE FUNCTION regress.record(VARIADIC reports _pems_report[]) RETURNS text LANGUAGE plpgsql AS $$
 BEGIN
     RETURN (SELECT string_agg(q.modification_id, ' ' ORDER BY d.ordinality)
-            FROM unnest((_pems_record(outcomes, false)).recorded) WITH ORDINALITY AS d (id) JOIN pfa_write_queue q ON q.id = d.id);
+            FROM unnest((_pems_record(reports, false)).recorded) WITH ORDINALITY AS d (id) JOIN pfa_write_queue q ON q.id = d.id);
 END
 $$;

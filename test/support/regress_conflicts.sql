@@ -23,15 +23,15 @@ BEGIN
     END IF;
     SELECT * INTO mirror FROM pfa_mirror m WHERE m.organization_id = item.organization_id AND m.pfa_id = item.pfa_id;
     IF kind = 'deleted_in_pems' THEN
-        PERFORM regress.record(regress.outcome(modification, 'conflict', jsonb_build_object(
+        PERFORM regress.record(regress.report(modification, 'conflict', jsonb_build_object(
             'event_type', 'READ_ATTEMPT', 'http_method', 'GET', 'http_status', 404, 'pems_version', mirror.version, 'mirror_deleted', true,
             'conflict_kind', kind, 'conflict_fields', fields, 'error_code', 'CONFLICT', 'error', error)));
         RETURN;
     END IF;
-    PERFORM regress.record(regress.outcome(modification, 'pending', jsonb_build_object(
+    PERFORM regress.record(regress.report(modification, 'pending', jsonb_build_object(
         'event_type', 'READ_ATTEMPT', 'http_method', 'GET', 'pems_version', mirror.version + 1, 'mirror_data', mirror.data || pems)));
     PERFORM regress.claim(100, item.organization_id);
-    PERFORM regress.record(regress.outcome(modification, 'conflict', jsonb_build_object(
+    PERFORM regress.record(regress.report(modification, 'conflict', jsonb_build_object(
         'event_type', NULL, 'http_method', NULL, 'path', NULL, 'http_status', NULL, 'latency_ms', NULL,
         'conflict_kind', kind, 'conflict_fields', fields, 'error_code', 'CONFLICT', 'error', error)));
 END

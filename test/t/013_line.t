@@ -1,4 +1,4 @@
-# The worker goes on where its last claim ended.  What becomes ready further ahead in line is found at once all the same, whoever
+# The worker goes on where its last claim ended.  What becomes ready before that position is found at once all the same, whoever
 # made it ready, and the poll is an hour away: what is not found is not sent.
 use strict;
 use warnings;
@@ -50,7 +50,7 @@ sub all_synced
     return ok($t->wait_until(sub { count_of('synced', @ids) == @ids }, what => 'all edits', timeout => PROMPT * 3), $name);
 }
 
-# Where in line the item of a modification stands, and whether it stands ahead of another's.
+# At which position the item of a modification stands, and whether that is before another's.
 sub is_ahead
 {
     my ($id, $other) = @_;
@@ -174,7 +174,7 @@ all_synced('pems_write_sync() of the whole queue with low priority: all are sent
 
 # ---- items that only look ready ----
 
-# As many as a claim may take are sent back to wait for their turn; the line behind them goes on.
+# As many as a claim may take are sent back to wait for their turn; what stands behind them goes on.
 $t->set(rate_limit => 1);
 {
     my ($dead) = drafts(1);

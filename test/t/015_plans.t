@@ -38,7 +38,7 @@ my $read = $t->sql("SELECT idx_tup_read FROM pg_stat_user_indexes WHERE indexrel
 cmp_ok($read, '<', 20 * EDITS, 'which was not read from end to end');
 is($reads_of->('pfa_write_queue_waiting'), '0 scans, 0 entries', 'the index for the status was not read');
 $read = $t->sql("SELECT idx_tup_read FROM pg_stat_user_indexes WHERE indexrelname = 'pfa_write_queue_ready'");
-cmp_ok($read, '<', 20 * EDITS, 'nor was the line, from its beginning with each claim');
+cmp_ok($read, '<', 20 * EDITS, 'nor were the ready items, from the first with each claim');
 
 # Planning takes longer than sending an edit, so a table that grows from nothing to a few pages is no reason to plan anew.
 my $plans = PemsSync::Test->new('few_edits', settings => { rate_limit => 0 },
@@ -109,7 +109,7 @@ $holder->query_safe('SELECT count(*) FROM pfa_write_queue');
 $t->commit('RIO', [ $t->edits('RIO', map { [ $_, { monthlyRate => 3 } ] } @records) ]);
 ok($t->wait_for("SELECT count(*) = 3 * ${\EDITS} FROM pfa_modification WHERE sync_status = 'synced' AND id <> '$first'"), 'with an old snapshot open, all edits are synced');
 
-# the worker is out of the way: now and then it may look from the start of the line
+# the worker is out of the way: now and then it may look from the first item on
 $t->set(enabled => 'off');
 ok($t->wait_worker(state => 'disabled'), 'the worker is told to send nothing');
 my $before = $entries->();
@@ -135,7 +135,7 @@ sleep 2;
 ok($sweep->(26), 'and one so that the worker has reported');
 $more = $line_entries->() - $before;
 note "$more entries";
-cmp_ok($more, '>', 0, 'the line was looked at');
+cmp_ok($more, '>', 0, 'ready items were looked at');
 cmp_ok($more, '<', EDITS / 2, 'without reading those that are done with');
 $holder->query_safe('COMMIT');
 $holder->quit;

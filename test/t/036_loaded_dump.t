@@ -38,7 +38,7 @@ is($copy->sql("SELECT count(*) FROM pfa_write_queue WHERE unfinished"), '20', 't
 is($copy->sql('SELECT count(*) FROM pems_credential'), '1', 'and so is the credential');
 $copy->sql('SELECT _pems_wake(true)');
 
-ok($copy->wait_for("SELECT count(*) = 17 FROM pfa_write_queue WHERE status = 'pending' AND waits_for = 'resume'"), 'they are set aside');
+ok($copy->wait_for("SELECT count(*) = 17 FROM pfa_write_queue WHERE status = 'pending' AND waits_for = 'resume'"), 'they wait for an administrator');
 is(scalar(my @requests = $fake->requests), 0, 'PEMS saw no request');
 my ($problem) = grep { /queued by another database/ } @{ decode_json($copy->sql('SELECT pems_health()'))->{problems} };
 # those that the worker has met in its line; what was being sent, and what waits for its time, is found by pems_resume()

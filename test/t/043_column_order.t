@@ -96,26 +96,26 @@ refused($records[4], qr/column "change_reason" of _pems_claim\(\) does not exist
 refused($records[5], qr/column "attempt" of _pems_claim\(\) has type text, not integer/, map { $_->[0] eq 'attempt' ? [ 'attempt', 'text', 'c.attempt::text' ] : $_ } @columns);
 $t->sql('DROP FUNCTION _pems_claim(text[], integer[], timestamptz[], bigint[]); ALTER FUNCTION original_claim RENAME TO _pems_claim');
 
-# ---- _pems_outcome ----
+# ---- _pems_report ----
 
 # dropped and added again, it is the last one
-$t->sql("ALTER TYPE _pems_outcome DROP ATTRIBUTE $_ CASCADE, ADD ATTRIBUTE $_ text CASCADE") for qw(created_by item_id path);
+$t->sql("ALTER TYPE _pems_report DROP ATTRIBUTE $_ CASCADE, ADD ATTRIBUTE $_ text CASCADE") for qw(created_by item_id path);
 new_worker();
-edit_arrives($records[6], 'attributes of the outcome in another order');
+edit_arrives($records[6], 'attributes of the report in another order');
 
-$t->sql('ALTER TYPE _pems_outcome RENAME ATTRIBUTE change_reason TO reason');
+$t->sql('ALTER TYPE _pems_report RENAME ATTRIBUTE change_reason TO reason');
 new_worker();
 my $id = $t->commit_edit('RIO', $records[7], { description => 'waits' });
-ok($t->wait_until(sub { ($t->worker->{last_error} // '') =~ /column "change_reason" of type _pems_outcome does not exist/ }, what => "the worker's error"),
+ok($t->wait_until(sub { ($t->worker->{last_error} // '') =~ /column "change_reason" of type _pems_report does not exist/ }, what => "the worker's error"),
     'what cannot be recorded is known before anything is sent');
 is(scalar(grep { $_->{method} eq 'PUT' } $fake->requests(organizationCode => 'RIO', pfaId => $records[7])), 0, 'nothing was sent');
-$t->sql('ALTER TYPE _pems_outcome RENAME ATTRIBUTE reason TO change_reason');
+$t->sql('ALTER TYPE _pems_report RENAME ATTRIBUTE reason TO change_reason');
 ok($t->wait_status($id, 'synced'), 'and it goes when the type is as it was');
 
-$t->sql('ALTER TYPE _pems_outcome ADD ATTRIBUTE something_new text CASCADE');
+$t->sql('ALTER TYPE _pems_report ADD ATTRIBUTE something_new text CASCADE');
 new_worker();
-ok($t->wait_until(sub { ($t->worker->{last_error} // '') =~ /type _pems_outcome has an attribute "something_new" that is not known/ }, what => "the worker's error"), 'an attribute that the library does not set');
-$t->sql('ALTER TYPE _pems_outcome DROP ATTRIBUTE something_new CASCADE');
+ok($t->wait_until(sub { ($t->worker->{last_error} // '') =~ /type _pems_report has an attribute "something_new" that is not known/ }, what => "the worker's error"), 'an attribute that the library does not set');
+$t->sql('ALTER TYPE _pems_report DROP ATTRIBUTE something_new CASCADE');
 edit_arrives($records[8], 'without it');
 
 unlike($t->log_since(0), qr/WARNING:.*leak/, 'nothing leaks');

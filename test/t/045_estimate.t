@@ -78,7 +78,7 @@ about($before_any_answer, 200 / RATE * WINDOW, 'an endpoint that nobody has seen
 ok($t->wait_for("SELECT EXISTS (SELECT FROM _pems_endpoint_states() e WHERE e.latency >= 2)"), 'it has answered, slowly');
 my ($seconds, $expected) = split /\|/, $t->sql(<<'SQL');
 SELECT extract(epoch FROM (pems_write_sync('org-slow') ->> 'estimatedCompletionTime')::timestamptz - clock_timestamp()),
-       (SELECT count(*) FROM pfa_write_queue WHERE organization_id = 'org-slow' AND in_line) * e.latency / 6 + e.latency
+       (SELECT count(*) FROM pfa_write_queue WHERE organization_id = 'org-slow' AND open) * e.latency / 6 + e.latency
 FROM _pems_endpoint_states() e WHERE e.latency >= 2
 SQL
 about($seconds, $expected, '200 items, six at a time, two seconds each');

@@ -168,15 +168,15 @@ subtest 'TRUNCATE' => sub {
 };
 
 # In a database of its own, because the checker misses what is lost there.
-subtest 'TRUNCATE of the queue by a superuser who switches the guard off' => sub {
+subtest 'TRUNCATE of the queue by a superuser who switches the trigger off' => sub {
     my @own = (db => 'lost');
     $t->add_fake('lost');
     $t->add_organization('LOST', fake => 'lost', @own);
     $t->load('LOST', 'PFA-1', 'PFA-2');
     $t->sql("SELECT pems_pause('org-lost')", @own);
     my $lost = $t->commit_edit('LOST', 'PFA-1', { monthlyRate => 1 });
-    $t->sql('ALTER TABLE pfa_write_queue DISABLE TRIGGER pems_guard_truncate; TRUNCATE pfa_write_queue; '
-          . 'ALTER TABLE pfa_write_queue ENABLE ALWAYS TRIGGER pems_guard_truncate', @own);
+    $t->sql('ALTER TABLE pfa_write_queue DISABLE TRIGGER pems_refuse_truncate; TRUNCATE pfa_write_queue; '
+          . 'ALTER TABLE pfa_write_queue ENABLE ALWAYS TRIGGER pems_refuse_truncate', @own);
     $t->sql("SELECT pems_resume('org-lost')", @own);
     my $later = $t->commit_edit('LOST', 'PFA-2', { monthlyRate => 2 });
     ok($t->wait_status($later, 'synced', timeout => SOON, @own), 'later edits go on');

@@ -115,9 +115,9 @@ SQL
 
 # case => [ what happens, what is broken ([function, piece, instead], or SQL), invariants, finding ]
 my %broken = (
-    fence => [ \&fence, [ [ '_pems_record_items', 'q.claim_token = o.claim_token', 'true' ], [ '_pems_record_items', q{q.status = 'processing'}, 'true' ] ],
+    fence => [ \&fence, [ [ '_pems_record_items', 'q.claim_token = r.claim_token', 'true' ], [ '_pems_record_items', q{q.status = 'processing'}, 'true' ] ],
         qr/\bI6\b/, qr/request \S+:1 is in the audit log 2 times/ ],
-    look => [ \&look, [ [ '_pems_record_items', 'next_request = o.next_request, outcome_unknown = o.outcome_unknown',
+    look => [ \&look, [ [ '_pems_record_items', 'next_request = r.next_request, outcome_unknown = r.outcome_unknown',
                           q{next_request = 'write', outcome_unknown = false} ] ],
         qr/\bI4\b/, qr/:2 was written again, without a look after \S+:1/ ],
     # items do not wait for their turn, neither where they are queued nor where they are claimed

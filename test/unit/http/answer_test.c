@@ -77,17 +77,17 @@ UNIT_TEST(answers_too_large)
 UNIT_TEST(the_largest_body_allowed)
 {
 	Server *server = server_start(serve_well);
-	PemsClientOptions options = default_options;
-	PemsClient *client;
+	PemsHttpClientOptions options = default_options;
+	PemsHttpClient *client;
 
 	options.max_response_size = strlen(OK_BODY);
 	client = create_client(&options);
 	CHECK_ANSWER(run_request(client, PEMS_CALL_UPDATE, server), PEMS_TRANSPORT_OK, true, 200);
 	options.max_response_size--;
-	CHECK(pems_client_configure(client, &options));
+	CHECK(pems_http_client_configure(client, &options));
 	CHECK_ANSWER(run_request(client, PEMS_CALL_UPDATE, server), PEMS_TRANSPORT_TOO_LARGE, true,
 				 200);
-	pems_client_destroy(client);
+	pems_http_client_destroy(client);
 	server_stop(server);
 }
 
@@ -105,8 +105,8 @@ serve_stalled(Server *server, int socket, int number)
 UNIT_TEST(an_answer_that_stalls)
 {
 	Server *server = server_start(serve_stalled);
-	PemsClientOptions options = default_options;
-	PemsClient *client;
+	PemsHttpClientOptions options = default_options;
+	PemsHttpClient *client;
 	PemsAnswer reply;
 
 	options.request_timeout_ms = 3000;
@@ -114,7 +114,7 @@ UNIT_TEST(an_answer_that_stalls)
 	reply = run_request(client, PEMS_CALL_UPDATE, server);
 	CHECK(reply.latency_us < 2900000);
 	CHECK_ANSWER(reply, PEMS_TRANSPORT_TIMEOUT, true, 200);
-	pems_client_destroy(client);
+	pems_http_client_destroy(client);
 	server_stop(server);
 }
 
@@ -122,14 +122,14 @@ UNIT_TEST(an_answer_that_stalls)
 UNIT_TEST(a_server_that_thinks)
 {
 	Server *server = server_start(serve_slowly);
-	PemsClientOptions options = default_options;
-	PemsClient *client;
+	PemsHttpClientOptions options = default_options;
+	PemsHttpClient *client;
 
 	options.request_timeout_ms = 200;
 	client = create_client(&options);
 	for (int i = 0; i < 3; i++)
 		CHECK_ANSWER(run_request(client, PEMS_CALL_UPDATE, server), PEMS_TRANSPORT_OK, true, 200);
-	pems_client_destroy(client);
+	pems_http_client_destroy(client);
 	server_stop(server);
 }
 
@@ -211,7 +211,7 @@ UNIT_TEST(an_answer_that_is_encoded_is_decoded)
 		{"content-encoding: x-gzip", in_gzip, sizeof(in_gzip)},
 		{"Content-Encoding: deflate", in_deflate, sizeof(in_deflate)},
 		{"Content-Encoding: identity", (const unsigned char *) OK_BODY, sizeof(OK_BODY) - 1}};
-	PemsClient *client = create_client(&default_options);
+	PemsHttpClient *client = create_client(&default_options);
 
 	for (size_t i = 0; i < sizeof(good) / sizeof(good[0]); i++)
 	{
@@ -228,7 +228,7 @@ UNIT_TEST(an_answer_that_is_encoded_is_decoded)
 		}
 		server_stop(server);
 	}
-	pems_client_destroy(client);
+	pems_http_client_destroy(client);
 }
 
 /* What is decoded counts, and so does what decodes to nothing. */
@@ -236,9 +236,9 @@ UNIT_TEST(a_small_answer_that_decodes_to_a_large_one)
 {
 	static const Encoded bomb = {"Content-Encoding: gzip", bomb_in_gzip, sizeof(bomb_in_gzip)};
 	static const Encoded small = {"Content-Encoding: gzip", in_gzip, sizeof(in_gzip)};
-	PemsClientOptions options = default_options;
+	PemsHttpClientOptions options = default_options;
 	Server *server;
-	PemsClient *client;
+	PemsHttpClient *client;
 
 	encoded = &bomb;
 	CHECK_MISBEHAVIOUR(serve_encoded, PEMS_TRANSPORT_TOO_LARGE, 200);
@@ -249,14 +249,14 @@ UNIT_TEST(a_small_answer_that_decodes_to_a_large_one)
 	client = create_client(&options);
 	CHECK_ANSWER(run_request(client, PEMS_CALL_UPDATE, server), PEMS_TRANSPORT_TOO_LARGE, true,
 				 200);
-	pems_client_destroy(client);
+	pems_http_client_destroy(client);
 	server_stop(server);
 }
 
 static void
 check_undecoded(const Encoded *what, const char *named)
 {
-	PemsClient *client = create_client(&default_options);
+	PemsHttpClient *client = create_client(&default_options);
 	Server *server;
 	PemsAnswer reply;
 
@@ -266,7 +266,7 @@ check_undecoded(const Encoded *what, const char *named)
 	if (!CHECK(strstr(reply.detail, named) != NULL))
 		unit_note("%s", reply.detail);
 	CHECK_ANSWER(reply, PEMS_TRANSPORT_ENCODED, true, 200);
-	pems_client_destroy(client);
+	pems_http_client_destroy(client);
 	server_stop(server);
 }
 
@@ -302,12 +302,12 @@ serve_redirect(Server *server, int socket, int number)
 UNIT_TEST(redirects_are_not_followed)
 {
 	Server *server = server_start(serve_redirect);
-	PemsClient *client = create_client(&default_options);
+	PemsHttpClient *client = create_client(&default_options);
 
 	CHECK_ANSWER(run_request(client, PEMS_CALL_UPDATE, server), PEMS_TRANSPORT_OK, true, 307);
 	CHECK_ANSWER(run_request(client, PEMS_CALL_READ, server), PEMS_TRANSPORT_OK, true, 307);
 	CHECK_INT(atomic_load(&server->requests), 2);
-	pems_client_destroy(client);
+	pems_http_client_destroy(client);
 	server_stop(server);
 }
 
@@ -329,7 +329,7 @@ UNIT_TEST(a_connection_is_not_used_again_after_408_421_425)
 	for (size_t i = 0; i < sizeof(statuses) / sizeof(statuses[0]); i++)
 	{
 		Server *server;
-		PemsClient *client = create_client(&default_options);
+		PemsHttpClient *client = create_client(&default_options);
 		bool kept = statuses[i] == 409;
 
 		status_about_connection = statuses[i];
@@ -341,7 +341,7 @@ UNIT_TEST(a_connection_is_not_used_again_after_408_421_425)
 						 kept ? 409 : 200);
 		CHECK_INT(atomic_load(&server->connections), kept ? 1 : 2);
 		CHECK_INT(atomic_load(&server->requests), 3);
-		pems_client_destroy(client);
+		pems_http_client_destroy(client);
 		server_stop(server);
 	}
 }
@@ -360,13 +360,13 @@ serve_throttle(Server *server, int socket, int number)
 UNIT_TEST(retry_after_and_date)
 {
 	Server *server = server_start(serve_throttle);
-	PemsClient *client = create_client(&default_options);
+	PemsHttpClient *client = create_client(&default_options);
 	PemsAnswer reply = run_request(client, PEMS_CALL_UPDATE, server);
 
 	CHECK(reply.has_retry_after);
 	CHECK_INT(reply.retry_after_s, 17);
 	CHECK_ANSWER(reply, PEMS_TRANSPORT_OK, true, 429);
-	pems_client_destroy(client);
+	pems_http_client_destroy(client);
 	server_stop(server);
 }
 
@@ -406,7 +406,7 @@ UNIT_TEST(which_header_counts)
 		{"Retry-After: 17\r\n 99\r\n", true, -1}, /* a folded line */
 		{"Retry-After: " LONG_VALUE "\r\nRetry-After: 99\r\n", false, 0},
 		{"X-Retry-After: 17\r\nRetry-After-X: 18\r\n", false, 0}};
-	PemsClient *client = create_client(&default_options);
+	PemsHttpClient *client = create_client(&default_options);
 	Server *server = server_start(serve_headers);
 
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)
@@ -420,7 +420,7 @@ UNIT_TEST(which_header_counts)
 		CHECK_ANSWER(reply, PEMS_TRANSPORT_OK, true, 429);
 	}
 	CHECK_INT(atomic_load(&server->connections), 1);
-	pems_client_destroy(client);
+	pems_http_client_destroy(client);
 	server_stop(server);
 }
 
@@ -448,7 +448,7 @@ UNIT_TEST(neither_a_trailer_nor_a_hint_is_a_header)
 
 	for (size_t i = 0; i < 2; i++)
 	{
-		PemsClient *client = create_client(&default_options);
+		PemsHttpClient *client = create_client(&default_options);
 		Server *server = server_start(ways[i]);
 		PemsAnswer reply = run_request(client, PEMS_CALL_UPDATE, server);
 
@@ -457,7 +457,7 @@ UNIT_TEST(neither_a_trailer_nor_a_hint_is_a_header)
 			CHECK_ANSWER(reply, PEMS_TRANSPORT_OK, true, 429);
 		else
 			CHECK_ANSWER(reply, PEMS_TRANSPORT_RESET, true, 0);
-		pems_client_destroy(client);
+		pems_http_client_destroy(client);
 		server_stop(server);
 	}
 }

@@ -16,7 +16,7 @@
 UNIT_TEST(two_hundred_requests_sixteen_in_flight)
 {
 	Server *server = server_start(serve_slowly);
-	PemsClient *client = create_client(&default_options);
+	PemsHttpClient *client = create_client(&default_options);
 	static bool answered[200];
 	int started = 0;
 	int ended = 0;
@@ -27,7 +27,7 @@ UNIT_TEST(two_hundred_requests_sixteen_in_flight)
 		PemsAnswer reply;
 		void *owner;
 
-		for (; started < 200 && pems_client_in_flight(client) < 16; started++)
+		for (; started < 200 && pems_http_client_in_flight(client) < 16; started++)
 			CHECK(start_request(client, started % 2 == 0 ? PEMS_CALL_UPDATE : PEMS_CALL_READ,
 								server, &answered[started]));
 		if (!CHECK(next_answer(client, &owner, &reply)))
@@ -37,18 +37,18 @@ UNIT_TEST(two_hundred_requests_sixteen_in_flight)
 		ended++;
 		CHECK_ANSWER(reply, PEMS_TRANSPORT_OK, true, 200);
 	}
-	CHECK_INT(pems_client_in_flight(client), 0);
+	CHECK_INT(pems_http_client_in_flight(client), 0);
 	CHECK_INT(atomic_load(&server->requests), 200);
 	CHECK_INT(atomic_load(&server->connections), 16);
 	CHECK_INT(atomic_load(&server->busiest), 16);
-	pems_client_destroy(client);
+	pems_http_client_destroy(client);
 	server_stop(server);
 }
 
 UNIT_TEST(destroying_a_client_does_not_wait)
 {
 	Server *server = server_start(serve_never);
-	PemsClient *client = create_client(&default_options);
+	PemsHttpClient *client = create_client(&default_options);
 	int64_t begin;
 
 	for (int i = 0; i < 16; i++)
@@ -56,13 +56,13 @@ UNIT_TEST(destroying_a_client_does_not_wait)
 	begin = now_ms();
 	while (atomic_load(&server->requests) < 16 && now_ms() < begin + 5000)
 	{
-		pems_client_drive(client);
+		pems_http_client_drive(client);
 		sleep_ms(1);
 	}
 	CHECK_INT(atomic_load(&server->requests), 16);
-	CHECK_INT(pems_client_in_flight(client), 16);
+	CHECK_INT(pems_http_client_in_flight(client), 16);
 	begin = now_ms();
-	pems_client_destroy(client);
+	pems_http_client_destroy(client);
 	CHECK(now_ms() - begin < 100);
 	server_stop(server);
 
@@ -70,9 +70,9 @@ UNIT_TEST(destroying_a_client_does_not_wait)
 	client = create_client(&default_options);
 	CHECK(start_request_at(client, PEMS_CALL_UPDATE, "http://127.0.0.1", 9, NULL));
 	CHECK(start_request_at(client, PEMS_CALL_UPDATE, "ftp://127.0.0.1", 9, NULL));
-	pems_client_destroy(client);
-	pems_client_destroy(create_client(&default_options));
-	pems_client_destroy(NULL);
+	pems_http_client_destroy(client);
+	pems_http_client_destroy(create_client(&default_options));
+	pems_http_client_destroy(NULL);
 }
 
 /* ---------- settings and signals ---------- */
@@ -80,20 +80,20 @@ UNIT_TEST(destroying_a_client_does_not_wait)
 UNIT_TEST(requests_under_way_keep_their_options)
 {
 	Server *server = server_start(serve_never);
-	PemsClientOptions options = default_options;
-	PemsClient *client;
+	PemsHttpClientOptions options = default_options;
+	PemsHttpClient *client;
 	PemsAnswer reply;
 	void *owner;
 
 	options.request_timeout_ms = 300;
 	client = create_client(&options);
 	CHECK(start_request(client, PEMS_CALL_UPDATE, server, NULL));
-	pems_client_drive(client);
+	pems_http_client_drive(client);
 	options.request_timeout_ms = 60000;
-	CHECK(pems_client_configure(client, &options));
+	CHECK(pems_http_client_configure(client, &options));
 	CHECK(next_answer(client, &owner, &reply));
 	CHECK_ANSWER(reply, PEMS_TRANSPORT_TIMEOUT, true, 0);
-	pems_client_destroy(client);
+	pems_http_client_destroy(client);
 	server_stop(server);
 }
 
@@ -108,7 +108,7 @@ on_signal(int number)
 
 UNIT_TEST(the_signal_mask_comes_back)
 {
-	PemsClient *client = create_client(&default_options);
+	PemsHttpClient *client = create_client(&default_options);
 	sigset_t before;
 	sigset_t after;
 
@@ -116,7 +116,7 @@ UNIT_TEST(the_signal_mask_comes_back)
 	pthread_sigmask(SIG_SETMASK, NULL, &before);
 	CHECK_ANSWER(run_request_at(client, PEMS_CALL_UPDATE, "http://localhost", 1),
 				 PEMS_TRANSPORT_REFUSED, false, 0);
-	pems_client_destroy(client);
+	pems_http_client_destroy(client);
 	pthread_sigmask(SIG_SETMASK, NULL, &after);
 	for (int number = 1; number < SIGRTMIN; number++)
 		CHECK_INT(sigismember(&after, number), sigismember(&before, number));
@@ -128,15 +128,15 @@ UNIT_TEST(the_signal_mask_comes_back)
 /* ---------- URLs ---------- */
 
 static void
-check_url(PemsClient *client, const char *api_url, const char *url, bool allowed)
+check_url(PemsHttpClient *client, const char *api_url, const char *url, bool allowed)
 {
-	PemsClientRequest request = {
+	PemsHttpClientRequest request = {
 		.call = PEMS_CALL_READ, .url = url, .api_url = api_url, .token = TOKEN};
 	PemsAnswer reply;
 	void *owner;
 	bool forbidden;
 
-	CHECK(pems_client_start(client, &request));
+	CHECK(pems_http_client_start(client, &request));
 	if (!CHECK(next_answer(client, &owner, &reply)))
 		return;
 	forbidden = reply.transport == PEMS_TRANSPORT_FORBIDDEN_ADDRESS;
@@ -176,7 +176,7 @@ UNIT_TEST(a_url_stays_inside_its_api)
 										  "gopher://127.0.0.1:1/api/pems",
 										  "/api/pems",
 										  ""};
-	PemsClient *client = create_client(&default_options);
+	PemsHttpClient *client = create_client(&default_options);
 
 	check_url(client, API, API "/pems/health", true);
 	check_url(client, API "/", API "/pems/health", true);
@@ -190,6 +190,6 @@ UNIT_TEST(a_url_stays_inside_its_api)
 	check_url(client, NULL, API "/pems", false);
 	/* http is for loopback names only, also where other names are allowed */
 	check_url(client, "http://192.0.2.1/api", "http://192.0.2.1/api/pems", false);
-	pems_client_destroy(client);
+	pems_http_client_destroy(client);
 #undef API
 }

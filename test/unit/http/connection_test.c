@@ -38,16 +38,16 @@ count_sent(void *owner)
 UNIT_TEST(the_owner_is_told_when_a_request_leaves)
 {
 	Server *server = server_start(serve_one_then_close);
-	PemsClient *client = create_client(&default_options);
+	PemsHttpClient *client = create_client(&default_options);
 	char api_url[64];
 	char url[128];
 	int sent[4] = {0};
-	PemsClientRequest request = {.call = PEMS_CALL_UPDATE,
-								 .url = url,
-								 .api_url = api_url,
-								 .token = TOKEN,
-								 .body = BODY,
-								 .sent = count_sent};
+	PemsHttpClientRequest request = {.call = PEMS_CALL_UPDATE,
+									 .url = url,
+									 .api_url = api_url,
+									 .token = TOKEN,
+									 .body = BODY,
+									 .sent = count_sent};
 
 	/* answered, broken on a reused connection, answered, refused */
 	for (int i = 0; i < 4; i++)
@@ -58,14 +58,14 @@ UNIT_TEST(the_owner_is_told_when_a_request_leaves)
 		snprintf(api_url, sizeof(api_url), "http://127.0.0.1:%d/api", i < 3 ? server->port : 1);
 		snprintf(url, sizeof(url), "%s/pems/pfa/PFA-1", api_url);
 		request.owner = &sent[i];
-		CHECK(pems_client_start(client, &request));
+		CHECK(pems_http_client_start(client, &request));
 		CHECK_INT(sent[i], 0);
 		CHECK(next_answer(client, &owner, &reply));
 		CHECK_INT(sent[i], i < 3 ? 1 : 0);
 		CHECK_INT(reply.maybe_sent, sent[i]);
 		pems_answer_free(&reply);
 	}
-	pems_client_destroy(client);
+	pems_http_client_destroy(client);
 	server_stop(server);
 }
 
@@ -74,7 +74,7 @@ static void
 check_sent_once(Serve serve, PemsCall second)
 {
 	Server *server = server_start(serve);
-	PemsClient *client = create_client(&default_options);
+	PemsHttpClient *client = create_client(&default_options);
 
 	CHECK_ANSWER(run_request(client, PEMS_CALL_UPDATE, server), PEMS_TRANSPORT_OK, true, 200);
 	CHECK_ANSWER(run_request(client, second, server), PEMS_TRANSPORT_RESET, true, 0);
@@ -83,7 +83,7 @@ check_sent_once(Serve serve, PemsCall second)
 	CHECK_ANSWER(run_request(client, second, server), PEMS_TRANSPORT_OK, true, 200);
 	CHECK_INT(atomic_load(&server->requests), 3);
 	CHECK_INT(atomic_load(&server->connections), 2);
-	pems_client_destroy(client);
+	pems_http_client_destroy(client);
 	server_stop(server);
 }
 
@@ -108,7 +108,7 @@ UNIT_TEST(a_read_on_a_reused_connection_that_breaks_is_sent_once)
 UNIT_TEST(a_connection_that_the_server_closed_in_peace_is_replaced)
 {
 	Server *server = server_start(serve_once);
-	PemsClient *client = create_client(&default_options);
+	PemsHttpClient *client = create_client(&default_options);
 
 	for (int i = 0; i < 4; i++)
 	{
@@ -117,7 +117,7 @@ UNIT_TEST(a_connection_that_the_server_closed_in_peace_is_replaced)
 	}
 	CHECK_INT(atomic_load(&server->requests), 4);
 	CHECK_INT(atomic_load(&server->connections), 4);
-	pems_client_destroy(client);
+	pems_http_client_destroy(client);
 	server_stop(server);
 }
 
@@ -174,17 +174,17 @@ static void
 check_unasked(const Unasked *what, PemsCall second)
 {
 	Server *server;
-	PemsClient *client = create_client(&default_options);
+	PemsHttpClient *client = create_client(&default_options);
 	char api_url[64];
 	char url[128];
 	int sent = 0;
-	PemsClientRequest request = {.call = second,
-								 .url = url,
-								 .api_url = api_url,
-								 .token = TOKEN,
-								 .body = second == PEMS_CALL_READ ? NULL : BODY,
-								 .owner = &sent,
-								 .sent = count_sent};
+	PemsHttpClientRequest request = {.call = second,
+									 .url = url,
+									 .api_url = api_url,
+									 .token = TOKEN,
+									 .body = second == PEMS_CALL_READ ? NULL : BODY,
+									 .owner = &sent,
+									 .sent = count_sent};
 	PemsAnswer reply;
 	void *owner;
 
@@ -197,7 +197,7 @@ check_unasked(const Unasked *what, PemsCall second)
 	sleep_ms(20);
 	snprintf(api_url, sizeof(api_url), "http://127.0.0.1:%d/api", server->port);
 	snprintf(url, sizeof(url), "%s/pems/pfa/PFA-1", api_url);
-	CHECK(pems_client_start(client, &request));
+	CHECK(pems_http_client_start(client, &request));
 	CHECK(next_answer(client, &owner, &reply));
 	CHECK_TEXT(reply.body, OK_BODY);
 	CHECK_ANSWER(reply, PEMS_TRANSPORT_OK, true, 200);
@@ -213,7 +213,7 @@ check_unasked(const Unasked *what, PemsCall second)
 			sleep_ms(1);
 		CHECK_INT(atomic_load(&given_up), 1);
 	}
-	pems_client_destroy(client);
+	pems_http_client_destroy(client);
 	server_stop(server);
 }
 
@@ -246,7 +246,7 @@ UNIT_TEST(every_idle_connection_is_looked_at)
 {
 	static const Unasked closes = {"HTTP/1.1 408 No\r\n\r\n", UNASKED_CLOSES};
 	Server *server;
-	PemsClient *client = create_client(&default_options);
+	PemsHttpClient *client = create_client(&default_options);
 	PemsAnswer reply;
 	void *owner;
 
@@ -267,7 +267,7 @@ UNIT_TEST(every_idle_connection_is_looked_at)
 	}
 	CHECK_INT(atomic_load(&server->requests), 16);
 	CHECK_INT(atomic_load(&server->connections), 9);
-	pems_client_destroy(client);
+	pems_http_client_destroy(client);
 	server_stop(server);
 }
 
@@ -282,12 +282,12 @@ UNIT_TEST(what_a_new_connection_says_first_is_no_answer)
 	for (int i = 0; i < 200 && refused < 3; i++)
 	{
 		Server *server = server_start(serve_unasked);
-		PemsClient *client = create_client(&default_options);
+		PemsHttpClient *client = create_client(&default_options);
 		PemsAnswer reply;
 		void *owner;
 
 		CHECK(start_request(client, PEMS_CALL_UPDATE, server, NULL));
-		pems_client_drive(client);
+		pems_http_client_drive(client);
 		sleep_ms(5);
 		CHECK(next_answer(client, &owner, &reply));
 		if (!reply.maybe_sent)
@@ -300,7 +300,7 @@ UNIT_TEST(what_a_new_connection_says_first_is_no_answer)
 		}
 		else
 			pems_answer_free(&reply);
-		pems_client_destroy(client);
+		pems_http_client_destroy(client);
 		server_stop(server);
 	}
 	CHECK_INT(refused, 3);
@@ -316,8 +316,8 @@ UNIT_TEST(loopback_is_refused_where_it_is_not_allowed)
 										  "https://[::ffff:127.0.0.1]", "https://a.localhost",
 										  "https://[::127.0.0.1]"};
 	Server *server = server_start(serve_well);
-	PemsClientOptions options = default_options;
-	PemsClient *client;
+	PemsHttpClientOptions options = default_options;
+	PemsHttpClient *client;
 
 	options.allow_loopback = false;
 	client = create_client(&options);
@@ -331,7 +331,7 @@ UNIT_TEST(loopback_is_refused_where_it_is_not_allowed)
 		pems_answer_free(&reply);
 	}
 	CHECK_INT(atomic_load(&server->connections), 0);
-	pems_client_destroy(client);
+	pems_http_client_destroy(client);
 	server_stop(server);
 }
 
@@ -351,7 +351,7 @@ UNIT_TEST(other_special_addresses_are_always_refused)
 										  "https://[64:ff9b::7f00:1]",
 										  "https://[64:ff9b::169.254.169.254]",
 										  "https://[2002:7f00:1::]"};
-	PemsClient *client = create_client(&default_options);
+	PemsHttpClient *client = create_client(&default_options);
 
 	for (size_t i = 0; i < sizeof(origins) / sizeof(origins[0]); i++)
 	{
@@ -362,25 +362,25 @@ UNIT_TEST(other_special_addresses_are_always_refused)
 		CHECK(!reply.maybe_sent);
 		pems_answer_free(&reply);
 	}
-	pems_client_destroy(client);
+	pems_http_client_destroy(client);
 }
 
 UNIT_TEST(idle_connections_survive_new_options_but_not_a_new_rule)
 {
 	Server *server = server_start(serve_well);
-	PemsClientOptions options = default_options;
-	PemsClient *client = create_client(&options);
+	PemsHttpClientOptions options = default_options;
+	PemsHttpClient *client = create_client(&options);
 
 	CHECK_ANSWER(run_request(client, PEMS_CALL_UPDATE, server), PEMS_TRANSPORT_OK, true, 200);
 	options.request_timeout_ms = 4000;
-	CHECK(pems_client_configure(client, &options));
+	CHECK(pems_http_client_configure(client, &options));
 	CHECK_ANSWER(run_request(client, PEMS_CALL_UPDATE, server), PEMS_TRANSPORT_OK, true, 200);
 	CHECK_INT(atomic_load(&server->connections), 1);
 	options.allow_loopback = false;
-	CHECK(pems_client_configure(client, &options));
+	CHECK(pems_http_client_configure(client, &options));
 	CHECK_ANSWER(run_request(client, PEMS_CALL_UPDATE, server), PEMS_TRANSPORT_FORBIDDEN_ADDRESS,
 				 false, 0);
 	CHECK_INT(atomic_load(&server->requests), 2);
-	pems_client_destroy(client);
+	pems_http_client_destroy(client);
 	server_stop(server);
 }

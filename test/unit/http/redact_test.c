@@ -19,7 +19,7 @@ check_bytes(const char *text, size_t length, const char *expected, int line)
 	char *copy = memory + 1;
 
 	memcpy(copy, text, length);
-	pems_redact(copy, length, TOKEN);
+	pems_http_redact(copy, length, TOKEN);
 	if (!CHECK(memcmp(copy, expected, length) == 0))
 		unit_note("called in line %d: %.*s", line, (int) length, copy);
 	free(memory);
@@ -85,11 +85,11 @@ UNIT_TEST(a_text_that_is_missing_and_a_token_that_is_short)
 {
 	char text[] = "a message with words";
 
-	pems_redact(NULL, 0, TOKEN);
-	pems_redact(text, strlen(text), "message");
+	pems_http_redact(NULL, 0, TOKEN);
+	pems_http_redact(text, strlen(text), "message");
 	CHECK_TEXT(text, "a message with words");
-	pems_redact(text, strlen(text), "");
+	pems_http_redact(text, strlen(text), "");
 	CHECK_TEXT(text, "a message with words");
-	pems_redact(text, strlen(text), "a messag");
+	pems_http_redact(text, strlen(text), "a messag");
 	CHECK_TEXT(text, "********e with words");
 }

@@ -13,7 +13,7 @@
 UNIT_TEST(what_a_request_looks_like)
 {
 	Server *server = server_start(serve_well);
-	PemsClient *client = create_client(&default_options);
+	PemsHttpClient *client = create_client(&default_options);
 	PemsAnswer reply = run_request(client, PEMS_CALL_UPDATE, server);
 	char host[64];
 
@@ -33,14 +33,14 @@ UNIT_TEST(what_a_request_looks_like)
 	CHECK(strcasestr(server->last, "Expect") == NULL);
 	CHECK(strstr(server->last, "\r\nAccept-Encoding: identity\r\n") != NULL);
 	CHECK(strcasestr(server->last, "Transfer-Encoding") == NULL);
-	pems_client_destroy(client);
+	pems_http_client_destroy(client);
 	server_stop(server);
 }
 
 UNIT_TEST(one_handle_makes_every_call_over_one_connection)
 {
 	Server *server = server_start(serve_well);
-	PemsClient *client = create_client(&default_options);
+	PemsHttpClient *client = create_client(&default_options);
 
 	for (int i = 0; i < 3; i++)
 	{
@@ -59,7 +59,7 @@ UNIT_TEST(one_handle_makes_every_call_over_one_connection)
 	}
 	CHECK_INT(atomic_load(&server->connections), 1);
 	CHECK_INT(atomic_load(&server->requests), 9);
-	pems_client_destroy(client);
+	pems_http_client_destroy(client);
 	server_stop(server);
 }
 
@@ -67,10 +67,10 @@ UNIT_TEST(a_large_body_arrives_whole)
 {
 	static char body[50000];
 	Server *server = server_start(serve_well);
-	PemsClient *client = create_client(&default_options);
+	PemsHttpClient *client = create_client(&default_options);
 	char api_url[64];
 	char url[128];
-	PemsClientRequest request = {
+	PemsHttpClientRequest request = {
 		.call = PEMS_CALL_UPDATE, .url = url, .api_url = api_url, .token = TOKEN, .body = body};
 	PemsAnswer reply;
 	void *owner;
@@ -78,24 +78,24 @@ UNIT_TEST(a_large_body_arrives_whole)
 	memset(body, 'x', sizeof(body) - 1);
 	snprintf(api_url, sizeof(api_url), "http://127.0.0.1:%d", server->port);
 	snprintf(url, sizeof(url), "%s/pems/pfa/PFA-1", api_url);
-	CHECK(pems_client_start(client, &request));
+	CHECK(pems_http_client_start(client, &request));
 	CHECK(next_answer(client, &owner, &reply));
 	CHECK_ANSWER(reply, PEMS_TRANSPORT_OK, true, 200);
 	CHECK(strstr(server->last, body) != NULL);
 	CHECK(strcasestr(server->last, "Idempotency-Key") == NULL);
-	pems_client_destroy(client);
+	pems_http_client_destroy(client);
 	server_stop(server);
 }
 
 UNIT_TEST(bad_headers_and_bodies_are_refused)
 {
-	PemsClient *client = create_client(&default_options);
-	PemsClientRequest good = {.call = PEMS_CALL_UPDATE,
-							  .url = "http://127.0.0.1:1/api/pems/pfa/PFA-1",
-							  .api_url = "http://127.0.0.1:1/api",
-							  .token = TOKEN,
-							  .body = BODY};
-	PemsClientRequest bad[6] = {good, good, good, good, good, good};
+	PemsHttpClient *client = create_client(&default_options);
+	PemsHttpClientRequest good = {.call = PEMS_CALL_UPDATE,
+								  .url = "http://127.0.0.1:1/api/pems/pfa/PFA-1",
+								  .api_url = "http://127.0.0.1:1/api",
+								  .token = TOKEN,
+								  .body = BODY};
+	PemsHttpClientRequest bad[6] = {good, good, good, good, good, good};
 
 	bad[0].token = NULL;
 	bad[1].token = "";
@@ -108,11 +108,11 @@ UNIT_TEST(bad_headers_and_bodies_are_refused)
 		PemsAnswer reply;
 		void *owner;
 
-		CHECK(pems_client_start(client, &bad[i]));
-		CHECK_INT(pems_client_timeout_ms(client), 0);
-		CHECK(pems_client_next(client, &owner, &reply));
+		CHECK(pems_http_client_start(client, &bad[i]));
+		CHECK_INT(pems_http_client_timeout_ms(client), 0);
+		CHECK(pems_http_client_next(client, &owner, &reply));
 		CHECK(strstr(reply.detail, "secret") == NULL);
 		CHECK_ANSWER(reply, PEMS_TRANSPORT_INTERNAL, false, 0);
 	}
-	pems_client_destroy(client);
+	pems_http_client_destroy(client);
 }

@@ -13,22 +13,23 @@
 #define BODY  "{\"pfaId\":\"PFA-1\",\"version\":3}"
 
 /* http to loopback is allowed, five seconds for a request, 4096 bytes for an answer */
-extern const PemsClientOptions default_options;
+extern const PemsHttpClientOptions default_options;
 
-/* A client; the first call also initializes the room, in an environment that should not matter. */
-extern PemsClient *create_client(const PemsClientOptions *options);
+/* A client; the first call also initializes libcurl, in an environment that should not matter. */
+extern PemsHttpClient *create_client(const PemsHttpClientOptions *options);
 
 /* Start a request to scheme://host:port/api/pems/pfa/PFA-1. */
-extern bool start_request_at(PemsClient *client, PemsCall call, const char *origin, int port,
+extern bool start_request_at(PemsHttpClient *client, PemsCall call, const char *origin, int port,
 							 void *owner);
 /* The same to one of our servers. */
-extern bool start_request(PemsClient *client, PemsCall call, const Server *server, void *owner);
+extern bool start_request(PemsHttpClient *client, PemsCall call, const Server *server, void *owner);
 /* Drive until the next answer, as the worker does; false after ten seconds. */
-extern bool next_answer(PemsClient *client, void **owner, PemsAnswer *reply);
+extern bool next_answer(PemsHttpClient *client, void **owner, PemsAnswer *reply);
 
 /* One request from start to end.  The answer is the caller's to free. */
-extern PemsAnswer run_request_at(PemsClient *client, PemsCall call, const char *origin, int port);
-extern PemsAnswer run_request(PemsClient *client, PemsCall call, const Server *server);
+extern PemsAnswer run_request_at(PemsHttpClient *client, PemsCall call, const char *origin,
+								 int port);
+extern PemsAnswer run_request(PemsHttpClient *client, PemsCall call, const Server *server);
 
 /* Check an answer, and free it.  line: of the test. */
 extern void check_answer(PemsAnswer reply, PemsTransport transport, bool maybe_sent, int status,

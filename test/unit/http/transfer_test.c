@@ -58,14 +58,14 @@ serve_truncated_error(Server *server, int socket, int number)
 
 UNIT_TEST(refused)
 {
-	PemsClient *client = create_client(&default_options);
+	PemsHttpClient *client = create_client(&default_options);
 	int port;
 	int listener = listen_anywhere(1, &port);
 
 	close(listener);
 	CHECK_ANSWER(run_request_at(client, PEMS_CALL_UPDATE, "http://127.0.0.1", port),
 				 PEMS_TRANSPORT_REFUSED, false, 0);
-	pems_client_destroy(client);
+	pems_http_client_destroy(client);
 }
 
 UNIT_TEST(broken_connections)
@@ -88,13 +88,13 @@ serve_without_tls(Server *server, int socket, int number)
 UNIT_TEST(a_tls_failure_sends_nothing)
 {
 	Server *server = server_start(serve_without_tls);
-	PemsClient *client = create_client(&default_options);
+	PemsHttpClient *client = create_client(&default_options);
 
 	CHECK_ANSWER(run_request_at(client, PEMS_CALL_UPDATE, "https://127.0.0.1", server->port),
 				 PEMS_TRANSPORT_TLS, false, 0);
 	CHECK_INT(atomic_load(&server->connections), 1);
 	CHECK(strstr(server->last, TOKEN) == NULL);
-	pems_client_destroy(client);
+	pems_http_client_destroy(client);
 	server_stop(server);
 }
 
@@ -103,8 +103,8 @@ UNIT_TEST(a_tls_failure_sends_nothing)
 UNIT_TEST(a_server_that_never_answers)
 {
 	Server *server = server_start(serve_never);
-	PemsClientOptions options = default_options;
-	PemsClient *client;
+	PemsHttpClientOptions options = default_options;
+	PemsHttpClient *client;
 	PemsAnswer reply;
 
 	options.request_timeout_ms = 300;
@@ -112,15 +112,15 @@ UNIT_TEST(a_server_that_never_answers)
 	reply = run_request(client, PEMS_CALL_UPDATE, server);
 	CHECK(reply.latency_us >= 250000 && reply.latency_us < 1500000);
 	CHECK_ANSWER(reply, PEMS_TRANSPORT_TIMEOUT, true, 0);
-	pems_client_destroy(client);
+	pems_http_client_destroy(client);
 	server_stop(server);
 }
 
 /* Nobody accepts, and the queue of the listener is full: the handshake hangs. */
 UNIT_TEST(a_connection_that_never_comes)
 {
-	PemsClientOptions options = default_options;
-	PemsClient *client;
+	PemsHttpClientOptions options = default_options;
+	PemsHttpClient *client;
 	int port;
 	int listener = listen_anywhere(0, &port);
 	struct sockaddr_in address = {.sin_family = AF_INET,
@@ -140,7 +140,7 @@ UNIT_TEST(a_connection_that_never_comes)
 	reply = run_request_at(client, PEMS_CALL_UPDATE, "http://127.0.0.1", port);
 	CHECK(reply.latency_us < 2000000);
 	CHECK_ANSWER(reply, PEMS_TRANSPORT_TIMEOUT, false, 0);
-	pems_client_destroy(client);
+	pems_http_client_destroy(client);
 	for (int i = 0; i < 4; i++)
 		close(fillers[i]);
 	close(listener);
@@ -160,7 +160,7 @@ serve_mirror(Server *server, int socket, int number)
 UNIT_TEST(a_page_that_shows_the_token_does_not)
 {
 	Server *server = server_start(serve_mirror);
-	PemsClient *client = create_client(&default_options);
+	PemsHttpClient *client = create_client(&default_options);
 	PemsAnswer reply = run_request(client, PEMS_CALL_UPDATE, server);
 
 	CHECK(strstr(server->last, TOKEN) != NULL);
@@ -168,7 +168,7 @@ UNIT_TEST(a_page_that_shows_the_token_does_not)
 	CHECK(strstr(reply.body, "Bearer ****") != NULL);
 	CHECK_INT(reply.retry_after_s, -1);
 	CHECK_ANSWER(reply, PEMS_TRANSPORT_OK, true, 500);
-	pems_client_destroy(client);
+	pems_http_client_destroy(client);
 	server_stop(server);
 }
 
@@ -185,11 +185,11 @@ serve_mirror_in_part(Server *server, int socket, int number)
 UNIT_TEST(a_page_that_breaks_off_within_the_token_does_not)
 {
 	Server *server = server_start(serve_mirror_in_part);
-	PemsClient *client = create_client(&default_options);
+	PemsHttpClient *client = create_client(&default_options);
 	PemsAnswer reply = run_request(client, PEMS_CALL_READ, server);
 
 	CHECK_TEXT(reply.body, "Bearer **************");
 	CHECK_ANSWER(reply, PEMS_TRANSPORT_TRUNCATED, true, 500);
-	pems_client_destroy(client);
+	pems_http_client_destroy(client);
 	server_stop(server);
 }

@@ -1,6 +1,6 @@
 /*
  * record/json_texts.h
- *		What the tests of the JSON rooms share: parsing a text in one line, and building long ones.
+ *		What the tests of the JSON files share: parsing a text in one line, and building long ones.
  */
 #ifndef JSON_TEXTS_H
 #define JSON_TEXTS_H

@@ -31,7 +31,7 @@ in_directory(const char *name)
 
 		(void) snprintf(test_directory, sizeof(test_directory), "%s/pems_secrets_test.XXXXXX",
 						parent ? parent : "/tmp");
-		if (!pems_credentials_initialize() || !mkdtemp(test_directory) ||
+		if (!pems_secrets_initialize() || !mkdtemp(test_directory) ||
 			chmod(test_directory, 0755) != 0)
 			abort();
 	}
@@ -70,7 +70,7 @@ make_keyring(const char *name)
 	const char *path = in_directory(name);
 
 	(void) unlink(path);
-	if (!pems_credentials_create_keyring(path, (uid_t) -1, (gid_t) -1, problem, sizeof(problem)))
+	if (!pems_secrets_create_keyring(path, (uid_t) -1, (gid_t) -1, problem, sizeof(problem)))
 		abort();
 	return path;
 }
@@ -102,11 +102,11 @@ PemsKeyState
 state_of(const char *path)
 {
 	PemsKeyring *keyring = NULL;
-	PemsKeyState state = pems_credentials_read_keyring(path, &keyring, problem, sizeof(problem));
+	PemsKeyState state = pems_secrets_read_keyring(path, &keyring, problem, sizeof(problem));
 
 	CHECK((state == PEMS_KEY_OK) == (keyring != NULL));
 	CHECK((state == PEMS_KEY_OK) == (problem[0] == '\0'));
-	pems_credentials_free_keyring(keyring);
+	pems_secrets_free_keyring(keyring);
 	return state;
 }
 
@@ -136,12 +136,12 @@ make_fixture(const char *token)
 {
 	Fixture fixture = {0};
 
-	if (pems_credentials_read_keyring(make_keyring("fixture"), &fixture.keyring, problem,
-									  sizeof(problem)) != PEMS_KEY_OK)
+	if (pems_secrets_read_keyring(make_keyring("fixture"), &fixture.keyring, problem,
+								  sizeof(problem)) != PEMS_KEY_OK)
 		abort();
-	fixture.key_id = pems_credentials_current_key(fixture.keyring, &fixture.public_key);
-	CHECK(pems_credentials_seal(fixture.public_key, "RIO", URL, 7, token, &fixture.sealed,
-								&fixture.length));
+	fixture.key_id = pems_secrets_current_key(fixture.keyring, &fixture.public_key);
+	CHECK(pems_secrets_seal(fixture.public_key, "RIO", URL, 7, token, &fixture.sealed,
+							&fixture.length));
 	return fixture;
 }
 
@@ -149,18 +149,17 @@ void
 free_fixture(Fixture *fixture)
 {
 	free(fixture->sealed);
-	pems_credentials_free_keyring(fixture->keyring);
+	pems_secrets_free_keyring(fixture->keyring);
 }
 
 PemsOpenState
 open_as(const Fixture *fixture, const char *organization, const char *url, int64_t generation)
 {
 	char *token = NULL;
-	PemsOpenState state =
-		pems_credentials_open(fixture->keyring, fixture->key_id, fixture->sealed, fixture->length,
-							  organization, url, generation, &token);
+	PemsOpenState state = pems_secrets_open(fixture->keyring, fixture->key_id, fixture->sealed,
+											fixture->length, organization, url, generation, &token);
 
 	CHECK((state == PEMS_OPEN_OK) == (token != NULL));
-	pems_credentials_free_token(token);
+	pems_secrets_free_token(token);
 	return state;
 }

@@ -46,21 +46,21 @@ UNIT_TEST(a_file_is_never_overwritten)
 	const char *target = in_directory("target");
 
 	write_file(path, "precious", 8);
-	CHECK(!pems_credentials_create_keyring(path, (uid_t) -1, (gid_t) -1, problem, sizeof(problem)));
+	CHECK(!pems_secrets_create_keyring(path, (uid_t) -1, (gid_t) -1, problem, sizeof(problem)));
 	CHECK(problem_has("exists already"));
 	CHECK_TEXT(read_file(path), "precious");
 	/* Not through a link that points nowhere either. */
 	CHECK(symlink(target, link) == 0);
-	CHECK(!pems_credentials_create_keyring(link, (uid_t) -1, (gid_t) -1, problem, sizeof(problem)));
+	CHECK(!pems_secrets_create_keyring(link, (uid_t) -1, (gid_t) -1, problem, sizeof(problem)));
 	CHECK(access(target, F_OK) != 0);
 }
 
 UNIT_TEST(a_keyring_in_no_directory_is_an_error)
 {
-	CHECK(!pems_credentials_create_keyring(in_directory("nowhere/key"), (uid_t) -1, (gid_t) -1,
-										   problem, sizeof(problem)));
+	CHECK(!pems_secrets_create_keyring(in_directory("nowhere/key"), (uid_t) -1, (gid_t) -1, problem,
+									   sizeof(problem)));
 	CHECK(problem_has("could not be created: No such file or directory"));
-	CHECK(!pems_credentials_create_keyring("", (uid_t) -1, (gid_t) -1, problem, sizeof(problem)));
+	CHECK(!pems_secrets_create_keyring("", (uid_t) -1, (gid_t) -1, problem, sizeof(problem)));
 }
 
 UNIT_TEST(a_keyring_by_a_relative_path_is_made)
@@ -70,8 +70,8 @@ UNIT_TEST(a_keyring_by_a_relative_path_is_made)
 	(void) in_directory("");
 	if (!CHECK(getcwd(before, sizeof(before)) && chdir(test_directory) == 0))
 		return;
-	CHECK(pems_credentials_create_keyring("relative", (uid_t) -1, (gid_t) -1, problem,
-										  sizeof(problem)));
+	CHECK(
+		pems_secrets_create_keyring("relative", (uid_t) -1, (gid_t) -1, problem, sizeof(problem)));
 	CHECK_INT(state_of("relative"), PEMS_KEY_OK);
 	CHECK(chdir(before) == 0);
 }
@@ -84,11 +84,11 @@ UNIT_TEST(a_keyring_is_given_away)
 	if (geteuid() != 0)
 	{
 		/* Not allowed, and then nothing is left behind. */
-		CHECK(!pems_credentials_create_keyring(path, 0, 0, problem, sizeof(problem)));
+		CHECK(!pems_secrets_create_keyring(path, 0, 0, problem, sizeof(problem)));
 		CHECK(access(path, F_OK) != 0);
 		return;
 	}
-	CHECK(pems_credentials_create_keyring(path, STRANGER, STRANGER, problem, sizeof(problem)));
+	CHECK(pems_secrets_create_keyring(path, STRANGER, STRANGER, problem, sizeof(problem)));
 	if (CHECK(lstat(path, &status) == 0))
 	{
 		CHECK_INT(status.st_uid, STRANGER);
@@ -226,11 +226,11 @@ read_current_id(const char *path, char *id)
 	PemsKeyring *keyring = NULL;
 
 	id[0] = '\0';
-	if (!CHECK_INT(pems_credentials_read_keyring(path, &keyring, problem, sizeof(problem)),
+	if (!CHECK_INT(pems_secrets_read_keyring(path, &keyring, problem, sizeof(problem)),
 				   PEMS_KEY_OK))
 		return;
-	(void) snprintf(id, PEMS_KEY_ID_LENGTH + 1, "%s", pems_credentials_current_key(keyring, NULL));
-	pems_credentials_free_keyring(keyring);
+	(void) snprintf(id, PEMS_KEY_ID_LENGTH + 1, "%s", pems_secrets_current_key(keyring, NULL));
+	pems_secrets_free_keyring(keyring);
 }
 
 static int
@@ -252,7 +252,7 @@ has_key(const char *path, const char *id)
 static bool
 add_key(const char *path)
 {
-	return pems_credentials_add_key(path, problem, sizeof(problem));
+	return pems_secrets_add_key(path, problem, sizeof(problem));
 }
 
 /* Drop all but the current key and that one, which may be NULL; the number dropped, -1: refused. */
@@ -261,8 +261,7 @@ drop_all_but(const char *path, const char *needed)
 {
 	int dropped = 0;
 
-	if (!pems_credentials_drop_keys(path, &needed, needed ? 1 : 0, &dropped, problem,
-									sizeof(problem)))
+	if (!pems_secrets_drop_keys(path, &needed, needed ? 1 : 0, &dropped, problem, sizeof(problem)))
 		return -1;
 	return dropped;
 }
@@ -295,8 +294,8 @@ UNIT_TEST(an_added_key_is_current_and_the_old_ones_open)
 	CHECK(strcmp(new_id, old_id) != 0);
 	CHECK_INT(count_keys(path), 2);
 	CHECK(strncmp(read_file(path), before, strlen(before)) == 0);
-	pems_credentials_free_keyring(fixture.keyring);
-	CHECK_INT(pems_credentials_read_keyring(path, &fixture.keyring, problem, sizeof(problem)),
+	pems_secrets_free_keyring(fixture.keyring);
+	CHECK_INT(pems_secrets_read_keyring(path, &fixture.keyring, problem, sizeof(problem)),
 			  PEMS_KEY_OK);
 	fixture.key_id = old_id;
 	CHECK_INT(open_as(&fixture, "RIO", URL, 7), PEMS_OPEN_OK);

@@ -20,14 +20,14 @@ UNIT_TEST(a_key_id_belongs_to_one_public_key)
 
 	CHECK_INT(strlen(fixture.key_id), PEMS_KEY_ID_LENGTH);
 	CHECK_INT(strspn(fixture.key_id, "0123456789abcdef"), PEMS_KEY_ID_LENGTH);
-	CHECK(pems_credentials_is_key(fixture.key_id, fixture.public_key));
-	CHECK(!pems_credentials_is_key(fixture.key_id, other.public_key));
-	CHECK(!pems_credentials_is_key(other.key_id, fixture.public_key));
-	CHECK(!pems_credentials_is_key("", fixture.public_key));
-	CHECK(!pems_credentials_is_key(fixture.key_id, ""));
-	CHECK(!pems_credentials_is_key(fixture.key_id, "AAAA"));
+	CHECK(pems_secrets_is_key(fixture.key_id, fixture.public_key));
+	CHECK(!pems_secrets_is_key(fixture.key_id, other.public_key));
+	CHECK(!pems_secrets_is_key(other.key_id, fixture.public_key));
+	CHECK(!pems_secrets_is_key("", fixture.public_key));
+	CHECK(!pems_secrets_is_key(fixture.key_id, ""));
+	CHECK(!pems_secrets_is_key(fixture.key_id, "AAAA"));
 	(void) snprintf(upper, sizeof(upper), "%sx", fixture.key_id);
-	CHECK(!pems_credentials_is_key(upper, fixture.public_key));
+	CHECK(!pems_secrets_is_key(upper, fixture.public_key));
 	free_fixture(&other);
 	free_fixture(&fixture);
 }
@@ -199,22 +199,20 @@ UNIT_TEST(the_last_key_is_current_and_the_others_open)
 	line = make_key_line();
 	(void) snprintf(text + length, sizeof(text) - (size_t) length, "%s", line);
 	write_file(in_directory("two"), text, strlen(text));
-	CHECK_INT(
-		pems_credentials_read_keyring(in_directory("two"), &keyring, problem, sizeof(problem)),
-		PEMS_KEY_OK);
-	id = pems_credentials_current_key(keyring, &public_key);
+	CHECK_INT(pems_secrets_read_keyring(in_directory("two"), &keyring, problem, sizeof(problem)),
+			  PEMS_KEY_OK);
+	id = pems_secrets_current_key(keyring, &public_key);
 	CHECK(strncmp(line, id, PEMS_KEY_ID_LENGTH) == 0);
 	CHECK(strcmp(id, old.key_id) != 0);
-	CHECK(pems_credentials_is_key(id, public_key));
-	CHECK_INT(
-		pems_credentials_open(keyring, old.key_id, old.sealed, old.length, "RIO", URL, 7, &token),
-		PEMS_OPEN_OK);
+	CHECK(pems_secrets_is_key(id, public_key));
+	CHECK_INT(pems_secrets_open(keyring, old.key_id, old.sealed, old.length, "RIO", URL, 7, &token),
+			  PEMS_OPEN_OK);
 	CHECK_TEXT(token, "old-token");
-	pems_credentials_free_token(token);
+	pems_secrets_free_token(token);
 	/* The right keyring, but the row names its other key. */
-	CHECK_INT(pems_credentials_open(keyring, id, old.sealed, old.length, "RIO", URL, 7, &token),
+	CHECK_INT(pems_secrets_open(keyring, id, old.sealed, old.length, "RIO", URL, 7, &token),
 			  PEMS_OPEN_CANNOT);
-	pems_credentials_free_keyring(keyring);
+	pems_secrets_free_keyring(keyring);
 	free(line);
 	free_fixture(&old);
 }

@@ -21,7 +21,7 @@ UNIT_TEST(a_private_process_leaves_no_core_and_lets_nobody_look)
 	{
 		struct rlimit limit = {1, 1};
 
-		pems_process_keep_private();
+		pems_secrets_keep_process_private();
 		if (getrlimit(RLIMIT_CORE, &limit) != 0 || limit.rlim_cur != 0 || limit.rlim_max != 0)
 			_exit(1);
 		_exit(prctl(PR_GET_DUMPABLE) == 0 ? 0 : 2);

@@ -28,9 +28,9 @@ open_text(const Fixture *fixture, const char *text)
 	(void) sodium_base642bin(key, sizeof(key), fixture->public_key, strlen(fixture->public_key),
 							 NULL, NULL, NULL, sodium_base64_VARIANT_ORIGINAL);
 	(void) crypto_box_seal(box, (const unsigned char *) text, strlen(text), key);
-	state = pems_credentials_open(fixture->keyring, fixture->key_id, box,
-								  strlen(text) + crypto_box_SEALBYTES, "RIO", URL, 7, &token);
-	pems_credentials_free_token(token);
+	state = pems_secrets_open(fixture->keyring, fixture->key_id, box,
+							  strlen(text) + crypto_box_SEALBYTES, "RIO", URL, 7, &token);
+	pems_secrets_free_token(token);
 	return state;
 }
 
@@ -39,11 +39,11 @@ UNIT_TEST(a_sealed_token_opens)
 	Fixture fixture = make_fixture("a\"b\\c-._~+/=");
 	char *token = NULL;
 
-	CHECK_INT(pems_credentials_open(fixture.keyring, fixture.key_id, fixture.sealed, fixture.length,
-									"RIO", URL, 7, &token),
+	CHECK_INT(pems_secrets_open(fixture.keyring, fixture.key_id, fixture.sealed, fixture.length,
+								"RIO", URL, 7, &token),
 			  PEMS_OPEN_OK);
 	CHECK_TEXT(token, "a\"b\\c-._~+/=");
-	pems_credentials_free_token(token);
+	pems_secrets_free_token(token);
 	free_fixture(&fixture);
 }
 
@@ -58,8 +58,8 @@ UNIT_TEST(names_of_any_script_and_extreme_generations_open)
 		for (size_t g = 0; g < sizeof(generations) / sizeof(generations[0]); g++)
 		{
 			free(fixture.sealed);
-			CHECK(pems_credentials_seal(fixture.public_key, names[n], names[n], generations[g],
-										"token", &fixture.sealed, &fixture.length));
+			CHECK(pems_secrets_seal(fixture.public_key, names[n], names[n], generations[g], "token",
+									&fixture.sealed, &fixture.length));
 			CHECK_INT(open_as(&fixture, names[n], names[n], generations[g]), PEMS_OPEN_OK);
 		}
 	free_fixture(&fixture);
@@ -95,7 +95,7 @@ UNIT_TEST(another_key_does_not_open)
 	other.key_id = "";
 	CHECK_INT(open_as(&other, "RIO", URL, 7), PEMS_OPEN_NO_KEY);
 	/* The row names a key of the keyring, but was sealed to another one. */
-	other.key_id = pems_credentials_current_key(other.keyring, NULL);
+	other.key_id = pems_secrets_current_key(other.keyring, NULL);
 	free(other.sealed);
 	other.sealed = fixture.sealed;
 	other.length = fixture.length;
@@ -182,20 +182,20 @@ UNIT_TEST(bad_tokens_are_refused)
 	char long_token[PEMS_TOKEN_MAX_LENGTH + 2];
 	char text[] = "a?b";
 
-	CHECK_TEXT(pems_credentials_check_token("eyJhbGciOi.J9-_~+/="), NULL);
-	CHECK_TEXT(pems_credentials_check_token(""), "the token is empty");
+	CHECK_TEXT(pems_secrets_check_token("eyJhbGciOi.J9-_~+/="), NULL);
+	CHECK_TEXT(pems_secrets_check_token(""), "the token is empty");
 	for (int c = 1; c < 256; c++)
 	{
 		text[1] = (char) c;
-		CHECK((pems_credentials_check_token(text) == NULL) == (c > 0x20 && c < 0x7f));
+		CHECK((pems_secrets_check_token(text) == NULL) == (c > 0x20 && c < 0x7f));
 	}
-	CHECK(pems_credentials_check_token(" a"));
-	CHECK(pems_credentials_check_token("a\r"));
+	CHECK(pems_secrets_check_token(" a"));
+	CHECK(pems_secrets_check_token("a\r"));
 	memset(long_token, 'x', sizeof(long_token));
 	long_token[PEMS_TOKEN_MAX_LENGTH + 1] = '\0';
-	CHECK_TEXT(pems_credentials_check_token(long_token), "the token is longer than 4096 bytes");
+	CHECK_TEXT(pems_secrets_check_token(long_token), "the token is longer than 4096 bytes");
 	long_token[PEMS_TOKEN_MAX_LENGTH] = '\0';
-	CHECK_TEXT(pems_credentials_check_token(long_token), NULL);
+	CHECK_TEXT(pems_secrets_check_token(long_token), NULL);
 }
 
 UNIT_TEST(the_longest_token_opens)
@@ -207,11 +207,11 @@ UNIT_TEST(the_longest_token_opens)
 	memset(longest, '"', sizeof(longest) - 1); /* the worst to escape */
 	longest[sizeof(longest) - 1] = '\0';
 	fixture = make_fixture(longest);
-	CHECK_INT(pems_credentials_open(fixture.keyring, fixture.key_id, fixture.sealed, fixture.length,
-									"RIO", URL, 7, &token),
+	CHECK_INT(pems_secrets_open(fixture.keyring, fixture.key_id, fixture.sealed, fixture.length,
+								"RIO", URL, 7, &token),
 			  PEMS_OPEN_OK);
 	CHECK_TEXT(token, longest);
-	pems_credentials_free_token(token);
+	pems_secrets_free_token(token);
 	free_fixture(&fixture);
 }
 
@@ -226,16 +226,16 @@ UNIT_TEST(what_could_not_be_opened_is_not_sealed)
 	char *long_url = malloc(70001);
 
 	for (size_t i = 0; i < sizeof(bad_keys) / sizeof(bad_keys[0]); i++)
-		CHECK(!pems_credentials_seal(bad_keys[i], "RIO", URL, 1, "t", &sealed, &length));
-	CHECK(!pems_credentials_seal(fixture.public_key, "", URL, 1, "t", &sealed, &length));
-	CHECK(!pems_credentials_seal(fixture.public_key, "RIO", "", 1, "t", &sealed, &length));
-	CHECK(!pems_credentials_seal(fixture.public_key, "RIO", URL, 1, "", &sealed, &length));
-	CHECK(!pems_credentials_seal(fixture.public_key, "RIO", URL, 1, "t\n", &sealed, &length));
-	CHECK(!pems_credentials_seal(fixture.public_key, "R\315O", URL, 1, "t", &sealed, &length));
-	CHECK(!pems_credentials_seal(fixture.public_key, "RIO", "\300\257", 1, "t", &sealed, &length));
+		CHECK(!pems_secrets_seal(bad_keys[i], "RIO", URL, 1, "t", &sealed, &length));
+	CHECK(!pems_secrets_seal(fixture.public_key, "", URL, 1, "t", &sealed, &length));
+	CHECK(!pems_secrets_seal(fixture.public_key, "RIO", "", 1, "t", &sealed, &length));
+	CHECK(!pems_secrets_seal(fixture.public_key, "RIO", URL, 1, "", &sealed, &length));
+	CHECK(!pems_secrets_seal(fixture.public_key, "RIO", URL, 1, "t\n", &sealed, &length));
+	CHECK(!pems_secrets_seal(fixture.public_key, "R\315O", URL, 1, "t", &sealed, &length));
+	CHECK(!pems_secrets_seal(fixture.public_key, "RIO", "\300\257", 1, "t", &sealed, &length));
 	memset(long_url, 'u', 70000);
 	long_url[70000] = '\0';
-	CHECK(!pems_credentials_seal(fixture.public_key, "RIO", long_url, 1, "t", &sealed, &length));
+	CHECK(!pems_secrets_seal(fixture.public_key, "RIO", long_url, 1, "t", &sealed, &length));
 	CHECK(sealed == NULL && length == 0);
 	free(long_url);
 	free_fixture(&fixture);
@@ -247,7 +247,7 @@ UNIT_TEST(sealing_twice_gives_two_texts_of_one_length)
 	unsigned char *again = NULL;
 	size_t length = 0;
 
-	CHECK(pems_credentials_seal(fixture.public_key, "RIO", URL, 7, "other", &again, &length));
+	CHECK(pems_secrets_seal(fixture.public_key, "RIO", URL, 7, "other", &again, &length));
 	CHECK_INT(length, fixture.length);
 	CHECK(memcmp(again, fixture.sealed, length) != 0);
 	free(again);
@@ -342,10 +342,10 @@ UNIT_TEST(no_copy_of_a_token_stays_in_memory)
 	{
 		/* The search finds what is there: our own, and an open one. */
 		CHECK_INT(count_in_memory(masked), 1);
-		(void) pems_credentials_open(fixture.keyring, fixture.key_id, fixture.sealed,
-									 fixture.length, "RIO", URL, 7, &token);
+		(void) pems_secrets_open(fixture.keyring, fixture.key_id, fixture.sealed, fixture.length,
+								 "RIO", URL, 7, &token);
 		CHECK_INT(count_in_memory(masked), 2);
-		pems_credentials_free_token(token);
+		pems_secrets_free_token(token);
 		sodium_memzero(canary, CANARY_LENGTH);
 		CHECK_INT(count_in_memory(masked), 0);
 	}

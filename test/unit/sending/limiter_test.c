@@ -44,7 +44,7 @@ UNIT_TEST(unused_capacity_is_there_at_once)
 	pems_limiter_destroy(limiter);
 }
 
-UNIT_TEST(an_answer_frees_the_slot_a_second_later)
+UNIT_TEST(an_answer_frees_the_permit_a_second_later)
 {
 	PemsLimiter *limiter = pems_limiter_create(2, false, EPOCH);
 	uint64_t first = start_and_send(limiter, EPOCH);
@@ -59,7 +59,7 @@ UNIT_TEST(an_answer_frees_the_slot_a_second_later)
 	pems_limiter_destroy(limiter);
 }
 
-UNIT_TEST(a_request_without_an_answer_keeps_its_slot_for_the_arrival_bound)
+UNIT_TEST(a_request_without_an_answer_keeps_its_permit_for_the_arrival_bound)
 {
 	PemsLimiter *limiter = pems_limiter_create(1, false, EPOCH);
 	uint64_t ticket = start_and_send(limiter, EPOCH);
@@ -69,7 +69,7 @@ UNIT_TEST(a_request_without_an_answer_keeps_its_slot_for_the_arrival_bound)
 	pems_limiter_destroy(limiter);
 }
 
-UNIT_TEST(a_request_that_was_not_sent_keeps_its_slot)
+UNIT_TEST(a_request_that_was_not_sent_keeps_its_permit)
 {
 	PemsLimiter *limiter = pems_limiter_create(2, false, EPOCH);
 	uint64_t first = pems_limiter_start(limiter, EPOCH);
@@ -138,7 +138,7 @@ UNIT_TEST(a_new_rate_counts_the_starts_of_before)
 		start_and_send(limiter, EPOCH + i * MS);
 	pems_limiter_set_rate(limiter, 3, EPOCH + 10 * MS);
 	CHECK_INT(pems_limiter_capacity(limiter, EPOCH + 10 * MS), 0);
-	/* the eighth of the old slots is the first to leave less than three */
+	/* the eighth of the old permits is the first to leave less than three */
 	CHECK_INT(pems_limiter_next(limiter, EPOCH + 10 * MS), EPOCH + 7 * MS + WINDOW + ARRIVAL);
 	pems_limiter_set_rate(limiter, 12, EPOCH + 20 * MS);
 	CHECK_INT(pems_limiter_capacity(limiter, EPOCH + 20 * MS), 2);
@@ -199,7 +199,7 @@ typedef struct Flight
 	int64_t end;
 	bool sent;
 	bool tell; /* tell the limiter when it is sent */
-	PemsLimiterOutcome outcome;
+	PemsLimiterEnding ending;
 } Flight;
 
 typedef struct Simulation
@@ -235,12 +235,12 @@ simulate_start(Simulation *simulation, int64_t now, unsigned connect, unsigned s
 	flight->arrival = flight->send + unit_random_below(slowest + 1);
 	flight->sent = false;
 	flight->tell = unit_random_below(10) > 0;
-	flight->outcome = PEMS_LIMITER_ANSWERED;
+	flight->ending = PEMS_LIMITER_ANSWERED;
 	flight->end = flight->arrival + unit_random_below(unit_random_below(4) == 0 ? 3000000 : 30000);
 	if (unit_random_below(10) > 0)
 		return;
 	/* No answer comes, and the request may end before it arrives. */
-	flight->outcome = unit_random_below(2) == 0 ? PEMS_LIMITER_ABANDONED : PEMS_LIMITER_FAULT;
+	flight->ending = unit_random_below(2) == 0 ? PEMS_LIMITER_ABANDONED : PEMS_LIMITER_FAULT;
 	flight->end = flight->send + unit_random_below(30000);
 }
 
@@ -267,7 +267,7 @@ simulate_events(Simulation *simulation, int64_t now)
 			i++;
 			continue;
 		}
-		pems_limiter_end(simulation->limiter, flight->ticket, flight->outcome, now);
+		pems_limiter_end(simulation->limiter, flight->ticket, flight->ending, now);
 		*flight = simulation->flights[--simulation->flying];
 	}
 }
@@ -367,16 +367,16 @@ static void
 model_end_one(Model *model, PemsLimiter *limiter, int64_t now)
 {
 	int i = (int) unit_random_below((unsigned) model->count);
-	PemsLimiterOutcome outcome =
+	PemsLimiterEnding ending =
 		unit_random_below(4) == 0 ? PEMS_LIMITER_ABANDONED : PEMS_LIMITER_ANSWERED;
-	int64_t arrived = outcome == PEMS_LIMITER_ANSWERED ? now : now + ARRIVAL;
+	int64_t arrived = ending == PEMS_LIMITER_ANSWERED ? now : now + ARRIVAL;
 
 	if (model->ended[i])
 		return;
 	model->ended[i] = true;
 	if (arrived + WINDOW < model->release[i])
 		model->release[i] = arrived + WINDOW;
-	pems_limiter_end(limiter, model->ticket[i], outcome, now);
+	pems_limiter_end(limiter, model->ticket[i], ending, now);
 }
 
 UNIT_TEST(the_window_equals_a_model)

@@ -1,17 +1,17 @@
 /*
- * database/queue.h
+ * database/database.h
  *		The worker's transactions: plain structs in and out, and SQL behind them.
  *
  * Process: the background worker.  Each function below is one transaction of its own, run as
  * pems_sync_worker; none may be called inside a transaction.  An ERROR in it aborts that
- * transaction only and comes back as PEMS_QUEUE_ERROR (or BUSY); pems_queue_problem() has the
+ * transaction only and comes back as PEMS_DATABASE_ERROR (or BUSY); pems_database_problem() has the
  * message.
  *
  * Files: transaction.c (begin, end, fail), setup.c, exchange.c, claim.c, recording.c with
- * outcome.c, housekeeping.c.
+ * report.c, housekeeping.c.
  */
-#ifndef PEMS_QUEUE_H
-#define PEMS_QUEUE_H
+#ifndef PEMS_DATABASE_H
+#define PEMS_DATABASE_H
 
 #include "postgres.h"
 
@@ -21,15 +21,16 @@
 #include "pems/transition.h"
 #include "shared/position.h"
 
-typedef enum PemsQueueStatus
+typedef enum PemsDatabaseStatus
 {
-	PEMS_QUEUE_OK,
-	PEMS_QUEUE_GONE,    /* the extension is not there (any more): forget everything */
-	PEMS_QUEUE_BUSY,    /* a row was locked, a deadlock: the same call may succeed later */
-	PEMS_QUEUE_SLOW,    /* writing the application's tables took too long, and was given up */
-	PEMS_QUEUE_CHANGED, /* the application's tables are not what was attached: nothing was done */
-	PEMS_QUEUE_ERROR
-} PemsQueueStatus;
+	PEMS_DATABASE_OK,
+	PEMS_DATABASE_GONE, /* the extension is not there (any more): forget everything */
+	PEMS_DATABASE_BUSY, /* a row was locked, a deadlock: the same call may succeed later */
+	PEMS_DATABASE_SLOW, /* writing the application's tables took too long, and was canceled */
+	/* the application's tables are not what was attached: nothing was done */
+	PEMS_DATABASE_CHANGED,
+	PEMS_DATABASE_ERROR
+} PemsDatabaseStatus;
 
 typedef enum PemsStanding
 {
@@ -39,7 +40,7 @@ typedef enum PemsStanding
 } PemsStanding;
 
 /* An organization with its sealed credential. */
-typedef struct PemsQueueOrganization
+typedef struct PemsDatabaseOrganization
 {
 	char *id;
 	char *code;
@@ -49,16 +50,16 @@ typedef struct PemsQueueOrganization
 	size_t sealed_length;
 	char *key_id;
 	int64 generation;
-} PemsQueueOrganization;
+} PemsDatabaseOrganization;
 
 /* What the worker knows of the database; read anew when something in it changed. */
-typedef struct PemsQueueSetup
+typedef struct PemsDatabaseSetup
 {
 	PemsStanding standing;
-	PemsQueueOrganization *organizations;
+	PemsDatabaseOrganization *organizations;
 	int organization_count;
 	char *catalogue; /* field catalogue, JSON */
-} PemsQueueSetup;
+} PemsDatabaseSetup;
 
 #define PEMS_NO_VERSION (-1)
 /* In the place of known_version: PEMS refused the version sent, and did not name its own. */
@@ -100,8 +101,8 @@ typedef struct PemsItem
 	char *mirror_data; /* the same, and where it is needed besides */
 } PemsItem;
 
-/* What became of it.  Texts may be NULL. */
-typedef struct PemsResult
+/* A report: what became of an item, for the database.  Texts may be NULL. */
+typedef struct PemsReport
 {
 	const PemsItem *item;
 	PemsTransition transition;
@@ -120,7 +121,7 @@ typedef struct PemsResult
 	double latency_ms;
 	const char *request;  /* JSON */
 	const char *response; /* JSON */
-} PemsResult;
+} PemsReport;
 
 /*
  * How many items of an organization may be claimed, and from where on.  A thorough claim begins at
@@ -136,15 +137,16 @@ typedef struct PemsGrant
 } PemsGrant;
 
 /* What the last transaction that failed said. */
-extern const char *pems_queue_problem(void);
+extern const char *pems_database_problem(void);
 /*
- * Find the extension; PEMS_QUEUE_GONE when it is not installed.  Call again after PEMS_QUEUE_GONE.
+ * Find the extension; PEMS_DATABASE_GONE when it is not installed.  Call again after
+ * PEMS_DATABASE_GONE.
  */
-extern PemsQueueStatus pems_queue_open(void);
+extern PemsDatabaseStatus pems_database_open(void);
 /* *setup is allocated in the current memory context. */
-extern PemsQueueStatus pems_queue_read_setup(PemsQueueSetup *setup);
+extern PemsDatabaseStatus pems_database_read_setup(PemsDatabaseSetup *setup);
 /* Take up some of what a dead predecessor left; 0: there is nothing more. */
-extern PemsQueueStatus pems_queue_put_back_orphans(int *put_back);
+extern PemsDatabaseStatus pems_database_put_back_orphans(int *put_back);
 
 /* What is known of a credential, for people. */
 typedef struct PemsCredentialNote
@@ -154,16 +156,17 @@ typedef struct PemsCredentialNote
 	const char *problem; /* NULL with ok */
 } PemsCredentialNote;
 
-extern PemsQueueStatus pems_queue_note_credentials(const PemsCredentialNote *notes, int count);
+extern PemsDatabaseStatus pems_database_note_credentials(const PemsCredentialNote *notes,
+														 int count);
 
-/* What goes into and comes out of one transaction that records results and then claims. */
+/* What goes into and comes out of one transaction that records reports and then claims. */
 typedef struct PemsExchange
 {
-	PemsResult *const *results;
-	int result_count;
-	/* nothing that has not to do with the results: if it fails, they are at fault */
+	PemsReport *const *reports;
+	int report_count;
+	/* nothing that has not to do with the reports: if it fails, they are at fault */
 	bool only_record;
-	bool careful; /* leave out results whose rows others have locked, instead of waiting */
+	bool careful; /* leave out reports whose rows others have locked, instead of waiting */
 	const int64 *recorded_claims; /* claim tokens of which everything was recorded before */
 	int recorded_claim_count;
 	PemsGrant *grants;
@@ -171,45 +174,45 @@ typedef struct PemsExchange
 	int64 room;           /* bytes that claimed items may take ... */
 	bool one_fits_always; /* ... or one of them more, because there is nothing else in hand */
 
-	bool *recorded;     /* per result: done with */
-	PemsTexts messages; /* for pems_queue_notify() */
+	bool *recorded;     /* per report: done with */
+	PemsTexts messages; /* for pems_database_notify() */
 	PemsItem *items;    /* what was claimed */
 	int item_count;
 	int64 room_missing;   /* for the largest that was put back; 0: there was room for all */
 	TimestampTz next_due; /* when the next waiting item's time comes, or DT_NOEND */
 } PemsExchange;
 
-/* What comes out is allocated in the current memory context, and set only with PEMS_QUEUE_OK. */
-extern PemsQueueStatus pems_queue_exchange(PemsExchange *exchange);
+/* What comes out is allocated in the current memory context, and set only with PEMS_DATABASE_OK. */
+extern PemsDatabaseStatus pems_database_exchange(PemsExchange *exchange);
 
 /* An item that could not be claimed. */
-typedef struct PemsPutOff
+typedef struct PemsPostponed
 {
 	char *item_id; /* NULL: there was none */
 	bool failed;   /* it is a dead letter now */
 	PemsTexts messages;
-} PemsPutOff;
+} PemsPostponed;
 
 /* The item that a claim of one with this grant would take waits for its next retry. */
-extern PemsQueueStatus pems_queue_put_off_first(const PemsGrant *grant, const char *reason,
-												PemsPutOff *put_off);
+extern PemsDatabaseStatus pems_database_postpone_first(const PemsGrant *grant, const char *reason,
+													   PemsPostponed *postponed);
 /* Move the grant behind the item that a claim of one would take; *moved: there is one. */
-extern PemsQueueStatus pems_queue_skip_first(PemsGrant *grant, bool *moved);
+extern PemsDatabaseStatus pems_database_skip_first(PemsGrant *grant, bool *moved);
 /*
- * Make a dead letter of an item whose result the database refuses to record; touches no table of
+ * Make a dead letter of an item whose report the database refuses to record; touches no table of
  * the application.
  */
-extern PemsQueueStatus pems_queue_quarantine(const PemsResult *result, const char *reason,
-											 PemsTexts *messages);
+extern PemsDatabaseStatus pems_database_give_up(const PemsReport *report, const char *reason,
+												PemsTexts *messages);
 /* Show a dead letter in the application's table, if it lets us. */
-extern PemsQueueStatus pems_queue_mark_failed(const char *item_id);
+extern PemsDatabaseStatus pems_database_mark_failed(const char *item_id);
 /* Tell listeners.  What fails here is lost, and harms nothing else. */
-extern PemsQueueStatus pems_queue_notify(const PemsTexts *messages);
+extern PemsDatabaseStatus pems_database_notify(const PemsTexts *messages);
 /* Show modifications of slow requests as syncing. */
-extern PemsQueueStatus pems_queue_mark_syncing(const char *const *item_ids, int count);
+extern PemsDatabaseStatus pems_database_mark_syncing(const char *const *item_ids, int count);
 /* Fold some of the statistics; *more: call again soon. */
-extern PemsQueueStatus pems_queue_fold(bool *more);
+extern PemsDatabaseStatus pems_database_fold(bool *more);
 /* The audit log's partitions of this month and the next. */
-extern PemsQueueStatus pems_queue_make_partitions(void);
+extern PemsDatabaseStatus pems_database_make_partitions(void);
 
-#endif /* PEMS_QUEUE_H */
+#endif /* PEMS_DATABASE_H */

@@ -1,5 +1,5 @@
 /*
- * database/app_check.c
+ * database/app_constraint.c
  *		Would a CHECK constraint of the application let us write what we write?
  *
  * Process: any backend.  Runs inside the caller's transaction, in pems_attach() and wherever the
@@ -62,9 +62,13 @@ answer(void *argument)
 }
 
 /*
- * pems_app_refused_words(constraint_id, words)
- *		Which of these values does the CHECK constraint on sync_status forbid?  Evaluated as who
- *		writes the table, as a write would.
+ * pems_app_refused_words(constraint_id, words): _pems_app_refused_words()
+ *		Which of these values does a CHECK constraint on sync_status forbid?  Evaluated with
+ *		the rights of who writes the table, as a write would.
+ *
+ * Parameters: constraint_id: of a constraint of pfa_modification that looks at sync_status alone.
+ * Returns: {} when it forbids none.
+ * Errors: whatever the constraint's expression raises.
  */
 Datum
 pems_app_refused_words(PG_FUNCTION_ARGS)

@@ -1,6 +1,6 @@
 /*
- * database/outcome.c
- *		Results as values of the SQL type _pems_outcome.
+ * database/report.c
+ *		Reports as values of the SQL type _pems_report.
  *
  * Process: the background worker; inside a transaction.  Attributes are known by name: their
  * order in the type does not matter.  What is kept for the process: the type's oid and the
@@ -21,9 +21,9 @@
 
 #include "database/columns.h"
 #include "database/extension.h"
-#include "database/outcome.h"
+#include "database/report.h"
 
-#define TYPE_NAME "_pems_outcome"
+#define TYPE_NAME "_pems_report"
 
 typedef enum Attribute
 {
@@ -104,7 +104,7 @@ static const PemsColumn attribute_list[ATTRIBUTE_COUNT] = {
 };
 
 static PemsColumns attributes = PEMS_COLUMNS("type " TYPE_NAME, attribute_list);
-static Oid outcome_type = InvalidOid;
+static Oid report_type = InvalidOid;
 
 /* --- the type --- */
 
@@ -139,7 +139,7 @@ demand_no_others(TupleDesc descriptor)
 static TupleDesc
 describe_type(void)
 {
-	TupleDesc descriptor = lookup_rowtype_tupdesc(outcome_type, -1);
+	TupleDesc descriptor = lookup_rowtype_tupdesc(report_type, -1);
 
 	pems_columns_find(&attributes, descriptor);
 	demand_no_others(descriptor);
@@ -147,175 +147,173 @@ describe_type(void)
 }
 
 void
-pems_outcome_find_type(Oid schema)
+pems_report_find_type(Oid schema)
 {
 	TupleDesc descriptor;
 
-	outcome_type = GetSysCacheOid2(TYPENAMENSP, Anum_pg_type_oid, CStringGetDatum(TYPE_NAME),
-								   ObjectIdGetDatum(schema));
-	if (!OidIsValid(outcome_type))
+	report_type = GetSysCacheOid2(TYPENAMENSP, Anum_pg_type_oid, CStringGetDatum(TYPE_NAME),
+								  ObjectIdGetDatum(schema));
+	if (!OidIsValid(report_type))
 		elog(ERROR, "extension " PEMS_EXTENSION " has no type " TYPE_NAME);
 	descriptor = describe_type();
 	ReleaseTupleDesc(descriptor); /* a macro that names its argument twice */
 }
 
 Oid
-pems_outcome_type(void)
+pems_report_type(void)
 {
-	return outcome_type;
+	return report_type;
 }
 
 Oid
-pems_outcome_array_type(void)
+pems_report_array_type(void)
 {
-	return get_array_type(outcome_type);
+	return get_array_type(report_type);
 }
 
 /* --- a value under construction --- */
 
-typedef struct Outcome
+typedef struct Row
 {
 	Datum *values;
 	bool *nulls;
 	int set_count; /* attributes that were set, to a value or to NULL */
-} Outcome;
+} Row;
 
 static void
-set_datum(Outcome *outcome, Attribute attribute, Oid type, Datum value, bool isnull)
+set_datum(Row *row, Attribute attribute, Oid type, Datum value, bool isnull)
 {
 	int index = pems_columns_number(&attributes, attribute, type) - 1;
 
-	outcome->values[index] = value;
-	outcome->nulls[index] = isnull;
-	outcome->set_count++;
+	row->values[index] = value;
+	row->nulls[index] = isnull;
+	row->set_count++;
 }
 
 /* NULL is SQL's NULL; for JSON, too. */
 static void
-set_text(Outcome *outcome, Attribute attribute, const char *text)
+set_text(Row *row, Attribute attribute, const char *text)
 {
-	set_datum(outcome, attribute, TEXTOID, text ? CStringGetTextDatum(text) : (Datum) 0,
-			  text == NULL);
+	set_datum(row, attribute, TEXTOID, text ? CStringGetTextDatum(text) : (Datum) 0, text == NULL);
 }
 
 static void
-set_json(Outcome *outcome, Attribute attribute, const char *json)
+set_json(Row *row, Attribute attribute, const char *json)
 {
-	set_datum(outcome, attribute, JSONBOID,
+	set_datum(row, attribute, JSONBOID,
 			  json ? DirectFunctionCall1(jsonb_in, CStringGetDatum(json)) : (Datum) 0,
 			  json == NULL);
 }
 
 /* if_null: the value that stands for NULL, outside of what is possible otherwise. */
 static void
-set_integer(Outcome *outcome, Attribute attribute, int64 value, int64 if_null)
+set_integer(Row *row, Attribute attribute, int64 value, int64 if_null)
 {
-	set_datum(outcome, attribute, INT4OID, Int32GetDatum((int32) value), value == if_null);
+	set_datum(row, attribute, INT4OID, Int32GetDatum((int32) value), value == if_null);
 }
 
 #define NEVER_NULL PG_INT64_MIN
 
 static void
-set_boolean(Outcome *outcome, Attribute attribute, bool value)
+set_boolean(Row *row, Attribute attribute, bool value)
 {
-	set_datum(outcome, attribute, BOOLOID, BoolGetDatum(value), false);
+	set_datum(row, attribute, BOOLOID, BoolGetDatum(value), false);
 }
 
 static void
-set_item(Outcome *outcome, const PemsItem *item)
+set_item(Row *row, const PemsItem *item)
 {
-	set_text(outcome, ITEM_ID, item->id);
-	set_text(outcome, ORGANIZATION_ID, item->organization_id);
-	set_text(outcome, PFA_ID, item->pfa_id);
-	set_text(outcome, MODIFICATION_ID, item->modification_id);
-	set_text(outcome, JOB_ID, item->job_id);
-	set_text(outcome, CREATED_BY, item->created_by);
-	set_text(outcome, CHANGE_REASON, item->change_reason);
-	set_datum(outcome, CLAIM_TOKEN, INT8OID, Int64GetDatum(item->claim_token), false);
-	set_integer(outcome, ATTEMPT, item->attempt, NEVER_NULL);
-	set_text(outcome, STEP, pems_transition_step_name(item->step));
-	set_boolean(outcome, WAS_UNKNOWN, item->outcome_unknown);
-	set_integer(outcome, SEEN_VERSION, item->mirror_version, PEMS_NO_VERSION);
+	set_text(row, ITEM_ID, item->id);
+	set_text(row, ORGANIZATION_ID, item->organization_id);
+	set_text(row, PFA_ID, item->pfa_id);
+	set_text(row, MODIFICATION_ID, item->modification_id);
+	set_text(row, JOB_ID, item->job_id);
+	set_text(row, CREATED_BY, item->created_by);
+	set_text(row, CHANGE_REASON, item->change_reason);
+	set_datum(row, CLAIM_TOKEN, INT8OID, Int64GetDatum(item->claim_token), false);
+	set_integer(row, ATTEMPT, item->attempt, NEVER_NULL);
+	set_text(row, STEP, pems_transition_step_name(item->step));
+	set_boolean(row, WAS_UNKNOWN, item->outcome_unknown);
+	set_integer(row, SEEN_VERSION, item->mirror_version, PEMS_NO_VERSION);
 }
 
 static void
-set_transition(Outcome *outcome, const PemsTransition *transition)
+set_transition(Row *row, const PemsTransition *transition)
 {
-	set_text(outcome, NEW_STATUS, pems_transition_status_name(transition->status));
-	set_text(outcome, NEXT_REQUEST, pems_transition_step_name(transition->next));
-	set_boolean(outcome, OUTCOME_UNKNOWN, transition->outcome_unknown);
-	set_datum(outcome, DELAY_MS, INT8OID, Int64GetDatum(transition->delay_ms),
+	set_text(row, NEW_STATUS, pems_transition_status_name(transition->status));
+	set_text(row, NEXT_REQUEST, pems_transition_step_name(transition->next));
+	set_boolean(row, OUTCOME_UNKNOWN, transition->outcome_unknown);
+	set_datum(row, DELAY_MS, INT8OID, Int64GetDatum(transition->delay_ms),
 			  transition->delay_ms == 0);
-	set_integer(outcome, RETRY_COUNT, transition->retry_count, NEVER_NULL);
-	set_integer(outcome, ROUNDS, transition->rounds, NEVER_NULL);
-	set_boolean(outcome, MIRROR_DELETED, transition->mirror_is_deleted);
-	set_boolean(outcome, PAUSE, transition->pause_organization);
+	set_integer(row, RETRY_COUNT, transition->retry_count, NEVER_NULL);
+	set_integer(row, ROUNDS, transition->rounds, NEVER_NULL);
+	set_boolean(row, MIRROR_DELETED, transition->mirror_is_deleted);
+	set_boolean(row, PAUSE, transition->pause_organization);
 }
 
 static void
-set_findings(Outcome *outcome, const PemsResult *result)
+set_findings(Row *row, const PemsReport *report)
 {
-	set_integer(outcome, PEMS_VERSION, result->pems_version, PEMS_NO_VERSION);
-	set_integer(outcome, KNOWN_VERSION, result->known_version, PEMS_NO_VERSION);
-	set_json(outcome, MIRROR_DATA, result->mirror_data);
-	set_json(outcome, MIRROR_PATCH, result->mirror_patch);
-	set_text(outcome, CONFLICT_KIND, result->conflict_kind);
-	set_json(outcome, CONFLICT_FIELDS, result->conflict_fields);
-	set_text(outcome, ERROR_CODE, result->error_code);
-	set_text(outcome, ERROR_SENTENCE, result->error);
+	set_integer(row, PEMS_VERSION, report->pems_version, PEMS_NO_VERSION);
+	set_integer(row, KNOWN_VERSION, report->known_version, PEMS_NO_VERSION);
+	set_json(row, MIRROR_DATA, report->mirror_data);
+	set_json(row, MIRROR_PATCH, report->mirror_patch);
+	set_text(row, CONFLICT_KIND, report->conflict_kind);
+	set_json(row, CONFLICT_FIELDS, report->conflict_fields);
+	set_text(row, ERROR_CODE, report->error_code);
+	set_text(row, ERROR_SENTENCE, report->error);
 }
 
 static void
-set_audit_line(Outcome *outcome, const PemsResult *result)
+set_audit_line(Row *row, const PemsReport *report)
 {
-	set_text(outcome, EVENT_TYPE, result->event_type);
-	set_text(outcome, HTTP_METHOD, result->http_method);
-	set_text(outcome, PATH, result->path);
-	set_integer(outcome, HTTP_STATUS, result->http_status, 0);
-	set_datum(outcome, LATENCY_MS, FLOAT8OID, Float8GetDatum(result->latency_ms),
-			  result->http_method == NULL);
-	set_json(outcome, REQUEST, result->request);
-	set_json(outcome, RESPONSE, result->response);
+	set_text(row, EVENT_TYPE, report->event_type);
+	set_text(row, HTTP_METHOD, report->http_method);
+	set_text(row, PATH, report->path);
+	set_integer(row, HTTP_STATUS, report->http_status, 0);
+	set_datum(row, LATENCY_MS, FLOAT8OID, Float8GetDatum(report->latency_ms),
+			  report->http_method == NULL);
+	set_json(row, REQUEST, report->request);
+	set_json(row, RESPONSE, report->response);
 }
 
 static Datum
-make_value(TupleDesc descriptor, const PemsResult *result)
+make_value(TupleDesc descriptor, const PemsReport *report)
 {
-	Outcome outcome = {0};
+	Row row = {0};
 
-	outcome.values = palloc0(sizeof(Datum) * descriptor->natts);
-	outcome.nulls = palloc(sizeof(bool) * descriptor->natts);
+	row.values = palloc0(sizeof(Datum) * descriptor->natts);
+	row.nulls = palloc(sizeof(bool) * descriptor->natts);
 	/* a column that was dropped from the type still has its number */
-	memset(outcome.nulls, true, sizeof(bool) * descriptor->natts);
-	set_item(&outcome, result->item);
-	set_transition(&outcome, &result->transition);
-	set_findings(&outcome, result);
-	set_audit_line(&outcome, result);
-	if (outcome.set_count != ATTRIBUTE_COUNT)
-		elog(ERROR, "%d attributes of type " TYPE_NAME " were set, not %d", outcome.set_count,
+	memset(row.nulls, true, sizeof(bool) * descriptor->natts);
+	set_item(&row, report->item);
+	set_transition(&row, &report->transition);
+	set_findings(&row, report);
+	set_audit_line(&row, report);
+	if (row.set_count != ATTRIBUTE_COUNT)
+		elog(ERROR, "%d attributes of type " TYPE_NAME " were set, not %d", row.set_count,
 			 ATTRIBUTE_COUNT);
-	return HeapTupleGetDatum(heap_form_tuple(descriptor, outcome.values, outcome.nulls));
+	return HeapTupleGetDatum(heap_form_tuple(descriptor, row.values, row.nulls));
 }
 
 Datum
-pems_outcome_value(const PemsResult *result)
+pems_report_value(const PemsReport *report)
 {
 	TupleDesc descriptor = describe_type();
-	Datum value = make_value(descriptor, result);
+	Datum value = make_value(descriptor, report);
 
 	ReleaseTupleDesc(descriptor);
 	return value;
 }
 
 Datum
-pems_outcome_array(PemsResult *const *results, int count)
+pems_report_array(PemsReport *const *reports, int count)
 {
 	TupleDesc descriptor = describe_type();
 	Datum *values = palloc(sizeof(Datum) * Max(count, 1));
 
 	for (int i = 0; i < count; i++)
-		values[i] = make_value(descriptor, results[i]);
+		values[i] = make_value(descriptor, reports[i]);
 	ReleaseTupleDesc(descriptor);
-	return PointerGetDatum(
-		construct_array(values, count, outcome_type, -1, false, TYPALIGN_DOUBLE));
+	return PointerGetDatum(construct_array(values, count, report_type, -1, false, TYPALIGN_DOUBLE));
 }
