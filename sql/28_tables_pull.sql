@@ -175,6 +175,7 @@ CREATE TABLE @extschema@.pems_quarantined (
     id              text PRIMARY KEY DEFAULT @extschema@._pems_uuid(),
     organization_id text NOT NULL,
     pfa_id          text,
+    identified      boolean NOT NULL,
     job_id          text,
     reason          text NOT NULL,
     raw             text,
@@ -186,6 +187,8 @@ COMMENT ON TABLE @extschema@.pems_quarantined IS
 COMMENT ON COLUMN @extschema@.pems_quarantined.id IS 'Time-ordered UUID';
 COMMENT ON COLUMN @extschema@.pems_quarantined.organization_id IS 'Organization whose listing had it';
 COMMENT ON COLUMN @extschema@.pems_quarantined.pfa_id IS 'Its id as far as it can be shown';
+COMMENT ON COLUMN @extschema@.pems_quarantined.identified IS
+    'pfa_id is that of a record of this organization; else no version of such a record says anything about it';
 COMMENT ON COLUMN @extschema@.pems_quarantined.job_id IS 'The pull';
 COMMENT ON COLUMN @extschema@.pems_quarantined.reason IS 'Why it cannot be stored';
 COMMENT ON COLUMN @extschema@.pems_quarantined.raw IS 'The record as PEMS wrote it, cut at 64 kB';

@@ -108,7 +108,7 @@ COMMENT ON FUNCTION @extschema@._pems_pull_end(text, text, text, text) IS 'Inter
  * could be compared with; then our own time of the listing's beginning is taken.
  *
  * Returns: the message for listeners.
- * Tables: pems_pull_state, pems_pull_organization.
+ * Tables: pems_pull_state, pems_pull_organization, pems_quarantined.
  */
 CREATE FUNCTION @extschema@._pems_pull_complete(job text) RETURNS text
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $function$
@@ -134,6 +134,11 @@ BEGIN
             last_delta_at = coalesce(excluded.last_delta_at, o.last_delta_at),
             last_full_at = coalesce(excluded.last_full_at, o.last_full_at),
             records = coalesce(excluded.records, o.records), stale = coalesce(excluded.stale, o.stale);
+    END IF;
+    IF pull.pfa_id IS NULL AND pull.mode <> 'delta' THEN
+        -- what is no record of this organization, and was not shown again
+        DELETE FROM @extschema@.pems_quarantined q
+        WHERE q.organization_id = pull.organization_id AND NOT q.identified AND q.job_id <> job;
     END IF;
     RETURN @extschema@._pems_pull_end(
         job, CASE WHEN pull.quarantined > 0 THEN 'completed_with_failures' ELSE 'completed' END,
