@@ -247,14 +247,15 @@ COMMENT ON FUNCTION @extschema@._pems_pull_page_done(
     'Internal: a page of a pull is stored whole';
 
 /*
- * _pems_pull_gone(job, gone): PEMS has not got the record that was asked for, or does not show it.
+ * _pems_pull_gone(job, gone, refused): PEMS has not got the record that was asked for, or does not show it.
  *
  * Parameters: gone: it is marked as deleted; false: it stays as it is (of those that are confirmed, one that PEMS does
- *   not let us see).
+ *   not let us see); refused: what the application's tables said when it was to be marked, which goes into quarantine;
+ *   NULL: nothing yet.
  * Returns: messages for listeners; NULL: none.
- * Tables: pems_pull_state, pfa_mirror.
+ * Tables: pems_pull_state, pems_quarantined, pfa_mirror.
  */
-CREATE FUNCTION @extschema@._pems_pull_gone(job text, gone boolean) RETURNS text[]
+CREATE FUNCTION @extschema@._pems_pull_gone(job text, gone boolean, refused text) RETURNS text[]
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $function$
 DECLARE
     pull  @extschema@.pems_pull_state;
@@ -266,6 +267,12 @@ BEGIN
         RETURN NULL;
     END IF;
     asked := coalesce(pull.pfa_id, (SELECT min(m.pfa_id) FROM @extschema@.pems_pull_missing m WHERE m.job_id = job));
+    IF refused IS NOT NULL THEN
+        PERFORM @extschema@._pems_pull_quarantine(pull.organization_id, job, ARRAY[asked], ARRAY[refused],
+                                                  ARRAY[NULL::text], ARRAY[true]);
+        UPDATE @extschema@.pems_pull_state s SET quarantined = s.quarantined + 1 WHERE s.job_id = job;
+        RETURN @extschema@._pems_pull_next(job);
+    END IF;
     SELECT m.version, m.data, m.deleted_at INTO known FROM @extschema@.pfa_mirror m
     WHERE m.organization_id = pull.organization_id AND m.pfa_id = asked FOR NO KEY UPDATE NOWAIT;
     IF NOT FOUND AND pull.pfa_id IS NOT NULL AND gone THEN
@@ -275,13 +282,15 @@ BEGIN
         PERFORM @extschema@._pems_app_write_mirror(ARRAY[pull.organization_id], ARRAY[asked], ARRAY[known.version],
                                                    ARRAY[known.data], ARRAY[true]);
         UPDATE @extschema@.pems_pull_state s SET deleted = s.deleted + 1 WHERE s.job_id = job;
+        DELETE FROM @extschema@.pems_quarantined q
+        WHERE q.organization_id = pull.organization_id AND q.pfa_id = asked AND q.identified;
         RETURN array_remove(@extschema@._pems_pull_message(pull.organization_id, ARRAY[asked], ARRAY[0, 0, 1])
                             || coalesce(@extschema@._pems_pull_next(job), '{}'), NULL);
     END IF;
     RETURN @extschema@._pems_pull_next(job);
 END
 $function$;
-COMMENT ON FUNCTION @extschema@._pems_pull_gone(text, boolean) IS
+COMMENT ON FUNCTION @extschema@._pems_pull_gone(text, boolean, text) IS
     'Internal: PEMS has not got a record that was asked for';
 
 /*

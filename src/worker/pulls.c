@@ -205,6 +205,21 @@ search_slice(Turn *turn, PemsPull *pull)
 	let_go(pull);
 }
 
+/* A record that the database does not let us mark is kept in quarantine, too. */
+static PemsQueueStatus
+record_gone(const char *job_id, bool gone, PemsTexts *messages)
+{
+	PemsQueueStatus done = pems_queue_pull_gone(job_id, gone, NULL, messages);
+
+	if (done != PEMS_QUEUE_ERROR && done != PEMS_QUEUE_SLOW)
+		return done;
+	return pems_queue_pull_gone(job_id, gone,
+								psprintf("PEMS has it no more, and the database refuses to mark it "
+										 "as deleted: %s",
+										 pems_queue_problem()),
+								messages);
+}
+
 static void
 record_pull(Turn *turn, PemsPull *pull)
 {
@@ -214,7 +229,7 @@ record_pull(Turn *turn, PemsPull *pull)
 	PemsQueueStatus done;
 
 	if (action == PEMS_PULL_GONE || action == PEMS_PULL_KEEP)
-		done = pems_queue_pull_gone(job_id, action == PEMS_PULL_GONE, &messages);
+		done = record_gone(job_id, action == PEMS_PULL_GONE, &messages);
 	else
 		done = pems_queue_pull_failed(job_id, &pull->next, &messages);
 	if (!pull_went_well(turn, pull, done))
