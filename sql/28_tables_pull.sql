@@ -113,7 +113,8 @@ CREATE TABLE @extschema@.pems_pull_organization (
     next_delta_at   timestamptz,
     records         bigint,
     stale           bigint,
-    last_error      text
+    last_error      text,
+    full_error      text
 );
 COMMENT ON TABLE @extschema@.pems_pull_organization IS 'What is known of the pulls of each organization';
 COMMENT ON COLUMN @extschema@.pems_pull_organization.organization_id IS 'Organization';
@@ -126,7 +127,10 @@ COMMENT ON COLUMN @extschema@.pems_pull_organization.next_delta_at IS
 COMMENT ON COLUMN @extschema@.pems_pull_organization.records IS 'Records that the last full listing had';
 COMMENT ON COLUMN @extschema@.pems_pull_organization.stale IS
     'Of these, records of which the mirror had a higher version';
-COMMENT ON COLUMN @extschema@.pems_pull_organization.last_error IS 'Why the last pull did not end well; NULL: it did';
+COMMENT ON COLUMN @extschema@.pems_pull_organization.last_error IS
+    'Why the last listing did not end well; NULL: it did';
+COMMENT ON COLUMN @extschema@.pems_pull_organization.full_error IS
+    'The same of the last full listing: a delta that ends well does not mend it';
 
 CREATE TABLE @extschema@.pems_pull_seen (
     job_id  text NOT NULL REFERENCES @extschema@.pems_sync_job (id) ON DELETE CASCADE,

@@ -88,9 +88,11 @@ BEGIN
     DELETE FROM @extschema@.pems_pull_missing m WHERE m.job_id = job;
     PERFORM @extschema@._pems_pull_empty_sorted(job);
     IF pull.pfa_id IS NULL AND status <> 'cancelled' THEN
-        INSERT INTO @extschema@.pems_pull_organization AS o (organization_id, last_error)
-        VALUES (pull.organization_id, error)
-        ON CONFLICT (organization_id) DO UPDATE SET last_error = excluded.last_error;
+        INSERT INTO @extschema@.pems_pull_organization AS o (organization_id, last_error, full_error)
+        VALUES (pull.organization_id, error, CASE WHEN pull.mode <> 'delta' THEN error END)
+        ON CONFLICT (organization_id) DO UPDATE
+        SET last_error = excluded.last_error,
+            full_error = CASE WHEN pull.mode <> 'delta' THEN excluded.full_error ELSE o.full_error END;
     END IF;
     RETURN @extschema@._pems_payload(jsonb_build_object(
         'type', 'SYNC_PULLED', 'organizationId', pull.organization_id, 'pfaId', pull.pfa_id, 'jobId', job,
