@@ -190,8 +190,8 @@ COMMENT ON FUNCTION @extschema@._pems_credential_problems() IS
     'Internal: organizations whose edits are not sent because of their credential, a sentence each';
 
 /*
- * _pems_pull_problems(): listings of read sync that did not end well, or that showed what could not be stored; a sentence
- * each.
+ * _pems_pull_problems(): listings of read sync that did not end well, or that showed what could not be stored; a
+ * sentence each.
  * Tables: organization, pems_pull_organization, pems_quarantined.
  */
 CREATE FUNCTION @extschema@._pems_pull_problems() RETURNS SETOF text

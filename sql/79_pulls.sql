@@ -56,8 +56,8 @@ BEGIN
     RETURN QUERY
     SELECT a.id, j.id, j.requested_by, j.created_at, p.mode, p.pfa_id, p.phase, p.pages, p.records, p.created,
            p.updated, p.deleted, p.unchanged, p.stale, p.quarantined, p.records_per_second, p.percent, p.eta_seconds,
-           p.next_at, CASE WHEN j.id IS NULL THEN coalesce(o.last_error, o.full_error) ELSE p.last_error END, o.watermark, o.last_delta_at,
-           o.last_full_at,
+           p.next_at, CASE WHEN j.id IS NULL THEN coalesce(o.last_error, o.full_error) ELSE p.last_error END,
+           o.watermark, o.last_delta_at, o.last_full_at,
            CASE WHEN @extschema@._pems_setting('pull_interval'::text) <> '0' THEN o.next_delta_at END
     FROM @extschema@.organization a
     LEFT JOIN @extschema@.pems_pull_organization o ON o.organization_id = a.id
