@@ -65,7 +65,8 @@ COMMENT ON COLUMN @extschema@.pems_pull_state.updated_since IS
     'What a delta asks PEMS for: the watermark less pems_sync.pull_overlap; NULL: everything';
 COMMENT ON COLUMN @extschema@.pems_pull_state.listing_since IS 'When the first page was asked for';
 COMMENT ON COLUMN @extschema@.pems_pull_state.newest_updated_at IS
-    'The highest updatedAt of the listing so far: the watermark once it is complete';
+    'The highest updatedAt of the listing so far that is not dated ahead of our clock: the watermark once it is '
+    'complete';
 COMMENT ON COLUMN @extschema@.pems_pull_state.cursor IS 'Of the page that is read or stored; NULL: the first';
 COMMENT ON COLUMN @extschema@.pems_pull_state.cursor_count IS 'Cursors that PEMS has given in this listing';
 COMMENT ON COLUMN @extschema@.pems_pull_state.cursor_last IS 'Hash of the last of them: a listing may have no end';

@@ -106,8 +106,8 @@ COMMENT ON FUNCTION @extschema@._pems_pull_end(text, text, text, text) IS 'Inter
 
 /*
  * _pems_pull_complete(job): the pull has done all that it was to do.  Of a listing the watermark moves: on PEMS's
- * clock, to the newest change that it has shown.  One that is dated more than a day ahead of us is no time that others
- * could be compared with; then our own time of the listing's beginning is taken.
+ * clock, to the newest change that it has shown and that is not dated ahead of our clock.  Where all of a full listing
+ * are, to our own time of its beginning.
  *
  * Returns: the message for listeners.
  * Tables: pems_pull_state, pems_pull_organization, pems_quarantined.
@@ -120,8 +120,8 @@ DECLARE
 BEGIN
     SELECT s.* INTO pull FROM @extschema@.pems_pull_state s WHERE s.job_id = job;
     IF pull.pfa_id IS NULL THEN
-        newest := CASE WHEN pull.newest_updated_at > pull.listing_since + interval '1 day' THEN pull.listing_since
-                       ELSE pull.newest_updated_at END;
+        newest := coalesce(pull.newest_updated_at,
+                           CASE WHEN pull.mode <> 'delta' AND pull.records > 0 THEN pull.listing_since END);
         INSERT INTO @extschema@.pems_pull_organization AS o
             (organization_id, watermark, last_delta_at, last_full_at, records, stale)
         VALUES (pull.organization_id, newest,
