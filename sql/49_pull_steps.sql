@@ -434,22 +434,28 @@ COMMENT ON FUNCTION @extschema@._pems_pull_due(text[], integer) IS
     'Internal: pulls that may go on now, at most one per organization';
 
 /*
- * _pems_pull_times(organization_ids): which of these organizations have something to pull, and from when on.  Those
- * whose pull is under way are not among them.
- * Tables: pems_pull_state, pems_pull_organization.
+ * _pems_pull_times(organization_ids): which of these organizations have something to pull, and from when on, as
+ * _pems_pull_due() sees it: of listings the first that was asked for counts, and what is paused has nothing.  Nor have
+ * those whose pull is under way.
+ * Tables: pems_pull_state, pems_pull_organization; reads pems_pause.
  */
 CREATE FUNCTION @extschema@._pems_pull_times(organization_ids text[])
 RETURNS TABLE (organization_id text, next_at timestamptz)
 LANGUAGE plpgsql STABLE ROWS 100 SET search_path = pg_catalog, pg_temp AS $function$
 BEGIN
     RETURN QUERY
-    SELECT t.id, min(t.at) FROM (
-        SELECT s.organization_id AS id, s.next_at AS at FROM @extschema@.pems_pull_state s
-        WHERE s.phase <> 'ended' AND NOT s.under_way
-        UNION ALL
-        SELECT o.organization_id, o.next_delta_at FROM @extschema@.pems_pull_organization o
-        WHERE @extschema@._pems_setting('pull_interval'::text) <> '0' AND o.next_delta_at IS NOT NULL) t
-    WHERE t.id = ANY (organization_ids) GROUP BY t.id;
+    SELECT g.id, t.at FROM unnest(organization_ids) g (id)
+    CROSS JOIN LATERAL (
+        SELECT least(
+            (SELECT min(s.next_at) FROM @extschema@.pems_pull_state s
+             WHERE s.organization_id = g.id AND s.phase <> 'ended' AND s.pfa_id IS NOT NULL AND NOT s.under_way),
+            (SELECT CASE WHEN NOT s.under_way THEN s.next_at END FROM @extschema@.pems_pull_state s
+             WHERE s.organization_id = g.id AND s.phase <> 'ended' AND s.pfa_id IS NULL
+             ORDER BY s.job_id LIMIT 1),
+            (SELECT o.next_delta_at FROM @extschema@.pems_pull_organization o
+             WHERE o.organization_id = g.id AND @extschema@._pems_setting('pull_interval'::text) <> '0')) AS at) t
+    WHERE t.at IS NOT NULL
+      AND NOT EXISTS (SELECT FROM @extschema@.pems_pause p WHERE p.organization_id IN (g.id, '*'));
 END
 $function$;
 COMMENT ON FUNCTION @extschema@._pems_pull_times(text[]) IS
