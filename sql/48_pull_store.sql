@@ -191,7 +191,7 @@ DECLARE
 BEGIN
     PERFORM set_config('synchronous_commit', 'off', true);
     SELECT s.* INTO pull FROM @extschema@.pems_pull_state s
-    WHERE s.job_id = job AND s.under_way AND s.stored = first FOR NO KEY UPDATE;
+    WHERE s.job_id = job AND s.under_way AND s.stored = first FOR NO KEY UPDATE NOWAIT;
     ours := FOUND;
     IF NOT ours THEN
         RETURN;

@@ -264,7 +264,7 @@ DECLARE
     asked text;
     known record;
 BEGIN
-    SELECT s.* INTO pull FROM @extschema@.pems_pull_state s WHERE s.job_id = job AND s.under_way FOR NO KEY UPDATE;
+    SELECT s.* INTO pull FROM @extschema@.pems_pull_state s WHERE s.job_id = job AND s.under_way FOR NO KEY UPDATE NOWAIT;
     IF NOT FOUND THEN
         RETURN NULL;
     END IF;
@@ -367,6 +367,9 @@ BEGIN
         WHERE p.organization_id = ANY (organization_ids) AND p.next_delta_at <= clock_timestamp()
         ORDER BY p.next_delta_at LIMIT 100
     LOOP
+        -- a session that has asked for a pull, and has not committed
+        CONTINUE WHEN NOT pg_try_advisory_xact_lock(
+            '@extschema@.pems_pull_state'::regclass::oid::bigint::integer, hashtext(due.organization_id));
         PERFORM @extschema@._pems_begin_pull(due.organization_id, NULL::text, 'delta'::text, 'pems_sync'::text);
         UPDATE @extschema@.pems_pull_organization p SET next_delta_at = clock_timestamp() + every
         WHERE p.organization_id = due.organization_id;
@@ -410,6 +413,10 @@ BEGIN
         WHERE NOT EXISTS (SELECT FROM @extschema@.pems_pause p WHERE p.organization_id IN (g.id, '*'))
         ORDER BY n.pfa_id IS NULL, g.turn LIMIT most
     LOOP
+        -- a session that has cancelled it, and has not committed; the others go on
+        PERFORM FROM @extschema@.pems_pull_state s
+        WHERE s.job_id = pull.job_id AND s.phase <> 'ended' FOR NO KEY UPDATE SKIP LOCKED;
+        CONTINUE WHEN NOT FOUND;
         IF pull.phase = 'waiting' AND pull.pfa_id IS NULL THEN
             PERFORM @extschema@._pems_pull_begin_listing(pull);
         END IF;
@@ -503,7 +510,7 @@ DECLARE
     lost  text[];
 BEGIN
     PERFORM set_config('synchronous_commit', 'off', true);
-    SELECT s.* INTO pull FROM @extschema@.pems_pull_state s WHERE s.job_id = job AND s.under_way FOR NO KEY UPDATE;
+    SELECT s.* INTO pull FROM @extschema@.pems_pull_state s WHERE s.job_id = job AND s.under_way FOR NO KEY UPDATE NOWAIT;
     done := NOT FOUND OR pull.cancelled_by IS NOT NULL;
     IF done THEN
         RETURN;
@@ -592,7 +599,7 @@ DECLARE
     pull  @extschema@.pems_pull_state;
 BEGIN
     SELECT s.* INTO pull FROM @extschema@.pems_pull_state s
-    WHERE s.job_id = job AND s.phase IN ('counting', 'sorting', 'searching') AND s.under_way FOR NO KEY UPDATE;
+    WHERE s.job_id = job AND s.phase IN ('counting', 'sorting', 'searching') AND s.under_way FOR NO KEY UPDATE NOWAIT;
     IF NOT FOUND THEN
         RETURN NULL;
     ELSIF pull.cancelled_by IS NOT NULL THEN

@@ -331,6 +331,22 @@ try_again_later(const char *const *ids, int count, int64 now)
 		pems_roster_find(ids[i])->pulls_from_us = now + PULL_PAUSE_US;
 }
 
+/* Their time has come, and yet there was nothing for them: a session has their pulls locked. */
+static void
+leave_alone_if_locked(const PemsPullLook *look, const char *const *ids, int count, int64 now)
+{
+	for (int i = 0; i < count; i++)
+	{
+		PemsOrganization *organization = pems_roster_find(ids[i]);
+		bool found = false;
+
+		for (int j = 0; j < look->work_count && !found; j++)
+			found = strcmp(look->works[j].organization_id, ids[i]) == 0;
+		if (!found && organization->pulls_from_us <= now)
+			organization->pulls_from_us = now + PULL_PAUSE_US;
+	}
+}
+
 /* A failure of these transactions is no reason to leave the database alone. */
 static bool
 looked_well(Turn *turn, PemsQueueStatus done)
@@ -393,6 +409,7 @@ start_pulls(Turn *turn, bool before_items, int64 now)
 	end_if_told_to();
 	PEMS_FAILPOINT("pull_start_committed");
 	note_times(&look, now);
+	leave_alone_if_locked(&look, ids, count, now);
 	for (int i = 0; i < look.work_count; i++)
 		add_pull(turn, &look.works[i], pems_roster_find(look.works[i].organization_id));
 	pems_client_drive(turn->client);
