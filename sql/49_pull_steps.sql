@@ -264,7 +264,8 @@ DECLARE
     asked text;
     known record;
 BEGIN
-    SELECT s.* INTO pull FROM @extschema@.pems_pull_state s WHERE s.job_id = job AND s.under_way FOR NO KEY UPDATE NOWAIT;
+    SELECT s.* INTO pull FROM @extschema@.pems_pull_state s
+    WHERE s.job_id = job AND s.under_way FOR NO KEY UPDATE NOWAIT;
     IF NOT FOUND THEN
         RETURN NULL;
     END IF;
@@ -510,7 +511,8 @@ DECLARE
     lost  text[];
 BEGIN
     PERFORM set_config('synchronous_commit', 'off', true);
-    SELECT s.* INTO pull FROM @extschema@.pems_pull_state s WHERE s.job_id = job AND s.under_way FOR NO KEY UPDATE NOWAIT;
+    SELECT s.* INTO pull FROM @extschema@.pems_pull_state s
+    WHERE s.job_id = job AND s.under_way FOR NO KEY UPDATE NOWAIT;
     done := NOT FOUND OR pull.cancelled_by IS NOT NULL;
     IF done THEN
         RETURN;
