@@ -20,6 +20,8 @@ CREATE TABLE @extschema@.pems_pull_state (
     restarted         boolean NOT NULL DEFAULT false,
     pages             integer NOT NULL DEFAULT 0,
     stored            integer NOT NULL DEFAULT 0,
+    stored_stale      integer NOT NULL DEFAULT 0,
+    stored_bad        integer NOT NULL DEFAULT 0,
     requests          integer NOT NULL DEFAULT 0,
     under_way         boolean NOT NULL DEFAULT false,
     failures          integer NOT NULL DEFAULT 0,
@@ -76,6 +78,8 @@ COMMENT ON COLUMN @extschema@.pems_pull_state.restarted IS
     'PEMS refused a cursor, and the listing was begun again; a second time it fails';
 COMMENT ON COLUMN @extschema@.pems_pull_state.pages IS 'Pages of the listing that were stored whole';
 COMMENT ON COLUMN @extschema@.pems_pull_state.stored IS 'Records of the present page that are stored already';
+COMMENT ON COLUMN @extschema@.pems_pull_state.stored_stale IS 'Those of them of which the mirror has a higher version';
+COMMENT ON COLUMN @extschema@.pems_pull_state.stored_bad IS 'Those of them that could not be stored';
 COMMENT ON COLUMN @extschema@.pems_pull_state.requests IS 'Requests made; numbers them';
 COMMENT ON COLUMN @extschema@.pems_pull_state.under_way IS
     'A request is on its way, or its answer is being stored: a pull that is cancelled ends after that';

@@ -230,6 +230,7 @@ BEGIN
     INTO changed, counts FROM unnest(written) w;
     UPDATE @extschema@.pems_pull_state s
     SET stored = s.stored + cardinality(pfa_ids) + cardinality(bad_ids),
+        stored_stale = s.stored_stale + n.stale, stored_bad = s.stored_bad + cardinality(bad_ids),
         records = s.records + cardinality(pfa_ids) + cardinality(bad_ids),
         created = s.created + counts[1], updated = s.updated + counts[2], deleted = s.deleted + counts[3],
         stale = s.stale + n.stale, quarantined = s.quarantined + cardinality(bad_ids),

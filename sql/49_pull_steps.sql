@@ -35,7 +35,7 @@ BEGIN
     SET phase = 'listing', listing_since = clock_timestamp(), newest_updated_at = NULL,
         updated_since = CASE WHEN pull.mode = 'delta' THEN known.watermark - overlap END,
         started_at = coalesce(s.started_at, clock_timestamp()), cursor = NULL, cursor_count = 0, cursor_last = 0,
-        cursor_kept = 0, pages = 0, stored = 0, records = 0, unchanged = 0, stale = 0, quarantined = 0,
+        cursor_kept = 0, pages = 0, stored = 0, stored_stale = 0, stored_bad = 0, records = 0, unchanged = 0, stale = 0, quarantined = 0,
         seen = 0, seen_hash = 0,
         expected = CASE WHEN pull.mode <> 'delta'
                         THEN coalesce(known.records, nullif(nullif(counted, most), 0)) END
@@ -188,7 +188,7 @@ DECLARE
     pull @extschema@.pems_pull_state;
 BEGIN
     UPDATE @extschema@.pems_pull_state s
-    SET stored = 0, under_way = false, failures = 0, gone_before = false, error_code = NULL, last_error = NULL,
+    SET stored = 0, stored_stale = 0, stored_bad = 0, under_way = false, failures = 0, gone_before = false, error_code = NULL, last_error = NULL,
         next_at = clock_timestamp()
     WHERE s.job_id = job RETURNING s.* INTO pull;
     IF pull.phase = 'confirming' THEN
@@ -422,7 +422,7 @@ BEGIN
             PERFORM @extschema@._pems_pull_begin_listing(pull);
         END IF;
         UPDATE @extschema@.pems_pull_state s
-        SET under_way = true, stored = 0,
+        SET under_way = true,
             requests = s.requests + CASE WHEN s.phase IN ('counting', 'sorting', 'searching') THEN 0 ELSE 1 END,
             phase = CASE s.phase WHEN 'waiting' THEN 'reading' ELSE s.phase END,
             started_at = coalesce(s.started_at, clock_timestamp())
@@ -471,14 +471,18 @@ COMMENT ON FUNCTION @extschema@._pems_pull_times(text[]) IS
 
 /*
  * _pems_pull_put_back(): takes up what a worker left under way when it ended.  Its answers will never come: the same
- * requests are made again.  Pulls that were cancelled meanwhile end.
+ * requests are made again.  What was stored of a page comes once more with it, so that it is taken out of the counters:
+ * then it changes nothing.  Pulls that were cancelled meanwhile end.
  * Tables: pems_pull_state.
  */
 CREATE FUNCTION @extschema@._pems_pull_put_back() RETURNS void
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $function$
 BEGIN
     UPDATE @extschema@.pems_pull_state s
-    SET under_way = false, stored = 0, next_at = least(s.next_at, clock_timestamp())
+    SET under_way = false, stored = 0, stored_stale = 0, stored_bad = 0, records = s.records - s.stored,
+        unchanged = s.unchanged - (s.stored - s.stored_stale - s.stored_bad),
+        stale = s.stale - s.stored_stale, quarantined = s.quarantined - s.stored_bad,
+        next_at = least(s.next_at, clock_timestamp())
     WHERE s.phase <> 'ended' AND s.under_way;
     PERFORM @extschema@._pems_pull_end(s.job_id, 'cancelled'::text, NULL::text, NULL::text)
     FROM @extschema@.pems_pull_state s WHERE s.phase <> 'ended' AND s.cancelled_by IS NOT NULL;
