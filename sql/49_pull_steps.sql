@@ -595,7 +595,7 @@ COMMENT ON FUNCTION @extschema@._pems_pull_search(text, integer) IS
  * Parameters: error: why nothing may be marked as deleted: the listing may not have been complete; NULL: what is
  *   missing is asked for, one by one.
  * Returns: messages for listeners; NULL: none.
- * Tables: pems_pull_state, pems_pull_missing.
+ * Tables: pems_pull_state, pems_pull_missing, pems_pull_sorted, pems_pull_sorted_slice.
  */
 CREATE FUNCTION @extschema@._pems_pull_searched(job text, error text) RETURNS text[]
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $function$
@@ -619,6 +619,8 @@ BEGIN
     UPDATE @extschema@.pems_pull_state s
     SET phase = 'confirming', under_way = false, next_at = clock_timestamp() + pause
     WHERE s.job_id = job;
+    -- here and not when a user cancels the pull: a TRUNCATE in a user's transaction would lock out the worker
+    PERFORM @extschema@._pems_pull_empty_sorted(job);
     RETURN NULL;
 END
 $function$;
