@@ -188,8 +188,8 @@ DECLARE
     pull @extschema@.pems_pull_state;
 BEGIN
     UPDATE @extschema@.pems_pull_state s
-    SET stored = 0, stored_stale = 0, stored_bad = 0, under_way = false, failures = 0, gone_before = false, error_code = NULL, last_error = NULL,
-        next_at = clock_timestamp()
+    SET stored = 0, stored_stale = 0, stored_bad = 0, under_way = false, failures = 0, gone_before = false,
+        error_code = NULL, last_error = NULL, next_at = clock_timestamp()
     WHERE s.job_id = job RETURNING s.* INTO pull;
     IF pull.phase = 'confirming' THEN
         DELETE FROM @extschema@.pems_pull_missing m
