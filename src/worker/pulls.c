@@ -73,6 +73,7 @@ finish_pull(Turn *turn, const void *owner, const PemsAnswer *answer, int64 now)
 		if (pull != owner)
 			continue;
 		pems_pull_finish(pull, answer, now);
+		PEMS_FAILPOINT("pull_answered");
 		pems_endpoint_pull_answered(pull->endpoint);
 		turn->pulls_asking--;
 		if (pull->next.action == PEMS_PULL_PAUSE_ORGANIZATION)
@@ -193,6 +194,7 @@ search_slice(Turn *turn, PemsPull *pull)
 	if (!pull_went_well(turn, pull,
 						pems_queue_pull_search(pull->work.job_id, turn->search_slice, &search)))
 		return;
+	PEMS_FAILPOINT("pull_search_committed");
 	turn->search_slice = adapt(turn->search_slice, monotonic_us() - began);
 	if (!search.done)
 		return;
@@ -234,6 +236,7 @@ record_pull(Turn *turn, PemsPull *pull)
 		done = pems_queue_pull_failed(job_id, &pull->next, &messages);
 	if (!pull_went_well(turn, pull, done))
 		return;
+	PEMS_FAILPOINT("pull_step_committed");
 	keep_messages(turn, &messages);
 	let_go(pull);
 }
@@ -413,6 +416,8 @@ start_pulls(Turn *turn, bool before_items, int64 now)
 	for (int i = 0; i < look.work_count; i++)
 		add_pull(turn, &look.works[i], pems_roster_find(look.works[i].organization_id));
 	pems_client_drive(turn->client);
+	if (turn->pulls_asking > 0)
+		PEMS_FAILPOINT("pull_request_sent");
 }
 
 int64
