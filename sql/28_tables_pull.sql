@@ -20,6 +20,8 @@ CREATE TABLE @extschema@.pems_pull_state (
     restarted         boolean NOT NULL DEFAULT false,
     pages             integer NOT NULL DEFAULT 0,
     stored            integer NOT NULL DEFAULT 0,
+    stored_stale      integer NOT NULL DEFAULT 0,
+    stored_bad        integer NOT NULL DEFAULT 0,
     requests          integer NOT NULL DEFAULT 0,
     under_way         boolean NOT NULL DEFAULT false,
     failures          integer NOT NULL DEFAULT 0,
@@ -65,7 +67,8 @@ COMMENT ON COLUMN @extschema@.pems_pull_state.updated_since IS
     'What a delta asks PEMS for: the watermark less pems_sync.pull_overlap; NULL: everything';
 COMMENT ON COLUMN @extschema@.pems_pull_state.listing_since IS 'When the first page was asked for';
 COMMENT ON COLUMN @extschema@.pems_pull_state.newest_updated_at IS
-    'The highest updatedAt of the listing so far: the watermark once it is complete';
+    'The highest updatedAt of the listing so far that is not dated ahead of our clock: the watermark once it is '
+    'complete';
 COMMENT ON COLUMN @extschema@.pems_pull_state.cursor IS 'Of the page that is read or stored; NULL: the first';
 COMMENT ON COLUMN @extschema@.pems_pull_state.cursor_count IS 'Cursors that PEMS has given in this listing';
 COMMENT ON COLUMN @extschema@.pems_pull_state.cursor_last IS 'Hash of the last of them: a listing may have no end';
@@ -75,6 +78,8 @@ COMMENT ON COLUMN @extschema@.pems_pull_state.restarted IS
     'PEMS refused a cursor, and the listing was begun again; a second time it fails';
 COMMENT ON COLUMN @extschema@.pems_pull_state.pages IS 'Pages of the listing that were stored whole';
 COMMENT ON COLUMN @extschema@.pems_pull_state.stored IS 'Records of the present page that are stored already';
+COMMENT ON COLUMN @extschema@.pems_pull_state.stored_stale IS 'Those of them of which the mirror has a higher version';
+COMMENT ON COLUMN @extschema@.pems_pull_state.stored_bad IS 'Those of them that could not be stored';
 COMMENT ON COLUMN @extschema@.pems_pull_state.requests IS 'Requests made; numbers them';
 COMMENT ON COLUMN @extschema@.pems_pull_state.under_way IS
     'A request is on its way, or its answer is being stored: a pull that is cancelled ends after that';
@@ -113,7 +118,8 @@ CREATE TABLE @extschema@.pems_pull_organization (
     next_delta_at   timestamptz,
     records         bigint,
     stale           bigint,
-    last_error      text
+    last_error      text,
+    full_error      text
 );
 COMMENT ON TABLE @extschema@.pems_pull_organization IS 'What is known of the pulls of each organization';
 COMMENT ON COLUMN @extschema@.pems_pull_organization.organization_id IS 'Organization';
@@ -126,7 +132,10 @@ COMMENT ON COLUMN @extschema@.pems_pull_organization.next_delta_at IS
 COMMENT ON COLUMN @extschema@.pems_pull_organization.records IS 'Records that the last full listing had';
 COMMENT ON COLUMN @extschema@.pems_pull_organization.stale IS
     'Of these, records of which the mirror had a higher version';
-COMMENT ON COLUMN @extschema@.pems_pull_organization.last_error IS 'Why the last pull did not end well; NULL: it did';
+COMMENT ON COLUMN @extschema@.pems_pull_organization.last_error IS
+    'Why the last listing did not end well; NULL: it did';
+COMMENT ON COLUMN @extschema@.pems_pull_organization.full_error IS
+    'The same of the last full listing: a delta that ends well does not mend it';
 
 CREATE TABLE @extschema@.pems_pull_seen (
     job_id  text NOT NULL REFERENCES @extschema@.pems_sync_job (id) ON DELETE CASCADE,
@@ -175,6 +184,7 @@ CREATE TABLE @extschema@.pems_quarantined (
     id              text PRIMARY KEY DEFAULT @extschema@._pems_uuid(),
     organization_id text NOT NULL,
     pfa_id          text,
+    identified      boolean NOT NULL,
     job_id          text,
     reason          text NOT NULL,
     raw             text,
@@ -186,6 +196,8 @@ COMMENT ON TABLE @extschema@.pems_quarantined IS
 COMMENT ON COLUMN @extschema@.pems_quarantined.id IS 'Time-ordered UUID';
 COMMENT ON COLUMN @extschema@.pems_quarantined.organization_id IS 'Organization whose listing had it';
 COMMENT ON COLUMN @extschema@.pems_quarantined.pfa_id IS 'Its id as far as it can be shown';
+COMMENT ON COLUMN @extschema@.pems_quarantined.identified IS
+    'pfa_id is that of a record of this organization; else no version of such a record says anything about it';
 COMMENT ON COLUMN @extschema@.pems_quarantined.job_id IS 'The pull';
 COMMENT ON COLUMN @extschema@.pems_quarantined.reason IS 'Why it cannot be stored';
 COMMENT ON COLUMN @extschema@.pems_quarantined.raw IS 'The record as PEMS wrote it, cut at 64 kB';

@@ -143,22 +143,23 @@ COMMENT ON FUNCTION @extschema@._pems_pull_write(text, boolean, text, @extschema
     'Internal: writes what PEMS has shown into mirror and history';
 
 /*
- * _pems_pull_quarantine(organization, job, pfa_ids, reasons, raws): keeps what could not be stored: one row per record,
- * and one per text where the record has no id that can be read.
+ * _pems_pull_quarantine(organization, job, pfa_ids, reasons, raws, identified): keeps what could not be stored: one row
+ * per record, and one per text where the record has no id that can be read.
  * Tables: pems_quarantined.
  */
 CREATE FUNCTION @extschema@._pems_pull_quarantine(
-    organization text, job text, pfa_ids text[], reasons text[], raws text[]) RETURNS void
+    organization text, job text, pfa_ids text[], reasons text[], raws text[], identified boolean[]) RETURNS void
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $function$
 BEGIN
-    DELETE FROM @extschema@.pems_quarantined q USING unnest(pfa_ids, raws) AS b (pfa_id, raw)
-    WHERE q.organization_id = organization
+    DELETE FROM @extschema@.pems_quarantined q USING unnest(pfa_ids, raws, identified) AS b (pfa_id, raw, identified)
+    WHERE q.organization_id = organization AND q.identified = b.identified
       AND (q.pfa_id = b.pfa_id OR (q.pfa_id IS NULL AND b.pfa_id IS NULL AND q.raw IS NOT DISTINCT FROM b.raw));
-    INSERT INTO @extschema@.pems_quarantined (organization_id, pfa_id, job_id, reason, raw)
-    SELECT organization, b.pfa_id, job, b.reason, b.raw FROM unnest(pfa_ids, reasons, raws) AS b (pfa_id, reason, raw);
+    INSERT INTO @extschema@.pems_quarantined (organization_id, pfa_id, job_id, reason, raw, identified)
+    SELECT organization, b.pfa_id, job, b.reason, b.raw, b.identified
+    FROM unnest(pfa_ids, reasons, raws, identified) AS b (pfa_id, reason, raw, identified);
 END
 $function$;
-COMMENT ON FUNCTION @extschema@._pems_pull_quarantine(text, text, text[], text[], text[]) IS
+COMMENT ON FUNCTION @extschema@._pems_pull_quarantine(text, text, text[], text[], text[], boolean[]) IS
     'Internal: keeps records that could not be stored';
 
 /*
@@ -191,7 +192,7 @@ DECLARE
 BEGIN
     PERFORM set_config('synchronous_commit', 'off', true);
     SELECT s.* INTO pull FROM @extschema@.pems_pull_state s
-    WHERE s.job_id = job AND s.under_way AND s.stored = first FOR NO KEY UPDATE;
+    WHERE s.job_id = job AND s.under_way AND s.stored = first FOR NO KEY UPDATE NOWAIT;
     ours := FOUND;
     IF NOT ours THEN
         RETURN;
@@ -210,11 +211,11 @@ BEGIN
         written := @extschema@._pems_pull_write(pull.organization_id, adopt, job, writable);
     END IF;
     IF cardinality(bad_ids) > 0 THEN
-        PERFORM @extschema@._pems_pull_quarantine(pull.organization_id, job, bad_ids, bad_reasons, bad_raws);
+        PERFORM @extschema@._pems_pull_quarantine(pull.organization_id, job, bad_ids, bad_reasons, bad_raws, bad_seen);
     END IF;
     IF EXISTS (SELECT FROM @extschema@.pems_quarantined q WHERE q.organization_id = pull.organization_id) THEN
         DELETE FROM @extschema@.pems_quarantined q
-        WHERE q.organization_id = pull.organization_id AND q.pfa_id = ANY (pfa_ids);
+        WHERE q.organization_id = pull.organization_id AND q.pfa_id = ANY (pfa_ids) AND q.identified;
     END IF;
     IF is_full THEN
         showed := pfa_ids || ARRAY(SELECT b.pfa_id FROM unnest(bad_ids, bad_seen) AS b (pfa_id, is_seen)
@@ -230,6 +231,7 @@ BEGIN
     INTO changed, counts FROM unnest(written) w;
     UPDATE @extschema@.pems_pull_state s
     SET stored = s.stored + cardinality(pfa_ids) + cardinality(bad_ids),
+        stored_stale = s.stored_stale + n.stale, stored_bad = s.stored_bad + cardinality(bad_ids),
         records = s.records + cardinality(pfa_ids) + cardinality(bad_ids),
         created = s.created + counts[1], updated = s.updated + counts[2], deleted = s.deleted + counts[3],
         stale = s.stale + n.stale, quarantined = s.quarantined + cardinality(bad_ids),

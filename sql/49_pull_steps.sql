@@ -35,8 +35,8 @@ BEGIN
     SET phase = 'listing', listing_since = clock_timestamp(), newest_updated_at = NULL,
         updated_since = CASE WHEN pull.mode = 'delta' THEN known.watermark - overlap END,
         started_at = coalesce(s.started_at, clock_timestamp()), cursor = NULL, cursor_count = 0, cursor_last = 0,
-        cursor_kept = 0, pages = 0, stored = 0, records = 0, unchanged = 0, stale = 0, quarantined = 0,
-        seen = 0, seen_hash = 0,
+        cursor_kept = 0, pages = 0, stored = 0, stored_stale = 0, stored_bad = 0, records = 0, unchanged = 0,
+        stale = 0, quarantined = 0, seen = 0, seen_hash = 0,
         expected = CASE WHEN pull.mode <> 'delta'
                         THEN coalesce(known.records, nullif(nullif(counted, most), 0)) END
     WHERE s.job_id = pull.job_id;
@@ -88,9 +88,11 @@ BEGIN
     DELETE FROM @extschema@.pems_pull_missing m WHERE m.job_id = job;
     PERFORM @extschema@._pems_pull_empty_sorted(job);
     IF pull.pfa_id IS NULL AND status <> 'cancelled' THEN
-        INSERT INTO @extschema@.pems_pull_organization AS o (organization_id, last_error)
-        VALUES (pull.organization_id, error)
-        ON CONFLICT (organization_id) DO UPDATE SET last_error = excluded.last_error;
+        INSERT INTO @extschema@.pems_pull_organization AS o (organization_id, last_error, full_error)
+        VALUES (pull.organization_id, error, CASE WHEN pull.mode <> 'delta' THEN error END)
+        ON CONFLICT (organization_id) DO UPDATE
+        SET last_error = excluded.last_error,
+            full_error = CASE WHEN pull.mode <> 'delta' THEN excluded.full_error ELSE o.full_error END;
     END IF;
     RETURN @extschema@._pems_payload(jsonb_build_object(
         'type', 'SYNC_PULLED', 'organizationId', pull.organization_id, 'pfaId', pull.pfa_id, 'jobId', job,
@@ -104,11 +106,11 @@ COMMENT ON FUNCTION @extschema@._pems_pull_end(text, text, text, text) IS 'Inter
 
 /*
  * _pems_pull_complete(job): the pull has done all that it was to do.  Of a listing the watermark moves: on PEMS's
- * clock, to the newest change that it has shown.  One that is dated more than a day ahead of us is no time that others
- * could be compared with; then our own time of the listing's beginning is taken.
+ * clock, to the newest change that it has shown and that is not dated ahead of our clock.  Where all of a full listing
+ * are, to our own time of its beginning.
  *
  * Returns: the message for listeners.
- * Tables: pems_pull_state, pems_pull_organization.
+ * Tables: pems_pull_state, pems_pull_organization, pems_quarantined.
  */
 CREATE FUNCTION @extschema@._pems_pull_complete(job text) RETURNS text
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $function$
@@ -118,8 +120,8 @@ DECLARE
 BEGIN
     SELECT s.* INTO pull FROM @extschema@.pems_pull_state s WHERE s.job_id = job;
     IF pull.pfa_id IS NULL THEN
-        newest := CASE WHEN pull.newest_updated_at > pull.listing_since + interval '1 day' THEN pull.listing_since
-                       ELSE pull.newest_updated_at END;
+        newest := coalesce(pull.newest_updated_at,
+                           CASE WHEN pull.mode <> 'delta' AND pull.records > 0 THEN pull.listing_since END);
         INSERT INTO @extschema@.pems_pull_organization AS o
             (organization_id, watermark, last_delta_at, last_full_at, records, stale)
         VALUES (pull.organization_id, newest,
@@ -134,6 +136,11 @@ BEGIN
             last_delta_at = coalesce(excluded.last_delta_at, o.last_delta_at),
             last_full_at = coalesce(excluded.last_full_at, o.last_full_at),
             records = coalesce(excluded.records, o.records), stale = coalesce(excluded.stale, o.stale);
+    END IF;
+    IF pull.pfa_id IS NULL AND pull.mode <> 'delta' THEN
+        -- what is no record of this organization, and was not shown again
+        DELETE FROM @extschema@.pems_quarantined q
+        WHERE q.organization_id = pull.organization_id AND NOT q.identified AND q.job_id <> job;
     END IF;
     RETURN @extschema@._pems_pull_end(
         job, CASE WHEN pull.quarantined > 0 THEN 'completed_with_failures' ELSE 'completed' END,
@@ -181,8 +188,8 @@ DECLARE
     pull @extschema@.pems_pull_state;
 BEGIN
     UPDATE @extschema@.pems_pull_state s
-    SET stored = 0, under_way = false, failures = 0, gone_before = false, error_code = NULL, last_error = NULL,
-        next_at = clock_timestamp()
+    SET stored = 0, stored_stale = 0, stored_bad = 0, under_way = false, failures = 0, gone_before = false,
+        error_code = NULL, last_error = NULL, next_at = clock_timestamp()
     WHERE s.job_id = job RETURNING s.* INTO pull;
     IF pull.phase = 'confirming' THEN
         DELETE FROM @extschema@.pems_pull_missing m
@@ -242,25 +249,33 @@ COMMENT ON FUNCTION @extschema@._pems_pull_page_done(
     'Internal: a page of a pull is stored whole';
 
 /*
- * _pems_pull_gone(job, gone): PEMS has not got the record that was asked for, or does not show it.
+ * _pems_pull_gone(job, gone, refused): PEMS has not got the record that was asked for, or does not show it.
  *
  * Parameters: gone: it is marked as deleted; false: it stays as it is (of those that are confirmed, one that PEMS does
- *   not let us see).
+ *   not let us see); refused: what the application's tables said when it was to be marked, which goes into quarantine;
+ *   NULL: nothing yet.
  * Returns: messages for listeners; NULL: none.
- * Tables: pems_pull_state, pfa_mirror.
+ * Tables: pems_pull_state, pems_quarantined, pfa_mirror.
  */
-CREATE FUNCTION @extschema@._pems_pull_gone(job text, gone boolean) RETURNS text[]
+CREATE FUNCTION @extschema@._pems_pull_gone(job text, gone boolean, refused text) RETURNS text[]
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $function$
 DECLARE
     pull  @extschema@.pems_pull_state;
     asked text;
     known record;
 BEGIN
-    SELECT s.* INTO pull FROM @extschema@.pems_pull_state s WHERE s.job_id = job AND s.under_way FOR NO KEY UPDATE;
+    SELECT s.* INTO pull FROM @extschema@.pems_pull_state s
+    WHERE s.job_id = job AND s.under_way FOR NO KEY UPDATE NOWAIT;
     IF NOT FOUND THEN
         RETURN NULL;
     END IF;
     asked := coalesce(pull.pfa_id, (SELECT min(m.pfa_id) FROM @extschema@.pems_pull_missing m WHERE m.job_id = job));
+    IF refused IS NOT NULL THEN
+        PERFORM @extschema@._pems_pull_quarantine(pull.organization_id, job, ARRAY[asked], ARRAY[refused],
+                                                  ARRAY[NULL::text], ARRAY[true]);
+        UPDATE @extschema@.pems_pull_state s SET quarantined = s.quarantined + 1 WHERE s.job_id = job;
+        RETURN @extschema@._pems_pull_next(job);
+    END IF;
     SELECT m.version, m.data, m.deleted_at INTO known FROM @extschema@.pfa_mirror m
     WHERE m.organization_id = pull.organization_id AND m.pfa_id = asked FOR NO KEY UPDATE NOWAIT;
     IF NOT FOUND AND pull.pfa_id IS NOT NULL AND gone THEN
@@ -270,13 +285,15 @@ BEGIN
         PERFORM @extschema@._pems_app_write_mirror(ARRAY[pull.organization_id], ARRAY[asked], ARRAY[known.version],
                                                    ARRAY[known.data], ARRAY[true]);
         UPDATE @extschema@.pems_pull_state s SET deleted = s.deleted + 1 WHERE s.job_id = job;
+        DELETE FROM @extschema@.pems_quarantined q
+        WHERE q.organization_id = pull.organization_id AND q.pfa_id = asked AND q.identified;
         RETURN array_remove(@extschema@._pems_pull_message(pull.organization_id, ARRAY[asked], ARRAY[0, 0, 1])
                             || coalesce(@extschema@._pems_pull_next(job), '{}'), NULL);
     END IF;
     RETURN @extschema@._pems_pull_next(job);
 END
 $function$;
-COMMENT ON FUNCTION @extschema@._pems_pull_gone(text, boolean) IS
+COMMENT ON FUNCTION @extschema@._pems_pull_gone(text, boolean, text) IS
     'Internal: PEMS has not got a record that was asked for';
 
 /*
@@ -351,6 +368,9 @@ BEGIN
         WHERE p.organization_id = ANY (organization_ids) AND p.next_delta_at <= clock_timestamp()
         ORDER BY p.next_delta_at LIMIT 100
     LOOP
+        -- a session that has asked for a pull, and has not committed
+        CONTINUE WHEN NOT pg_try_advisory_xact_lock(
+            '@extschema@.pems_pull_state'::regclass::oid::bigint::integer, hashtext(due.organization_id));
         PERFORM @extschema@._pems_begin_pull(due.organization_id, NULL::text, 'delta'::text, 'pems_sync'::text);
         UPDATE @extschema@.pems_pull_organization p SET next_delta_at = clock_timestamp() + every
         WHERE p.organization_id = due.organization_id;
@@ -394,11 +414,15 @@ BEGIN
         WHERE NOT EXISTS (SELECT FROM @extschema@.pems_pause p WHERE p.organization_id IN (g.id, '*'))
         ORDER BY n.pfa_id IS NULL, g.turn LIMIT most
     LOOP
+        -- a session that has cancelled it, and has not committed; the others go on
+        PERFORM FROM @extschema@.pems_pull_state s
+        WHERE s.job_id = pull.job_id AND s.phase <> 'ended' FOR NO KEY UPDATE SKIP LOCKED;
+        CONTINUE WHEN NOT FOUND;
         IF pull.phase = 'waiting' AND pull.pfa_id IS NULL THEN
             PERFORM @extschema@._pems_pull_begin_listing(pull);
         END IF;
         UPDATE @extschema@.pems_pull_state s
-        SET under_way = true, stored = 0,
+        SET under_way = true,
             requests = s.requests + CASE WHEN s.phase IN ('counting', 'sorting', 'searching') THEN 0 ELSE 1 END,
             phase = CASE s.phase WHEN 'waiting' THEN 'reading' ELSE s.phase END,
             started_at = coalesce(s.started_at, clock_timestamp())
@@ -418,22 +442,28 @@ COMMENT ON FUNCTION @extschema@._pems_pull_due(text[], integer) IS
     'Internal: pulls that may go on now, at most one per organization';
 
 /*
- * _pems_pull_times(organization_ids): which of these organizations have something to pull, and from when on.  Those
- * whose pull is under way are not among them.
- * Tables: pems_pull_state, pems_pull_organization.
+ * _pems_pull_times(organization_ids): which of these organizations have something to pull, and from when on, as
+ * _pems_pull_due() sees it: of listings the first that was asked for counts, and what is paused has nothing.  Nor have
+ * those whose pull is under way.
+ * Tables: pems_pull_state, pems_pull_organization; reads pems_pause.
  */
 CREATE FUNCTION @extschema@._pems_pull_times(organization_ids text[])
 RETURNS TABLE (organization_id text, next_at timestamptz)
 LANGUAGE plpgsql STABLE ROWS 100 SET search_path = pg_catalog, pg_temp AS $function$
 BEGIN
     RETURN QUERY
-    SELECT t.id, min(t.at) FROM (
-        SELECT s.organization_id AS id, s.next_at AS at FROM @extschema@.pems_pull_state s
-        WHERE s.phase <> 'ended' AND NOT s.under_way
-        UNION ALL
-        SELECT o.organization_id, o.next_delta_at FROM @extschema@.pems_pull_organization o
-        WHERE @extschema@._pems_setting('pull_interval'::text) <> '0' AND o.next_delta_at IS NOT NULL) t
-    WHERE t.id = ANY (organization_ids) GROUP BY t.id;
+    SELECT g.id, t.at FROM unnest(organization_ids) g (id)
+    CROSS JOIN LATERAL (
+        SELECT least(
+            (SELECT min(s.next_at) FROM @extschema@.pems_pull_state s
+             WHERE s.organization_id = g.id AND s.phase <> 'ended' AND s.pfa_id IS NOT NULL AND NOT s.under_way),
+            (SELECT CASE WHEN NOT s.under_way THEN s.next_at END FROM @extschema@.pems_pull_state s
+             WHERE s.organization_id = g.id AND s.phase <> 'ended' AND s.pfa_id IS NULL
+             ORDER BY s.job_id LIMIT 1),
+            (SELECT o.next_delta_at FROM @extschema@.pems_pull_organization o
+             WHERE o.organization_id = g.id AND @extschema@._pems_setting('pull_interval'::text) <> '0')) AS at) t
+    WHERE t.at IS NOT NULL
+      AND NOT EXISTS (SELECT FROM @extschema@.pems_pause p WHERE p.organization_id IN (g.id, '*'));
 END
 $function$;
 COMMENT ON FUNCTION @extschema@._pems_pull_times(text[]) IS
@@ -441,14 +471,18 @@ COMMENT ON FUNCTION @extschema@._pems_pull_times(text[]) IS
 
 /*
  * _pems_pull_put_back(): takes up what a worker left under way when it ended.  Its answers will never come: the same
- * requests are made again.  Pulls that were cancelled meanwhile end.
+ * requests are made again.  What was stored of a page comes once more with it, so that it is taken out of the counters:
+ * then it changes nothing.  Pulls that were cancelled meanwhile end.
  * Tables: pems_pull_state.
  */
 CREATE FUNCTION @extschema@._pems_pull_put_back() RETURNS void
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $function$
 BEGIN
     UPDATE @extschema@.pems_pull_state s
-    SET under_way = false, stored = 0, next_at = least(s.next_at, clock_timestamp())
+    SET under_way = false, stored = 0, stored_stale = 0, stored_bad = 0, records = s.records - s.stored,
+        unchanged = s.unchanged - (s.stored - s.stored_stale - s.stored_bad),
+        stale = s.stale - s.stored_stale, quarantined = s.quarantined - s.stored_bad,
+        next_at = least(s.next_at, clock_timestamp())
     WHERE s.phase <> 'ended' AND s.under_way;
     PERFORM @extschema@._pems_pull_end(s.job_id, 'cancelled'::text, NULL::text, NULL::text)
     FROM @extschema@.pems_pull_state s WHERE s.phase <> 'ended' AND s.cancelled_by IS NOT NULL;
@@ -481,7 +515,8 @@ DECLARE
     lost  text[];
 BEGIN
     PERFORM set_config('synchronous_commit', 'off', true);
-    SELECT s.* INTO pull FROM @extschema@.pems_pull_state s WHERE s.job_id = job AND s.under_way FOR NO KEY UPDATE;
+    SELECT s.* INTO pull FROM @extschema@.pems_pull_state s
+    WHERE s.job_id = job AND s.under_way FOR NO KEY UPDATE NOWAIT;
     done := NOT FOUND OR pull.cancelled_by IS NOT NULL;
     IF done THEN
         RETURN;
@@ -560,7 +595,7 @@ COMMENT ON FUNCTION @extschema@._pems_pull_search(text, integer) IS
  * Parameters: error: why nothing may be marked as deleted: the listing may not have been complete; NULL: what is
  *   missing is asked for, one by one.
  * Returns: messages for listeners; NULL: none.
- * Tables: pems_pull_state, pems_pull_missing.
+ * Tables: pems_pull_state, pems_pull_missing, pems_pull_sorted, pems_pull_sorted_slice.
  */
 CREATE FUNCTION @extschema@._pems_pull_searched(job text, error text) RETURNS text[]
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $function$
@@ -570,7 +605,7 @@ DECLARE
     pull  @extschema@.pems_pull_state;
 BEGIN
     SELECT s.* INTO pull FROM @extschema@.pems_pull_state s
-    WHERE s.job_id = job AND s.phase IN ('counting', 'sorting', 'searching') AND s.under_way FOR NO KEY UPDATE;
+    WHERE s.job_id = job AND s.phase IN ('counting', 'sorting', 'searching') AND s.under_way FOR NO KEY UPDATE NOWAIT;
     IF NOT FOUND THEN
         RETURN NULL;
     ELSIF pull.cancelled_by IS NOT NULL THEN
@@ -584,6 +619,8 @@ BEGIN
     UPDATE @extschema@.pems_pull_state s
     SET phase = 'confirming', under_way = false, next_at = clock_timestamp() + pause
     WHERE s.job_id = job;
+    -- here and not when a user cancels the pull: a TRUNCATE in a user's transaction would lock out the worker
+    PERFORM @extschema@._pems_pull_empty_sorted(job);
     RETURN NULL;
 END
 $function$;

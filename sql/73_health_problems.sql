@@ -191,6 +191,38 @@ COMMENT ON FUNCTION @extschema@._pems_credential_problems() IS
     'Internal: organizations whose edits are not sent because of their credential, a sentence each';
 
 /*
+ * _pems_pull_problems(): listings of read sync that did not end well, or that showed what could not be stored; a
+ * sentence each.
+ * Tables: organization, pems_pull_organization, pems_quarantined.
+ */
+CREATE FUNCTION @extschema@._pems_pull_problems() RETURNS SETOF text
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $function$
+    SELECT p.problem FROM @extschema@.organization o
+    LEFT JOIN @extschema@.pems_pull_organization l ON l.organization_id = o.id
+    CROSS JOIN LATERAL (
+        SELECT 1 AS rank, format('Organization %s: the last %s did not end well: %s.', o.code,
+                                 CASE WHEN l.full_error IS NULL THEN 'listing' ELSE 'full listing' END,
+                                 rtrim(coalesce(l.full_error, l.last_error), '.')) AS problem
+        -- what is in quarantine is said below
+        WHERE coalesce(l.full_error, l.last_error) NOT LIKE '%; see pems\_quarantine'
+        UNION ALL
+        SELECT 2, format('Organization %s: the last full listing showed %s in a lower version than the mirror has, and '
+                         'nothing of that was stored. If PEMS was restored from a backup, take its versions over: '
+                         'SELECT @extschema@.pems_pull(%L, mode => ''adopt'').', o.code,
+                         @extschema@._pems_number_of(l.stale, 'record'::text, 'records'::text), o.id)
+        WHERE l.stale > 0
+        UNION ALL
+        SELECT 3, format('Organization %s: %s of PEMS could not be stored; see the view pems_quarantine.', o.code,
+                         @extschema@._pems_number_of(q.n, 'record'::text, 'records'::text))
+        FROM (SELECT count(*) AS n FROM (SELECT FROM @extschema@.pems_quarantined q
+                                         WHERE q.organization_id = o.id LIMIT 1000) q) q
+        WHERE q.n > 0) p
+    ORDER BY o.code, p.rank
+$function$;
+COMMENT ON FUNCTION @extschema@._pems_pull_problems() IS
+    'Internal: listings that did not end well, or showed what could not be stored, a sentence each';
+
+/*
  * _pems_problems(failed, conflicts, oldest_seconds): all that an operator should know, a sentence each, the worst
  * first.
  * Returns: level: down or degraded; problem: the sentence.
@@ -228,6 +260,7 @@ BEGIN
                                         'all organizations. Give it another id.'
                      FROM @extschema@.organization o WHERE o.id = '*';
         RETURN QUERY SELECT 'degraded', c FROM @extschema@._pems_credential_problems() c;
+        RETURN QUERY SELECT 'degraded', p FROM @extschema@._pems_pull_problems() p;
     END IF;
     RETURN QUERY SELECT 'degraded', format('PEMS at %s does not answer (%s in a row)', e.endpoint,
                         @extschema@._pems_number_of(e.faults::bigint, 'fault'::text, 'faults'::text))

@@ -73,7 +73,7 @@ COMMENT ON FUNCTION @extschema@._pems_job_status(text, text, integer, integer, i
  * counters and progress.  {}: nothing.
  */
 CREATE FUNCTION @extschema@._pems_job_details(job @extschema@.pems_sync_job) RETURNS jsonb
-LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $function$
+LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp AS $function$
     SELECT coalesce((SELECT jsonb_build_object(
         'mode', p.mode, 'pfaId', p.pfa_id, 'phase', p.phase, 'pages', p.pages, 'records', p.records,
         'created', p.created, 'updated', p.updated, 'deleted', p.deleted, 'unchanged', p.unchanged, 'stale', p.stale,

@@ -426,10 +426,10 @@ static PemsStatement failed_statement = {
 	.columns = MESSAGE_COLUMNS,
 };
 static PemsStatement gone_statement = {
-	.text = "SELECT %s._pems_pull_gone($1, $2) AS messages",
+	.text = "SELECT %s._pems_pull_gone($1, $2, $3) AS messages",
 	.result = SPI_OK_SELECT,
-	.argument_count = 2,
-	.types = {TEXTOID, BOOLOID},
+	.argument_count = 3,
+	.types = {TEXTOID, BOOLOID, TEXTOID},
 	.columns = MESSAGE_COLUMNS,
 };
 static PemsStatement searched_statement = {
@@ -455,7 +455,12 @@ do_message(void *argument)
 {
 	MessageWork *work = argument;
 
+	/* what is gone is marked in the application's table, which may have triggers */
+	if (work->statement == &gone_statement)
+		pems_transaction_begin_timed_write(1);
 	pems_statement_run(work->statement, pems_transaction_schema(), work->values, work->nulls);
+	if (work->statement == &gone_statement)
+		pems_transaction_end_timed_write();
 	*work->messages = read_messages(work->statement, work->context);
 	PEMS_FAILPOINT("pull_step_uncommitted");
 }
@@ -490,11 +495,15 @@ pems_database_pull_failed(const char *job_id, const PemsPullNext *next, PemsText
 }
 
 PemsDatabaseStatus
-pems_database_pull_gone(const char *job_id, bool gone, PemsTexts *messages)
+pems_database_pull_gone(const char *job_id, bool gone, const char *refused, PemsTexts *messages)
 {
-	Datum values[] = {CStringGetTextDatum(job_id), BoolGetDatum(gone)};
+	char nulls[4] = "   ";
+	Datum values[3];
 
-	return run_message("recording what is gone", &gone_statement, values, NULL, messages);
+	values[0] = CStringGetTextDatum(job_id);
+	values[1] = BoolGetDatum(gone);
+	values[2] = text_or_null(refused, &nulls[2]);
+	return run_message("recording what is gone", &gone_statement, values, nulls, messages);
 }
 
 /* --- what is missing --- */

@@ -77,9 +77,12 @@ typedef struct PemsPullSlice
 
 /* Store it.  What changed is added to changed (a new array) and counts. */
 extern PemsDatabaseStatus pems_database_pull_store(PemsPullSlice *slice);
-/* PEMS has not got the record that was asked for (gone), or does not show it. */
+/*
+ * PEMS has not got the record that was asked for (gone), or does not show it.  refused: the
+ * database does not take that, and why; NULL: not tried yet.
+ */
 extern PemsDatabaseStatus pems_database_pull_gone(const char *job_id, bool gone,
-												  PemsTexts *messages);
+												  const char *refused, PemsTexts *messages);
 /* The request failed. */
 extern PemsDatabaseStatus pems_database_pull_failed(const char *job_id, const PemsPullNext *next,
 													PemsTexts *messages);

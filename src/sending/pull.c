@@ -7,7 +7,9 @@
  */
 #include "postgres.h"
 
+#include "pgtime.h"
 #include "utils/memutils.h"
+#include "utils/timestamp.h"
 
 #include "pems/request.h"
 #include "sending/pull.h"
@@ -121,6 +123,8 @@ pems_pull_start(PemsPull *pull, PemsHttpClient *client, int64 now)
 
 /* --- the answer --- */
 
+#define INSTANT_SIZE 40
+
 /* A body that was judged to be a page, or a record, cannot be read after all: out of memory. */
 static void
 wait_for_memory(PemsPull *pull, const char *problem)
@@ -128,6 +132,41 @@ wait_for_memory(PemsPull *pull, const char *problem)
 	wait_unsent(pull);
 	pull->next.error = (PemsSentence){0};
 	pems_sentence_add(&pull->next.error, "The answer could not be read: %s", problem);
+}
+
+/* As page.h writes them, so that texts compare as times do. */
+static void
+write_instant(char *text, TimestampTz at)
+{
+	pg_time_t seconds = timestamptz_to_time_t(at);
+	size_t length = pg_strftime(text, INSTANT_SIZE, "%Y-%m-%dT%H:%M:%S", pg_gmtime(&seconds));
+
+	snprintf(text + length, INSTANT_SIZE - length, ".%06dZ", (int) (at % USECS_PER_SEC));
+}
+
+/*
+ * The watermark must not be a time that is still to come, or a record that is dated ahead would
+ * hide whatever changes until then: of the page the newest time counts that our clock has passed.
+ * Where PEMS's clock is ahead, a delta reads more than it need, and misses nothing.
+ */
+static void
+leave_out_future(PemsPage *page)
+{
+	char now[INSTANT_SIZE];
+
+	write_instant(now, GetCurrentTimestamp());
+	if (page->newest_updated_at == NULL || strcmp(page->newest_updated_at, now) <= 0)
+		return;
+	page->newest_updated_at = NULL;
+	for (size_t i = 0; i < page->count; i++)
+	{
+		const PemsPageRecord *record = &page->records[i];
+
+		if (record->identified && record->updated_at && strcmp(record->updated_at, now) <= 0 &&
+			(page->newest_updated_at == NULL ||
+			 strcmp(record->updated_at, page->newest_updated_at) > 0))
+			page->newest_updated_at = record->updated_at;
+	}
 }
 
 static void
@@ -141,7 +180,9 @@ read_page(PemsPull *pull, const PemsAnswer *answer)
 			? pems_page_read(answer->body, answer->body_length, code, &pull->page, &problem)
 			: pems_page_read_one(answer->body, answer->body_length, code, &pull->page, &problem);
 	pull->step = PEMS_PULL_STORING;
-	if (!pull->has_page)
+	if (pull->has_page)
+		leave_out_future(&pull->page);
+	else
 		wait_for_memory(pull, problem);
 }
 

@@ -73,6 +73,7 @@ finish_pull(Turn *turn, const void *owner, const PemsAnswer *answer, int64 now)
 		if (pull != owner)
 			continue;
 		pems_pull_finish(pull, answer, now);
+		PEMS_FAILPOINT("pull_answered");
 		pems_endpoint_pull_answered(pull->endpoint);
 		turn->pulls_asking--;
 		if (pull->next.action == PEMS_PULL_PAUSE_ORGANIZATION)
@@ -193,6 +194,7 @@ search_slice(Turn *turn, PemsPull *pull)
 	if (!pull_went_well(turn, pull,
 						pems_database_pull_search(pull->work.job_id, turn->search_slice, &search)))
 		return;
+	PEMS_FAILPOINT("pull_search_committed");
 	turn->search_slice = adapt(turn->search_slice, monotonic_us() - began);
 	if (!search.done)
 		return;
@@ -205,6 +207,22 @@ search_slice(Turn *turn, PemsPull *pull)
 	let_go(pull);
 }
 
+/* A record that the database does not let us mark is kept in quarantine, too. */
+static PemsDatabaseStatus
+record_gone(const char *job_id, bool gone, PemsTexts *messages)
+{
+	PemsDatabaseStatus done = pems_database_pull_gone(job_id, gone, NULL, messages);
+
+	if (done != PEMS_DATABASE_ERROR && done != PEMS_DATABASE_SLOW)
+		return done;
+	return pems_database_pull_gone(
+		job_id, gone,
+		psprintf("PEMS has it no more, and the database refuses to mark it "
+				 "as deleted: %s",
+				 pems_database_problem()),
+		messages);
+}
+
 static void
 record_pull(Turn *turn, PemsPull *pull)
 {
@@ -214,11 +232,12 @@ record_pull(Turn *turn, PemsPull *pull)
 	PemsDatabaseStatus done;
 
 	if (action == PEMS_PULL_GONE || action == PEMS_PULL_KEEP)
-		done = pems_database_pull_gone(job_id, action == PEMS_PULL_GONE, &messages);
+		done = record_gone(job_id, action == PEMS_PULL_GONE, &messages);
 	else
 		done = pems_database_pull_failed(job_id, &pull->next, &messages);
 	if (!pull_went_well(turn, pull, done))
 		return;
+	PEMS_FAILPOINT("pull_step_committed");
 	keep_messages(turn, &messages);
 	let_go(pull);
 }
@@ -316,6 +335,22 @@ try_again_later(const char *const *ids, int count, int64 now)
 		pems_roster_find(ids[i])->pulls_from_us = now + PULL_PAUSE_US;
 }
 
+/* Their time has come, and yet there was nothing for them: a session has their pulls locked. */
+static void
+leave_alone_if_locked(const PemsPullLook *look, const char *const *ids, int count, int64 now)
+{
+	for (int i = 0; i < count; i++)
+	{
+		PemsOrganization *organization = pems_roster_find(ids[i]);
+		bool found = false;
+
+		for (int j = 0; j < look->work_count && !found; j++)
+			found = strcmp(look->works[j].organization_id, ids[i]) == 0;
+		if (!found && organization->pulls_from_us <= now)
+			organization->pulls_from_us = now + PULL_PAUSE_US;
+	}
+}
+
 /* A failure of these transactions is no reason to leave the database alone. */
 static bool
 looked_well(Turn *turn, PemsDatabaseStatus done)
@@ -378,9 +413,12 @@ start_pulls(Turn *turn, bool before_items, int64 now)
 	end_if_told_to();
 	PEMS_FAILPOINT("pull_start_committed");
 	note_times(&look, now);
+	leave_alone_if_locked(&look, ids, count, now);
 	for (int i = 0; i < look.work_count; i++)
 		add_pull(turn, &look.works[i], pems_roster_find(look.works[i].organization_id));
 	pems_http_client_drive(turn->client);
+	if (turn->pulls_asking > 0)
+		PEMS_FAILPOINT("pull_request_sent");
 }
 
 int64
