@@ -1,0 +1,46 @@
+-- What the soak has found in pulls, each at its smallest.
+\set ECHO none
+\i test/support/regress_helpers.sql
+\i test/support/regress_tables.sql
+\set ECHO all
+CREATE EXTENSION pems_sync;
+\set ECHO none
+\i test/support/regress_application.sql
+\set ECHO all
+/* A pull of org-rio whose answer is there; its job. */
+CREATE FUNCTION regress.pull(mode text, pfa_id text DEFAULT NULL) RETURNS text LANGUAGE plpgsql AS $$
+DECLARE
+    job text;
+BEGIN
+    INSERT INTO pems_sync_job (organization_id, kind, requested_by, status) VALUES ('org-rio', 'pull', 'alice', 'running') RETURNING id INTO job;
+    INSERT INTO pems_pull_state (job_id, organization_id, pfa_id, mode) VALUES (job, 'org-rio', pfa_id, mode);
+    PERFORM _pems_pull_due(ARRAY['org-rio'], 1);
+    RETURN job;
+END
+$$;
+/* The whole of a pull of one record, as PEMS has it then. */
+CREATE FUNCTION regress.read(mode text, pfa_id text, version integer, record jsonb) RETURNS text LANGUAGE plpgsql AS $$
+DECLARE
+    job CONSTANT text := regress.pull(mode, pfa_id);
+    counts integer[];
+BEGIN
+    counts := (_pems_pull_store(job, 0, ARRAY[pfa_id], ARRAY[version], '{f}', '{bob}', ARRAY[record::text], '{}', '{}', '{}', '{}')).counts;
+    PERFORM _pems_pull_page_done(job, 0, NULL, 0, 0, 0, NULL, NULL, counts);
+    RETURN (SELECT j.status FROM pems_sync_job j WHERE j.id = job);
+END
+$$;
+
+-- PEMS refuses the credential of a pull: the organization is paused, which listeners are told once, and the pull waits.
+SELECT regress.pull('full') AS job \gset
+SELECT regress.scrub(_pems_pull_failed(:'job', 0, 0, false, 'UNAUTHORIZED', 'no', false, false, true)::text);
+SELECT phase, under_way, error_code, (SELECT count(*) FROM pems_pause) AS paused FROM pems_pull_state;
+SELECT _pems_pull_failed(:'job', 0, 0, false, 'UNAUTHORIZED', 'no', false, false, true);
+SELECT pems_resume('org-rio') -> 'success';
+-- one that is cancelled meanwhile
+UPDATE pems_pull_state SET cancelled_by = 'bob';
+SELECT substring(m FROM '"type": "(\w+)"') FROM unnest(_pems_pull_failed(:'job', 0, 0, false, 'UNAUTHORIZED', 'no', false, false, true)) m;
+SELECT pems_resume('org-rio') -> 'success';
+
+DROP SCHEMA regress CASCADE;
+DROP EXTENSION pems_sync;
+DROP TABLE pfa_modification, pfa_mirror, organization;
