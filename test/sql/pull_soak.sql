@@ -41,6 +41,20 @@ UPDATE pems_pull_state SET cancelled_by = 'bob';
 SELECT substring(m FROM '"type": "(\w+)"') FROM unnest(_pems_pull_failed(:'job', 0, 0, false, 'UNAUTHORIZED', 'no', false, false, true)) m;
 SELECT pems_resume('org-rio') -> 'success';
 
+-- PEMS goes back from version 2, which alice made, to 1; the mirror follows.  Alice edits on version 1, and bob makes another version 2
+-- in PEMS, with the same rate that alice had written once.  It is bob's, so it is no base of alice's edit.
+SELECT regress.queue('a1', 'PFA-1', '{"monthlyRate": 6000}');
+SELECT regress.claim();
+SELECT regress.record(regress.applied('a1'));
+SELECT data AS one FROM pems_mirror_version WHERE organization_id = 'org-rio' AND pfa_id = 'PFA-1' AND version = 1 \gset
+SELECT data AS two FROM pems_mirror_version WHERE organization_id = 'org-rio' AND pfa_id = 'PFA-1' AND version = 2 \gset
+SELECT regress.read('adopt', 'PFA-1', 1, :'one');
+SELECT version, source, changed_by, data -> 'monthlyRate' AS rate FROM pems_mirror_version WHERE organization_id = 'org-rio' AND pfa_id = 'PFA-1' ORDER BY state_seq;
+SELECT regress.queue('a2', 'PFA-1', '{"monthlyRate": 7000}');
+SELECT regress.read('delta', 'PFA-1', 2, :'two'::jsonb || '{"description": "bob''s"}');
+SELECT c.base_version, c.mirror_version, c.own_data -> 'monthlyRate' AS own, c.base_data -> 'monthlyRate' AS base, c.mirror_data -> 'monthlyRate' AS pems
+FROM _pems_claim(ARRAY['org-rio'], ARRAY[10]) c;
+
 DROP SCHEMA regress CASCADE;
 DROP EXTENSION pems_sync;
 DROP TABLE pfa_modification, pfa_mirror, organization;
