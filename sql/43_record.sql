@@ -177,16 +177,18 @@ BEGIN
       AND v.state_seq = @extschema@._pems_base_seq(o.organization_id, o.pfa_id, o.pems_version, 'infinity'::timestamptz)
       AND v.version = q.sent_version + 1 AND v.modification_id IS NULL;
 
-    -- A pull has shown our own write before its answer was handled: the state is ours all the same.
+    -- A pull has shown our own write before its answer was handled: the first state of that version since the claim is
+    -- ours all the same.
     UPDATE @extschema@.pems_mirror_version v
     SET source = 'write', modification_id = o.modification_id, changed_by = o.created_by,
         change_reason = o.change_reason
     FROM unnest(outcomes) o JOIN @extschema@.pfa_write_queue q ON q.id = o.item_id
     WHERE o.new_status = 'completed' AND o.event_type = 'WRITE_ATTEMPT' AND q.operation = 'UPDATE'
       AND v.organization_id = o.organization_id AND v.pfa_id = o.pfa_id AND v.version = o.pems_version
-      AND v.state_seq = @extschema@._pems_base_seq(o.organization_id, o.pfa_id, o.pems_version,
-                                                   '-infinity'::timestamptz)
-      AND v.source = 'pems' AND v.modification_id IS NULL;
+      AND v.source = 'pems' AND v.modification_id IS NULL AND v.recorded_at >= q.last_attempt_at
+      AND NOT EXISTS (SELECT FROM @extschema@.pems_mirror_version f
+                      WHERE f.organization_id = o.organization_id AND f.pfa_id = o.pfa_id AND f.version = o.pems_version
+                        AND f.state_seq < v.state_seq AND f.recorded_at >= q.last_attempt_at);
 END
 $function$;
 COMMENT ON FUNCTION @extschema@._pems_record_mirrors(@extschema@._pems_outcome[]) IS

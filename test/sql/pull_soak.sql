@@ -55,6 +55,21 @@ SELECT regress.read('delta', 'PFA-1', 2, :'two'::jsonb || '{"description": "bob'
 SELECT c.base_version, c.mirror_version, c.own_data -> 'monthlyRate' AS own, c.base_data -> 'monthlyRate' AS base, c.mirror_data -> 'monthlyRate' AS pems
 FROM _pems_claim(ARRAY['org-rio'], ARRAY[10]) c;
 
+-- Version 2 was bob's before PEMS went back; alice's edit makes another one.  Bob's stays bob's.
+SELECT data || '{"monthlyRate": 1}' AS bobs FROM pfa_mirror WHERE organization_id = 'org-rio' AND pfa_id = 'PFA-2' \gset
+SELECT data AS one FROM pfa_mirror WHERE organization_id = 'org-rio' AND pfa_id = 'PFA-2' \gset
+SELECT regress.read('delta', 'PFA-2', 2, :'bobs'), regress.read('adopt', 'PFA-2', 1, :'one');
+SELECT regress.queue('b1', 'PFA-2', '{"monthlyRate": 2}');
+SELECT regress.claim();
+SELECT regress.record(regress.applied('b1'));
+SELECT version, source, modification_id, changed_by, data -> 'monthlyRate' AS rate FROM pems_mirror_version WHERE organization_id = 'org-rio' AND pfa_id = 'PFA-2' ORDER BY state_seq;
+-- a pull that shows the write before its answer is handled: the state is hers
+SELECT regress.queue('b2', 'PFA-2', '{"monthlyRate": 3}', base_version => 2);
+SELECT regress.claim();
+SELECT regress.read('delta', 'PFA-2', 3, :'one'::jsonb || '{"monthlyRate": 3}');
+SELECT regress.record(regress.applied('b2'));
+SELECT version, source, modification_id, changed_by, data -> 'monthlyRate' AS rate FROM pems_mirror_version WHERE organization_id = 'org-rio' AND pfa_id = 'PFA-2' AND version = 3;
+
 DROP SCHEMA regress CASCADE;
 DROP EXTENSION pems_sync;
 DROP TABLE pfa_modification, pfa_mirror, organization;
