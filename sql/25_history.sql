@@ -27,25 +27,26 @@ COMMENT ON FUNCTION @extschema@._pems_base_seq(text, text, integer, timestamptz)
     'Internal: which state of a version was current at a time';
 
 /*
- * _pems_is_newest_state(organization_id, pfa_id, version, data): are these data the newest that the history has of
- * that version?  False where it has none.
+ * _pems_is_newest_state(organization_id, pfa_id, version, data): is that the newest state that the history has of the
+ * record?  False where it has none.  Not the newest of that version: where PEMS goes back to a backup, its state comes
+ * once more, and what came between is no longer what the next one is compared with.
  * Tables: pems_mirror_version.
  */
 CREATE FUNCTION @extschema@._pems_is_newest_state(
     organization_id text, pfa_id text, version integer, data jsonb) RETURNS boolean
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp SET enable_seqscan = off AS $function$
 BEGIN
-    RETURN coalesce((SELECT v.data = $4 FROM @extschema@.pems_mirror_version v
-                     WHERE v.organization_id = $1 AND v.pfa_id = $2 AND v.version = $3
+    RETURN coalesce((SELECT v.version = $3 AND v.data = $4 FROM @extschema@.pems_mirror_version v
+                     WHERE v.organization_id = $1 AND v.pfa_id = $2
                      ORDER BY v.state_seq DESC LIMIT 1), false);
 END
 $function$;
 COMMENT ON FUNCTION @extschema@._pems_is_newest_state(text, text, integer, jsonb) IS
-    'Internal: is that what the history has last of that version?';
+    'Internal: is that what the history has last of the record?';
 
 /*
  * _pems_record_versions(): statement trigger on pfa_mirror, after insert and after update. Adds each state that is not
- * the newest of its version yet.  No state is ever replaced: an edit may have been drafted on it.  The worker has put
+ * the newest of its record yet.  No state is ever replaced: an edit may have been drafted on it.  The worker has put
  * its own states there before it writes the mirror, with their modification; those are not added again.
  *
  * Errors: 55000 not attached.

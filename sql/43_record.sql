@@ -177,16 +177,18 @@ BEGIN
       AND v.state_seq = @extschema@._pems_base_seq(r.organization_id, r.pfa_id, r.pems_version, 'infinity'::timestamptz)
       AND v.version = q.sent_version + 1 AND v.modification_id IS NULL;
 
-    -- A pull has shown our own write before its answer was handled: the state is ours all the same.
+    -- A pull has shown our own write before its answer was handled: the first state of that version since the claim is
+    -- ours all the same.
     UPDATE @extschema@.pems_mirror_version v
     SET source = 'write', modification_id = r.modification_id, changed_by = r.created_by,
         change_reason = r.change_reason
     FROM unnest(reports) r JOIN @extschema@.pfa_write_queue q ON q.id = r.item_id
     WHERE r.new_status = 'completed' AND r.event_type = 'WRITE_ATTEMPT' AND q.operation = 'UPDATE'
       AND v.organization_id = r.organization_id AND v.pfa_id = r.pfa_id AND v.version = r.pems_version
-      AND v.state_seq = @extschema@._pems_base_seq(r.organization_id, r.pfa_id, r.pems_version,
-                                                   '-infinity'::timestamptz)
-      AND v.source = 'pems' AND v.modification_id IS NULL;
+      AND v.source = 'pems' AND v.modification_id IS NULL AND v.recorded_at >= q.last_attempt_at
+      AND NOT EXISTS (SELECT FROM @extschema@.pems_mirror_version f
+                      WHERE f.organization_id = r.organization_id AND f.pfa_id = r.pfa_id AND f.version = r.pems_version
+                        AND f.state_seq < v.state_seq AND f.recorded_at >= q.last_attempt_at);
 END
 $function$;
 COMMENT ON FUNCTION @extschema@._pems_record_mirrors(@extschema@._pems_report[]) IS

@@ -120,10 +120,10 @@ BEGIN
     SELECT organization, w.pfa_id, w.version, w.data, 'pems', w.changed_by
     FROM unnest(written) w
     WHERE NOT EXISTS (
-        SELECT FROM (SELECT v.data FROM @extschema@.pems_mirror_version v
-                     WHERE v.organization_id = organization AND v.pfa_id = w.pfa_id AND v.version = w.version
+        SELECT FROM (SELECT v.version, v.data FROM @extschema@.pems_mirror_version v
+                     WHERE v.organization_id = organization AND v.pfa_id = w.pfa_id
                      ORDER BY v.state_seq DESC LIMIT 1) newest
-        WHERE newest.data = w.data);
+        WHERE newest.version = w.version AND newest.data = w.data);
 
     IF adopt THEN
         INSERT INTO @extschema@.pems_audit_log (event_type, organization_id, pfa_id, job_id, actor, error)

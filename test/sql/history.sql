@@ -120,7 +120,7 @@ BEGIN
 END
 $$;
 SELECT regress.walk(1), regress.walk(2), regress.walk(3), regress.walk(1000);
--- PEMS was restored and counts from 2 again, with what version 2 had last: it is in that state again
+-- PEMS was restored and counts from 2 again, with what version 2 had last: that state comes once more
 UPDATE pfa_mirror SET version = 2, data = '{"model": "c"}' WHERE id = 'h1';
 SELECT regress.versions(pems_version_history('org-rio', 'H-1'));
 -- with other data

@@ -7,7 +7,9 @@
  *   check_line (log, line)      every line of the fakes' logs; log: number of the log
  *   check_pems (records)        GET /_control/records of each fake, if there is one
  *   check_initial (document)    records files that the fakes were started with, if any
- *   check_option (quiet)        false: items may be unfinished, and I8 is not looked at
+ *   check_option (quiet,        false: items may be unfinished, and I8 is not looked at
+ *                 complete)     true: a full pull of each organization was complete after the last change in PEMS, and
+ *                               no edit since: the mirror is all that PEMS has
  *
  * The states of PEMS are built from the log alone: nothing here takes the extension's word for what
  * PEMS had at some version.
@@ -405,6 +407,13 @@ WHERE c.ours;
 CREATE INDEX ON check_write (code, pfa_id, seq);
 ANALYZE check_write;
 
+-- Had a state of the base version, before the write, that value?  A version has several states where PEMS went back to
+-- a backup; which of them the user saw is not known here.
+CREATE FUNCTION pg_temp.at_base(w check_write, path text[]) RETURNS boolean LANGUAGE sql STABLE AS $$
+    SELECT EXISTS (SELECT FROM check_state s WHERE s.code = w.code AND s.pfa_id = w.pfa_id AND s.seq < w.seq
+                   AND s.version = w.base_version AND pg_temp.same($2[1], w.before_data #> $2, s.data #> $2))
+$$;
+
 -- Is what PEMS had there the author's own doing, after the base: the value that an earlier edit of the author's gave
 -- it?  (That somebody may have changed it in between and put it back is as with the base: A, B, A.)
 CREATE FUNCTION pg_temp.own(w check_write, path text[]) RETURNS boolean LANGUAGE sql STABLE AS $$
@@ -439,7 +448,7 @@ SELECT 'I3', format('%s wrote %s.%s = %s over %s, which was %s at the base versi
 FROM check_write w CROSS JOIN LATERAL pg_temp.leaves(w.changes) l
 WHERE w.operation = 'UPDATE'
   AND NOT pg_temp.same(l.path[1], w.before_data #> l.path, l.value)
-  AND (w.base_seq IS NULL OR NOT pg_temp.same(l.path[1], w.before_data #> l.path, w.base_data #> l.path))
+  AND NOT pg_temp.at_base(w, l.path)
   AND NOT pg_temp.own(w, l.path)
 UNION ALL
 SELECT 'I3', format('%s deleted %s/%s, which somebody had changed after the base version %s', w.request_id, w.code, w.pfa_id, w.base_version)
@@ -447,7 +456,7 @@ FROM check_write w
 WHERE w.operation = 'DELETE' AND w.before_version <> w.base_version
   AND (w.base_seq IS NULL OR EXISTS (
        SELECT FROM (SELECT path FROM pg_temp.leaves(w.before_data) UNION SELECT path FROM pg_temp.leaves(w.base_data)) l
-       WHERE NOT pg_temp.same(l.path[1], w.before_data #> l.path, w.base_data #> l.path) AND NOT pg_temp.own(w, l.path)))
+       WHERE NOT pg_temp.at_base(w, l.path) AND NOT pg_temp.own(w, l.path)))
 UNION ALL
 -- The version of a write is never an older one than PEMS was seen to have: that of the stale base, say.
 SELECT 'I3', format('%s was sent on version %s, although %s had found version %s', k.write, k.sent_version, k.look, s.version)
@@ -470,12 +479,14 @@ WHERE side.data IS NOT NULL
 /* ---------- I4: at most one effect ---------- */
 
 INSERT INTO check_finding (invariant, finding)
--- once per edit: a resolution in between is a new one
+-- once per edit: a resolution in between is a new one; and so is the same edit where PEMS went back to a backup
 SELECT 'I4', format('item %s changed PEMS %s times%s: versions %s', c.item_id, count(*),
                     CASE WHEN s.edit > 0 THEN ' after resolution ' || s.edit ELSE '' END,
                     string_agg(c.to_version::text, ', ' ORDER BY c.seq))
 FROM check_change c LEFT JOIN check_sent s ON s.log = c.log AND s.seq = c.request_seq
-WHERE c.ours GROUP BY c.item_id, s.edit HAVING count(*) > 1
+CROSS JOIN LATERAL (SELECT count(*) AS times FROM check_change b WHERE b.code = c.code AND b.pfa_id = c.pfa_id
+                    AND b.seq < c.seq AND NOT b.ours AND b.to_version <= b.from_version) back
+WHERE c.ours GROUP BY c.item_id, s.edit, back.times HAVING count(*) > 1
 UNION ALL
 SELECT 'I4', format('modification %s changed PEMS %s times', i.modification_id, count(*))
 FROM check_change c JOIN check_item i ON i.id = c.item_id
@@ -608,6 +619,22 @@ SELECT 'I6', format('conflict %s has %s lines CONFLICT_DETECTED', c.id, count(a.
 FROM pfa_sync_conflict c LEFT JOIN check_audit a ON a.conflict_id = c.id AND a.event_type = 'CONFLICT_DETECTED'
 GROUP BY c.id HAVING count(a.conflict_id) <> 1;
 
+-- The requests of a pull are in no audit log, but numbered: a number is used once, and noted before its request leaves.
+INSERT INTO check_finding (invariant, finding)
+SELECT 'I6', format('request %s of a pull arrived %s times', r.request_id, count(*))
+FROM check_request r WHERE r.pull_id IS NOT NULL GROUP BY r.request_id HAVING count(*) > 1
+UNION ALL
+SELECT 'I6', format('pull %s has made %s requests, but request %s arrived', r.pull_id, coalesce(s.requests, 0), max(r.attempt))
+FROM check_request r LEFT JOIN pems_pull_state s ON s.job_id = r.pull_id
+WHERE r.pull_id IS NOT NULL GROUP BY r.pull_id, s.requests HAVING max(r.attempt) > coalesce(s.requests, 0)
+UNION ALL
+SELECT 'I6', format('request %s asks for %s/%s, its pull reads %s of %s', r.request_id, r.code, coalesce(r.pfa_id, 'all'),
+                    coalesce(s.pfa_id, 'all'), o.code)
+FROM check_request r JOIN pems_pull_state s ON s.job_id = r.pull_id JOIN organization o ON o.id = s.organization_id
+-- a listing asks for records that it has not shown by themselves
+WHERE r.code <> o.code OR (s.pfa_id IS NOT NULL AND r.pfa_id IS DISTINCT FROM s.pfa_id)
+   OR (s.pfa_id IS NULL AND r.pfa_id IS NOT NULL AND s.mode = 'delta');
+
 /* ---------- I7: nothing is held while the network is waited for ---------- */
 
 INSERT INTO check_finding (invariant, finding)
@@ -640,7 +667,7 @@ WHERE (a.error_code IS NULL AND r.status = 200 OR r.status = 404 AND r.call = 'r
 GROUP BY r.code, r.pfa_id;
 
 CREATE TEMP TABLE check_expected AS
-SELECT c.code, c.pfa_id, s.version, s.deleted,
+SELECT c.code, c.pfa_id, s.seq, s.version, s.deleted,
        -- what PEMS says it has, where nothing happened since; a value that PEMS rounded is in no log
        CASE WHEN p.record IS NOT NULL AND s.seq = s.last THEN p.record -> 'data' ELSE s.data END AS data,
        s.seq = s.last AS newest, p.record
@@ -655,11 +682,26 @@ CROSS JOIN LATERAL (SELECT s.*, (SELECT max(l.seq) FROM check_state l WHERE l.co
 LEFT JOIN LATERAL (SELECT r AS record FROM check_pems d CROSS JOIN LATERAL jsonb_array_elements(d.records) r
                    WHERE r ->> 'organizationCode' = c.code AND r ->> 'pfaId' = c.pfa_id LIMIT 1) p ON true;
 
+-- What the mirror has: a state that PEMS had after that one, and that a pull may have brought since?  One that takes
+-- lower versions (adopt) may bring any, where what it reads lags behind.
+CREATE FUNCTION pg_temp.pulled_since(e check_expected, m pfa_mirror) RETURNS boolean LANGUAGE sql STABLE AS $$
+    SELECT EXISTS (
+        SELECT FROM check_state l
+        WHERE l.code = e.code AND l.pfa_id = e.pfa_id
+          AND EXISTS (SELECT FROM check_request r JOIN check_contact c ON c.code = e.code AND c.pfa_id = e.pfa_id
+                      JOIN pems_pull_state s ON s.job_id = r.pull_id
+                      WHERE r.code = e.code AND r.seq > c.seq AND r.status IN (200, 404)
+                        AND coalesce(r.pfa_id, e.pfa_id) = e.pfa_id AND (l.seq > e.seq OR s.mode = 'adopt'))
+          AND l.deleted = (m.deleted_at IS NOT NULL)
+          AND (l.deleted OR (l.version = m.version AND pg_temp.same_record(l.data, m.data))))
+$$;
+
 INSERT INTO check_finding (invariant, finding)
 SELECT 'I8', f.finding
 FROM (SELECT CASE
              WHEN m.version IS NULL AND e.deleted THEN NULL
              WHEN m.version IS NULL THEN format('%s/%s has no mirror', e.code, e.pfa_id)
+             WHEN pg_temp.pulled_since(e, m) THEN NULL
              WHEN e.deleted <> (m.deleted_at IS NOT NULL) THEN format('%s/%s: deleted is %s in PEMS, %s in the mirror', e.code, e.pfa_id,
                                                                       e.deleted, m.deleted_at IS NOT NULL)
              WHEN e.deleted THEN NULL
@@ -689,6 +731,53 @@ SELECT 'I8', format('%s/%s: the mirror is at version %s, and the history does no
 FROM pfa_mirror m JOIN organization o ON o.id = m.organization_id
 WHERE NOT EXISTS (SELECT FROM pems_mirror_version v WHERE v.organization_id = m.organization_id AND v.pfa_id = m.pfa_id
                   AND v.version = m.version AND v.data = m.data);
+
+-- After a complete full pull: all that PEMS has is in the mirror, and nothing else.
+CREATE TEMP TABLE check_all AS
+SELECT o.id AS organization_id, o.code, r ->> 'pfaId' AS pfa_id, (r ->> 'version')::bigint AS version,
+       (r ->> 'deleted')::boolean AS deleted, r -> 'data' AS data
+FROM check_pems d CROSS JOIN LATERAL jsonb_array_elements(d.records) r JOIN organization o ON o.code = r ->> 'organizationCode'
+WHERE (SELECT complete FROM check_option);
+CREATE INDEX ON check_all (organization_id, pfa_id);
+ANALYZE check_all;
+
+INSERT INTO check_finding (invariant, finding)
+SELECT 'I8', f.finding
+FROM (SELECT CASE
+             WHEN m.version IS NULL AND a.deleted THEN NULL
+             WHEN m.version IS NULL THEN format('%s/%s is in PEMS, and not in the mirror', a.code, a.pfa_id)
+             WHEN a.deleted <> (m.deleted_at IS NOT NULL)
+                 THEN format('%s/%s: after a full pull deleted is %s in PEMS, %s in the mirror', a.code, a.pfa_id, a.deleted, m.deleted_at IS NOT NULL)
+             WHEN a.deleted THEN NULL
+             WHEN a.version <> m.version
+                 THEN format('%s/%s: after a full pull PEMS has version %s, the mirror %s', a.code, a.pfa_id, a.version, m.version)
+             WHEN NOT pg_temp.same_record(a.data, m.data)
+                 THEN format('%s/%s: after a full pull PEMS has other data at version %s than the mirror', a.code, a.pfa_id, a.version)
+             END AS finding
+      FROM check_all a
+      LEFT JOIN pfa_mirror m ON m.organization_id = a.organization_id AND m.pfa_id = a.pfa_id) f
+WHERE f.finding IS NOT NULL
+UNION ALL
+SELECT 'I8', format('%s/%s is alive in the mirror, and PEMS has not got it', o.code, m.pfa_id)
+FROM pfa_mirror m JOIN organization o ON o.id = m.organization_id
+WHERE (SELECT complete FROM check_option) AND m.deleted_at IS NULL
+  AND NOT EXISTS (SELECT FROM check_all a WHERE a.organization_id = m.organization_id AND a.pfa_id = m.pfa_id)
+UNION ALL
+SELECT 'I8', format('%s/%s is in quarantine (%s), but a full pull has stored it since', a.code, a.pfa_id, q.reason)
+FROM pems_quarantined q JOIN check_all a ON a.organization_id = q.organization_id AND a.pfa_id = q.pfa_id
+UNION ALL
+SELECT 'quiet', format('pull %s of %s is not over: %s', s.job_id, o.code, s.phase)
+FROM pems_pull_state s JOIN organization o ON o.id = s.organization_id
+WHERE (SELECT complete FROM check_option) AND s.phase <> 'ended'
+UNION ALL
+SELECT 'quiet', format('no full pull of %s was complete that began after the last change in PEMS', o.code)
+FROM organization o
+WHERE (SELECT complete FROM check_option)
+  AND NOT EXISTS (
+      SELECT FROM pems_pull_state s JOIN pems_sync_job j ON j.id = s.job_id
+      WHERE s.organization_id = o.id AND s.pfa_id IS NULL AND s.mode <> 'delta' AND j.status = 'completed'
+        AND s.listing_since > coalesce((SELECT max((l.line ->> 'at')::timestamptz) FROM check_line l
+                                        WHERE l.line ->> 'kind' = 'change' AND l.line ->> 'organizationCode' = o.code), '-infinity'));
 
 /* ---------- the counts that the status shows ---------- */
 

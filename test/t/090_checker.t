@@ -254,12 +254,14 @@ SQL
     'a log that was reset' =>
       [ "INSERT INTO check_line SELECT 1, jsonb_build_object('kind', 'reset', 'seq', $next_seq);", 'log', qr/was reset/ ]);
 
+my @checker_options;
+
 sub objects
 {
     while (my ($name, $wrong) = splice @_, 0, 2)
     {
         my ($sql, $expected, $finding) = @$wrong;
-        my ($status, $objections, $text) = examine($sql);
+        my ($status, $objections, $text) = examine($sql, @checker_options);
         is("$status $objections", "1 $expected", "$name: it objects to $expected") or diag($text);
         like($text, $finding, "$name: and says why");
     }
@@ -416,6 +418,93 @@ objects(
     'a look that comes too soon after an unknown outcome' =>
       [ at_moment(request_line(18, 1), "a.item_id = '$item{18}' AND a.attempt = 2", '-1 second') . "UPDATE pems_audit_log SET at = at + interval '1 second'
          WHERE item_id = '$item{18}' AND attempt = 1;", 'I4', qr/$item18:2 looked for the outcome of $item18:1 after only/ ]);
+
+# ---- after a full pull ----
+
+# Waits for the end of a pull of RIO; returns its job.
+sub pull
+{
+    my ($arguments) = @_;
+    my $job = $t->sql("SELECT pems_pull('org-rio', $arguments) ->> 'jobId'");
+    $t->wait_for("SELECT status <> 'running' FROM pems_sync_job WHERE id = '$job'", what => 'the end of a pull');
+    return $job;
+}
+
+# one that only PEMS has, and one that it had; one that was never touched by us; one that is gone without a tombstone
+$fake->edit(map { { organizationCode => 'RIO', pfaId => $_, data => PemsSync::Test::record_data($_) } } 'PFA-21', 'PFA-22');
+$fake->edit({ organizationCode => 'RIO', pfaId => 'PFA-22', delete => JSON::PP::true });
+pems_edit('PFA-11', description => 'once more');
+$fake->forget('RIO', 'PFA-12');
+my $single = pull(q{'PFA-11'});
+my $full   = pull(q{mode => 'full'});
+@command = $t->checker_command;
+is((examine())[1], '', 'the checker is content with a full pull') or diag((examine())[2]);
+@checker_options = '--complete';
+($status, $objections, $text) = examine(undef, '--complete');
+is("$status $objections", '0 ', 'also where it looks at all records') or diag($text);
+is($t->sql("SELECT string_agg(pfa_id, ' ' ORDER BY pfa_id) FROM pfa_mirror WHERE deleted_at IS NOT NULL"), 'PFA-12 PFA-7', 'two are deleted');
+
+# (the history has what the mirror has)
+my $with_history = q{INSERT INTO pems_mirror_version (organization_id, pfa_id, version, data, source) SELECT m.organization_id, m.pfa_id, m.version, m.data, 'external' FROM pfa_mirror m
+    WHERE NOT EXISTS (SELECT FROM pems_mirror_version v WHERE v.organization_id = m.organization_id AND v.pfa_id = m.pfa_id AND v.version = m.version AND v.data = m.data);};
+sub pulled_mirror { return mirror(@_) . $with_history }
+sub pull_request  { return sprintf q{line->>'requestId' = '%s:%s'}, $_[0], $_[1] // 1 }
+sub pull_state    { return "UPDATE pems_pull_state SET $_[1] WHERE job_id = '$_[0]';" }
+
+objects(
+    'other data of a record that was only pulled' =>
+      [ pulled_mirror(21, q(data = data || '{"monthlyRate": 1}')), 'I8', qr/RIO\/PFA-21: after a full pull PEMS has other data at version 1/ ],
+    'another version of a record that was only pulled' =>
+      [ pulled_mirror(11, 'version = 2'), 'I8', qr/RIO\/PFA-11: after a full pull PEMS has version 3, the mirror 2/ ],
+    'a record that only PEMS has' => [ "$no_triggers DELETE FROM pfa_mirror WHERE pfa_id = 'PFA-21';", 'I8', qr/RIO\/PFA-21 is in PEMS, and not in the mirror/ ],
+    'a record that is marked as deleted and is not' => [ mirror(21, 'deleted_at = now()'), 'I8', qr/RIO\/PFA-21: after a full pull deleted is f in PEMS, t in the mirror/ ],
+    'a tombstone that the mirror does not know' =>
+      [ "$no_triggers INSERT INTO pfa_mirror (organization_id, pfa_id, version, data) SELECT organization_id, 'PFA-22', 1, data FROM pfa_mirror WHERE pfa_id = 'PFA-21';" . $with_history,
+        'I8', qr/RIO\/PFA-22: after a full pull deleted is t in PEMS, f in the mirror/ ],
+    'a record that is gone from PEMS' => [ mirror(12, 'deleted_at = NULL'), 'I8', qr/RIO\/PFA-12 is alive in the mirror, and PEMS has not got it/ ],
+    'a record that stays in quarantine' =>
+      [ "INSERT INTO pems_quarantined (organization_id, pfa_id, reason) VALUES ('org-rio', 'PFA-21', 'no version');", 'I8',
+        qr/RIO\/PFA-21 is in quarantine \(no version\), but a full pull has stored it/ ],
+    'a pull that is not over' => [ pull_state($single, q(phase = 'reading')), 'quiet', qr/pull $single of RIO is not over: reading/ ],
+    'a change after the full pull' => [ pull_state($full, q(listing_since = listing_since - interval '1 hour')), 'quiet', qr/no full pull of RIO was complete that began after the last change/ ],
+    'a full pull that was cancelled' => [ "UPDATE pems_sync_job SET status = 'cancelled' WHERE id = '$full';", 'quiet', qr/no full pull of RIO was complete/ ],
+    'only a pull of one record' => [ pull_state($full, q(pfa_id = 'PFA-1')), 'I6 quiet', qr/no full pull of RIO was complete/ ]);
+
+@checker_options = ();
+my $again = sub { repeat(pull_request($_[0]), $_[1]) };
+objects(
+    'a request of a pull that arrived twice'  => [ $again->($single, {}), 'I6', qr/request $single:1 of a pull arrived 2 times/ ],
+    'a request that its pull does not know'   => [ $again->($single, { requestId => "$single:2" }), 'I6', qr/pull $single has made 1 requests, but request 2 arrived/ ],
+    'a pull that nobody knows any more'       => [ "DELETE FROM pems_pull_state WHERE job_id = '$single';", 'I6', qr/pull $single has made 0 requests, but request 1 arrived/ ],
+    'a pull that reads another record'        => [ alter(pull_request($single), { pfaId => 'PFA-13' }), 'I6', qr/request $single:1 asks for RIO\/PFA-13, its pull reads PFA-11 of RIO/ ],
+    'a pull that lists where it should read'  => [ alter(pull_request($single), { pfaId => undef, call => 'list' }), 'I6', qr/request $single:1 asks for RIO\/all, its pull reads PFA-11/ ],
+    'a delta that asks for one record'        => [ pull_state($full, q(mode = 'delta')), 'I6', qr/asks for RIO\/PFA-12, its pull reads all of RIO/ ],
+    'a pull that writes'                      => [ alter(pull_request($single), { call => 'update', method => 'PUT' }), 'I2', qr/request $single:1 of a pull is a PUT/ ],
+    # a pull may bring what came later, never what was before
+    'a mirror from before the last write, after a pull' => [ mirror(8, q(version = 1, data = (SELECT v.data FROM pems_mirror_version v WHERE v.pfa_id = 'PFA-8' AND v.version = 1))),
+        'I8', qr/RIO\/PFA-8: PEMS has version 2, the mirror 1/ ],
+    'a mirror as PEMS never was, after a pull' => [ mirror(8, 'version = 3') . $with_history, 'I8', qr/RIO\/PFA-8: PEMS has version 2, the mirror 3/ ]);
+
+# PEMS has moved on since the last write, and a pull has brought it
+pems_edit('PFA-8', description => 'moved on');
+pull(q{'PFA-8'});
+@command = $t->checker_command;
+($status, $objections, $text) = examine();
+is("$status $objections", '0 ', 'a pull may bring a later state than the last write') or diag($text);
+
+# PEMS goes back to a backup: versions come twice, and an edit may have to be made once more
+$fake->restore('RIO', pfaIds => ['PFA-8'], versionsBack => 2);
+pull(q{mode => 'adopt'});
+is($t->mirror('RIO', 'PFA-8')->{version}, 1, 'the mirror goes back with PEMS');
+@command = $t->checker_command;
+($status, $objections, $text) = examine(undef, '--complete');
+is("$status $objections", '0 ', 'the checker is content with a restore that was adopted') or diag($text);
+my $twice = repeat(request_line(8, 3), { requestId => "$item{8}:99" })
+  . repeat(change_line(8), { fromVersion => 1, toVersion => 2 })
+  . "UPDATE check_line SET line = line || jsonb_build_object('requestSeq', (line->>'seq')::bigint - 1) WHERE (line->>'seq')::bigint = $next_seq - 1;";
+unlike((examine($twice))[2], qr/item $item8 changed PEMS 2 times/, 'an edit that is made once more after a restore is no second effect');
+like((examine($twice . remove(q{line->>'kind' = 'change' AND line->>'by' = 'control' AND line->>'pfaId' = 'PFA-8' AND line->>'toVersion' = '1' AND (line->>'fromVersion')::integer > 1})))[2],
+    qr/item $item8 changed PEMS 2 times/, 'without the restore it is');
 
 # ---- when it cannot look ----
 
