@@ -139,6 +139,36 @@ watch_queue()
     [ ! -t 1 ] || printf '\n'
 }
 
+# watch_pulls: shows how far the pulls are until none waits or runs; how many lines that were is in WATCHED.
+watch_pulls()
+{
+    local end=$((SECONDS + PATIENCE)) line shown=
+
+    WATCHED=0
+    while [ "$SECONDS" -lt "$end" ]; do
+        line=$(sql "SELECT string_agg(format('%s: %s, %s pages, %s records%s', o.code, p.phase, p.pages, p.records,
+                                             ', ' || p.percent || ' %'), '; ' ORDER BY o.code DESC)
+                    FROM pems_pulls p JOIN organization o ON o.id = p.organization_id WHERE p.job_id IS NOT NULL")
+        [ -n "$line" ] || break
+        if [ "$line" != "$shown" ]; then
+            say "    $line"
+            WATCHED=$((WATCHED + 1))
+        fi
+        shown=$line
+        sleep 0.2
+    done
+}
+
+# pull_now ORGANIZATION: reads what has changed in PEMS, and waits for it.
+pull_now()
+{
+    local job
+
+    say "    SELECT pems_pull('$1');"
+    job=$(app "SELECT pems_pull('$1') ->> 'jobId'")
+    wait_for "SELECT pems_job('$job') ->> 'status' <> 'running'" || true
+}
+
 # ---------- PEMS ----------
 
 # What PEMS has now becomes visible in demo.pems_record.

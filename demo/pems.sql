@@ -14,8 +14,8 @@ SELECT format('CREATE VIEW demo.pems_document AS SELECT pg_read_file(%L)::jsonb 
 
 -- Requests as they arrived.
 CREATE VIEW demo.pems_request AS
-    SELECT (entry ->> 'at')::timestamptz AS arrived_at, entry ->> 'method' AS method, entry ->> 'organizationCode' AS code,
-           entry ->> 'pfaId' AS pfa_id, (entry ->> 'status')::integer AS status, (entry ->> 'applied')::boolean AS applied,
+    SELECT (entry ->> 'at')::timestamptz AS arrived_at, entry ->> 'method' AS method, entry ->> 'call' AS call,
+           entry ->> 'organizationCode' AS code, entry ->> 'pfaId' AS pfa_id, (entry ->> 'status')::integer AS status, (entry ->> 'applied')::boolean AS applied,
            split_part(entry ->> 'requestId', ':', 1) AS item_id, split_part(entry ->> 'requestId', ':', 2)::integer AS attempt
     FROM demo.pems_log WHERE entry ->> 'kind' = 'request';
 

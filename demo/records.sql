@@ -1,5 +1,5 @@
 /*
- * records.sql: 500 PFA records, 300 of RIO and 200 of PORTARTHUR, the same in every run:
+ * records.sql: 500 PFA records for the fake PEMS, 300 of RIO and 200 of PORTARTHUR, the same in every run:
  * every choice is a hash of the record's id and of what is chosen, with a fixed seed.
  */
 
@@ -105,17 +105,17 @@ CREATE VIEW demo.record AS
                'lastModifiedBy', 'pems.planning@example.com') AS data
     FROM demo.choice c;
 
-INSERT INTO pfa_mirror (organization_id, pfa_id, version, data)
-SELECT r.organization_id, r.pfa_id, r.version, r.data FROM demo.record r;
-
--- The same, as the fake PEMS reads it.
+-- As the fake PEMS reads them.
 CREATE VIEW demo.pems_record_to_load AS
-    SELECT r.code AS "organizationCode", r.pfa_id AS "pfaId", r.version, r.data FROM demo.record r;
+    SELECT r.code AS "organizationCode", r.pfa_id AS "pfaId", r.version, r.data ->> 'lastModified' AS "updatedAt",
+           r.data ->> 'lastModifiedBy' AS "lastModifiedBy", r.data
+    FROM demo.record r;
 
 -- Records that steps of the demo keep for themselves; edits.sql leaves them alone.
 CREATE TABLE demo.reserved AS
     SELECT unnest(ARRAY['PFA-10010', 'PFA-10020', 'PFA-10021', 'PFA-10030', 'PFA-10040', 'PFA-10043', 'PFA-10044',
-                        'PFA-10050', 'PFA-10060', 'PFA-10070', 'PFA-20010', 'PFA-20011', 'PFA-20012', 'PFA-20013']) AS pfa_id
+                        'PFA-10050', 'PFA-10060', 'PFA-10070', 'PFA-10080', 'PFA-10081', 'PFA-10082',
+                        'PFA-20010', 'PFA-20011', 'PFA-20012', 'PFA-20013']) AS pfa_id
     UNION ALL
     SELECT 'PFA-' || n FROM generate_series(20101, 20145) n;
 

@@ -17,6 +17,8 @@
 
 # Requests per second that the demo allows itself: slow enough to watch, fast enough to wait for.
 RATE_LIMIT=50
+# Records in a page of a listing: small, so that there is something to watch.
+PAGE_SIZE=25
 
 build_and_install()
 {
@@ -37,6 +39,7 @@ pems_sync.allowed_hosts = '127.0.0.1'
 pems_sync.allow_insecure_loopback = on
 pems_sync.rate_limit = $RATE_LIMIT
 pems_sync.retry_delay = 1s
+pems_sync.pull_page_size = $PAGE_SIZE
 CONFIGURATION
     cluster_start vanguard
 }
@@ -44,7 +47,7 @@ CONFIGURATION
 # The application's database, as it is before it knows of PEMS.
 make_application()
 {
-    say "Making the application's database: 2 organizations, 500 PFA records ..."
+    say "Making the application's database: 2 organizations, and no PFA record yet ..."
     as_user psql -X -q -v ON_ERROR_STOP=1 -c 'CREATE ROLE vanguard LOGIN' \
         -c 'CREATE DATABASE vanguard OWNER vanguard'
     export PGDATABASE=vanguard PGOPTIONS='-c client_min_messages=warning'
@@ -52,12 +55,12 @@ make_application()
     sql_file records.sql
 }
 
-# The fake PEMS gets the same records; the organizations' tokens never come near SQL.
+# All records are in the fake PEMS; the organizations' tokens never come near SQL.
 start_pems()
 {
     local organization
 
-    say "Starting a fake PEMS with the same records ..."
+    say "Starting a fake PEMS with 500 PFA records ..."
     sql "SELECT json_build_object('records', json_agg(r)) FROM demo.pems_record_to_load r" >"$SCRATCH/records.json"
     as_user tee "$RUN/records.json" <"$SCRATCH/records.json" >/dev/null
     fake_start "$RUN/records.json"
