@@ -32,7 +32,8 @@ COMMENT ON TABLE @extschema@.pems_audit_log IS 'Audit log: append-only; every at
 COMMENT ON COLUMN @extschema@.pems_audit_log.at IS 'When it was recorded';
 COMMENT ON COLUMN @extschema@.pems_audit_log.event_type IS
     'WRITE_ATTEMPT, READ_ATTEMPT, COMMITTED, SYNCED_WITHOUT_REQUEST, NOT_SENT, RECORDING_FAILED, CONFLICT_DETECTED, '
-    'CONFLICT_RESOLVED, RETRIED, ROLLBACK_REQUESTED, DISCARDED, PAUSED, RESUMED, CREDENTIAL_CHANGED or PURGED';
+    'CONFLICT_RESOLVED, RETRIED, ROLLBACK_REQUESTED, DISCARDED, PAUSED, RESUMED, CREDENTIAL_CHANGED, PURGED, '
+    'ADOPTED or PULL_CANCELLED';
 COMMENT ON COLUMN @extschema@.pems_audit_log.organization_id IS 'Organization concerned';
 COMMENT ON COLUMN @extschema@.pems_audit_log.pfa_id IS 'PFA record concerned';
 COMMENT ON COLUMN @extschema@.pems_audit_log.modification_id IS 'Modification concerned';

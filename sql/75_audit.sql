@@ -11,7 +11,7 @@ LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $function$
 DECLARE
     known   CONSTANT text[] := '{COMMITTED, WRITE_ATTEMPT, READ_ATTEMPT, SYNCED_WITHOUT_REQUEST, NOT_SENT,
                                  RECORDING_FAILED, CONFLICT_DETECTED, CONFLICT_RESOLVED, RETRIED, ROLLBACK_REQUESTED,
-                                 DISCARDED, PAUSED, RESUMED, CREDENTIAL_CHANGED, PURGED}';
+                                 DISCARDED, PAUSED, RESUMED, CREDENTIAL_CHANGED, PURGED, ADOPTED, PULL_CANCELLED}';
     unknown CONSTANT text := (SELECT coalesce('"' || left(u.name, 100) || '"', 'NULL') FROM unnest(event_types) u (name)
                               WHERE (u.name = ANY (known)) IS NOT TRUE LIMIT 1);
 BEGIN

@@ -50,9 +50,11 @@ LANGUAGE sql VOLATILE ROWS 1 SET search_path = pg_catalog, pg_temp AS $function$
            -- below 0 while what was created before a crash is read again
            greatest(0, s.unchanged), s.stale,
            s.quarantined, s.missing, round(r.rate, 1),
-           CASE WHEN s.phase = 'ended' THEN CASE WHEN job.status = 'cancelled' THEN NULL ELSE 100 END
+           CASE WHEN s.phase = 'ended'
+                THEN CASE WHEN job.status = 'completed' OR s.error_code = 'QUARANTINED' THEN 100 END
                 WHEN s.expected > 0 THEN least(99, 100 * s.records / s.expected)::integer END,
-           CASE WHEN s.phase = 'ended' THEN 0
+           CASE WHEN s.phase = 'ended'
+                THEN CASE WHEN job.status = 'completed' OR s.error_code = 'QUARANTINED' THEN 0 END
                 WHEN s.expected > 0 AND r.rate > 0
                 THEN least(ceil(greatest(0, s.expected - s.records) / r.rate), 2147483647)::integer END,
            s.cancelled_by, s.error_code,

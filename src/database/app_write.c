@@ -24,6 +24,7 @@
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
 #include "utils/rls.h"
+#include "utils/syscache.h"
 
 #include "database/app_owner.h"
 #include "database/app_tables.h"
@@ -74,25 +75,34 @@ static PemsStatement mirror_write = {
 };
 
 /*
- * The application may have deleted the mirror of a record that is still edited.  The column id is
- * the application's own.
+ * The application may have deleted the mirror of a record that is still edited, and a pull brings
+ * records that are new.  The column id is the application's own.
  */
-static PemsStatement missing_mirror_write = {
-	.table = "pfa_mirror",
-	.text = "INSERT INTO %s.pfa_mirror "
-			"(id, organization_id, pfa_id, version, data, last_synced_at, deleted_at) "
-			"SELECT pg_catalog.gen_random_uuid()::text, r.organization_id, r.pfa_id, r.version, "
-			"r.data, pg_catalog.clock_timestamp(), "
-			"CASE WHEN r.deleted THEN pg_catalog.clock_timestamp() END "
-			"FROM unnest($1, $2, $3, $4, $5) "
-			"AS r (organization_id, pfa_id, version, data, deleted) "
-			"WHERE NOT EXISTS (SELECT FROM %s.pfa_mirror m "
-			"WHERE m.organization_id OPERATOR(pg_catalog.=) r.organization_id "
-			"AND m.pfa_id OPERATOR(pg_catalog.=) r.pfa_id)",
-	.result = SPI_OK_INSERT,
-	.argument_count = 5,
-	.types = {TEXTARRAYOID, TEXTARRAYOID, INT4ARRAYOID, JSONBARRAYOID, BOOLARRAYOID},
-};
+#define INSERT_MIRRORS(id_column, id_value)                                                        \
+	{                                                                                              \
+		.table = "pfa_mirror",                                                                     \
+		.text = "INSERT INTO %s.pfa_mirror (" id_column                                            \
+				"organization_id, pfa_id, version, data, last_synced_at, deleted_at) "             \
+				"SELECT " id_value "r.organization_id, r.pfa_id, r.version, r.data, "              \
+				"pg_catalog.clock_timestamp(), "                                                   \
+				"CASE WHEN r.deleted THEN pg_catalog.clock_timestamp() END "                       \
+				"FROM unnest($1, $2, $3, $4, $5) "                                                 \
+				"AS r (organization_id, pfa_id, version, data, deleted) "                          \
+				"WHERE NOT EXISTS (SELECT FROM %s.pfa_mirror m "                                   \
+				"WHERE m.organization_id OPERATOR(pg_catalog.=) r.organization_id "                \
+				"AND m.pfa_id OPERATOR(pg_catalog.=) r.pfa_id)",                                   \
+		.result = SPI_OK_INSERT, .argument_count = 5, .types = {                                   \
+			TEXTARRAYOID,                                                                          \
+			TEXTARRAYOID,                                                                          \
+			INT4ARRAYOID,                                                                          \
+			JSONBARRAYOID,                                                                         \
+			BOOLARRAYOID                                                                           \
+		}                                                                                          \
+	}
+static PemsStatement missing_mirror_write =
+	INSERT_MIRRORS("id, ", "pg_catalog.gen_random_uuid()::text, ");
+/* The same where the column has a default, which is then the application's way to make ids. */
+static PemsStatement default_mirror_write = INSERT_MIRRORS("", "");
 
 static PemsStatement add_modification_write = {
 	.table = "pfa_modification",
@@ -394,6 +404,23 @@ pems_app_mark_all(PG_FUNCTION_ARGS)
 	PG_RETURN_INT32((int32) rows);
 }
 
+/* Does the application's table make the ids of its rows itself? */
+static bool
+id_has_default(Oid schema)
+{
+	Oid relation = get_relname_relid(missing_mirror_write.table, schema);
+	HeapTuple tuple = SearchSysCacheAttName(relation, "id");
+	Form_pg_attribute attribute;
+	bool has_default;
+
+	if (!HeapTupleIsValid(tuple))
+		return false;
+	attribute = (Form_pg_attribute) GETSTRUCT(tuple);
+	has_default = attribute->atthasdef || attribute->attidentity != '\0';
+	ReleaseSysCache(tuple);
+	return has_default;
+}
+
 /*
  * pems_app_write_mirror(organization_ids, pfa_ids, versions, records, deleted):
  * _pems_app_write_mirror()
@@ -410,7 +437,9 @@ pems_app_write_mirror(PG_FUNCTION_ARGS)
 	uint64 rows = write_arguments(&mirror_write, fcinfo);
 
 	if (rows < wanted)
-		rows += write_arguments(&missing_mirror_write, fcinfo);
+		rows += write_arguments(id_has_default(schema_of(fcinfo)) ? &default_mirror_write
+																  : &missing_mirror_write,
+								fcinfo);
 	demand_all_rows(&mirror_write, rows, wanted);
 	PG_RETURN_INT32((int32) rows);
 }

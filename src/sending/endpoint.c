@@ -18,7 +18,7 @@ static MemoryContext endpoint_context = NULL;
 static PemsEndpoint *endpoints = NULL;
 static int endpoint_count = 0;
 static int requests_under_way = 0; /* of all endpoints */
-static int pulls_under_way = 0;    /* those of them that are a pull's */
+static int pulls_in_hand = 0;      /* of pulls: under way, or their pages are being stored */
 static int idle_count = 0;         /* endpoints that have none */
 /* The first endpoints may be those that a killed predecessor was talking to a moment ago. */
 static bool blind = true;
@@ -79,7 +79,7 @@ pems_endpoints_clear(void)
 	endpoints = NULL;
 	endpoint_count = 0;
 	requests_under_way = 0;
-	pulls_under_way = 0;
+	pulls_in_hand = 0;
 	idle_count = 0;
 	if (endpoint_context)
 		MemoryContextReset(endpoint_context);
@@ -198,8 +198,7 @@ void
 pems_endpoint_pull_under_way(PemsEndpoint *endpoint)
 {
 	count_start(endpoint);
-	endpoint->pulls++;
-	pulls_under_way++;
+	pulls_in_hand++;
 	endpoint->since_pull = 0;
 }
 
@@ -207,14 +206,18 @@ void
 pems_endpoint_pull_answered(PemsEndpoint *endpoint)
 {
 	count_end(endpoint);
-	endpoint->pulls--;
-	pulls_under_way--;
+}
+
+void
+pems_endpoint_pull_over(void)
+{
+	pulls_in_hand--;
 }
 
 static int
 slots_for_pulls(void)
 {
-	return Max(1, pems_max_in_flight / 4) - pulls_under_way;
+	return Max(1, pems_max_in_flight / 4) - pulls_in_hand;
 }
 
 bool

@@ -25,7 +25,6 @@ typedef struct PemsEndpoint
 	int claimed;      /* items that are not recorded yet, nor wait for somebody's lock */
 	int waiting;      /* those of them whose request has not started */
 	int under_way;    /* requests */
-	int pulls;        /* those of them that are a pull's */
 	int since_pull;   /* requests of items that started since the last pull's */
 	int answered;     /* requests that ended since the last claim: how fast it is */
 	int64 latency_us; /* of its answers, the last ones weigh most; 0: none yet */
@@ -62,12 +61,13 @@ extern void pems_endpoint_item_waits_no_more(PemsEndpoint *endpoint);
 extern void pems_endpoint_item_under_way(PemsEndpoint *endpoint);
 extern void pems_endpoint_item_answered(PemsEndpoint *endpoint);
 extern void pems_endpoint_item_released(PemsEndpoint *endpoint);
-/* The request of a pull starts; it has ended. */
+/* The request of a pull starts; it has ended; and its page is stored, or dropped. */
 extern void pems_endpoint_pull_under_way(PemsEndpoint *endpoint);
 extern void pems_endpoint_pull_answered(PemsEndpoint *endpoint);
+extern void pems_endpoint_pull_over(void);
 /*
- * May one more request of a pull be under way?  Pulls have at most a quarter of max_in_flight, and
- * none while claimed items wait for a slot of the endpoint.
+ * May one more request of a pull be under way?  Pulls, with the pages that wait to be stored, have
+ * at most a quarter of max_in_flight, and none while claimed items wait for a slot of the endpoint.
  */
 extern bool pems_endpoint_has_slot_for_pull(const PemsEndpoint *endpoint);
 /*

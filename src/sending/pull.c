@@ -84,17 +84,19 @@ compose(const PemsPull *pull, PemsRequest *texts)
 								work->requests, texts);
 }
 
-/* Nothing was sent: once more in a moment. */
-static void
-wait_unsent(PemsPull *pull)
+void
+pems_pull_wait(PemsPull *pull, const char *error_code, const char *sentence)
 {
+	if (pull->has_page)
+		pems_page_free(&pull->page);
+	pull->has_page = false;
 	pull->step = PEMS_PULL_RECORDING;
 	pull->next = (PemsPullNext){.action = PEMS_PULL_WAIT,
 								.delay_ms = pems_retry_delay,
 								.failures = pull->work.failures + 1,
 								.gone_before = pull->work.gone_before,
-								.error_code = "OUT_OF_MEMORY"};
-	pems_sentence_add(&pull->next.error, "The worker was out of memory while it made the request.");
+								.error_code = error_code};
+	pems_sentence_add_foreign(&pull->next.error, sentence, strlen(sentence), PEMS_SENTENCE_MAXIMUM);
 }
 
 bool
@@ -117,22 +119,14 @@ pems_pull_start(PemsPull *pull, PemsHttpClient *client, int64 now)
 	if (started)
 		pull->ticket = pems_endpoint_start(pull->endpoint, now);
 	else
-		wait_unsent(pull);
+		pems_pull_wait(pull, "OUT_OF_MEMORY",
+					   "The worker was out of memory while it made the request.");
 	return started;
 }
 
 /* --- the answer --- */
 
 #define INSTANT_SIZE 40
-
-/* A body that was judged to be a page, or a record, cannot be read after all: out of memory. */
-static void
-wait_for_memory(PemsPull *pull, const char *problem)
-{
-	wait_unsent(pull);
-	pull->next.error = (PemsSentence){0};
-	pems_sentence_add(&pull->next.error, "The answer could not be read: %s", problem);
-}
 
 /* As page.h writes them, so that texts compare as times do. */
 static void
@@ -183,7 +177,7 @@ read_page(PemsPull *pull, const PemsAnswer *answer)
 	if (pull->has_page)
 		leave_out_future(&pull->page);
 	else
-		wait_for_memory(pull, problem);
+		pems_pull_wait(pull, "OUT_OF_MEMORY", problem);
 }
 
 /* A listing has no end where PEMS gives a cursor that it has given before. */

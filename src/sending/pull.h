@@ -43,7 +43,9 @@ typedef struct PemsPull
 	PemsTexts changed;
 	int32 counts[3];
 
-	int64 not_before_us; /* its last transaction failed; monotonic */
+	bool counted;        /* it has a slot for pulls, until its page is stored */
+	int refusals;        /* transactions in a row that failed */
+	int64 not_before_us; /* the last of them did; monotonic */
 	dlist_node node;
 } PemsPull;
 
@@ -52,6 +54,11 @@ extern PemsPull *pems_pull_make(const PemsPullWork *work, PemsOrganization *orga
 extern void pems_pull_free(PemsPull *pull);
 /* Start its request.  False: it could not be made; `next` says what is to be recorded. */
 extern bool pems_pull_start(PemsPull *pull, PemsHttpClient *client, int64 now);
+/*
+ * It cannot go on now: a page that is there is dropped, and the same request is made again later.
+ * error_code is static.
+ */
+extern void pems_pull_wait(PemsPull *pull, const char *error_code, const char *sentence);
 /* Its answer is there: judge it; step says what is to be done. */
 extern void pems_pull_finish(PemsPull *pull, const PemsAnswer *answer, int64 now);
 

@@ -26,6 +26,8 @@
 #define SLICE_MAXIMUM 2000
 /* How long a pull waits after a transaction that failed; microseconds. */
 #define PULL_PAUSE_US (INT64_C(1000) * RETRY_PAUSE_MS)
+/* A page that could not be stored so many times is dropped, and read again later. */
+#define REFUSALS_MAXIMUM 5
 
 /* --- the list of pulls --- */
 
@@ -40,6 +42,7 @@ add_pull(Turn *turn, const PemsPullWork *work, PemsOrganization *organization)
 		return;
 	turn->requests++;
 	turn->pulls_asking++;
+	pull->counted = true;
 	pems_endpoint_pull_under_way(pull->endpoint);
 }
 
@@ -47,6 +50,8 @@ add_pull(Turn *turn, const PemsPullWork *work, PemsOrganization *organization)
 static void
 let_go(PemsPull *pull)
 {
+	if (pull->counted)
+		pems_endpoint_pull_over();
 	pull->organization->pulling = false;
 	pull->organization->pulls_from_us = 0;
 	dlist_delete(&pull->node);
@@ -89,6 +94,7 @@ finish_pull(Turn *turn, const void *owner, const PemsAnswer *answer, int64 now)
 static bool
 pull_went_well(Turn *turn, PemsPull *pull, PemsDatabaseStatus done)
 {
+	pull->refusals = done == PEMS_DATABASE_OK ? 0 : pull->refusals + 1;
 	if (done == PEMS_DATABASE_OK)
 		problem_is_over(turn, CANNOT_PULL);
 	else if (done == PEMS_DATABASE_GONE || done == PEMS_DATABASE_CHANGED)
@@ -100,6 +106,9 @@ pull_went_well(Turn *turn, PemsPull *pull, PemsDatabaseStatus done)
 	{
 		report_problem(turn, CANNOT_PULL, pems_database_problem());
 		pull->not_before_us = monotonic_us() + PULL_PAUSE_US;
+		/* its page has memory, and a slot that other pulls may need */
+		if (pull->refusals >= REFUSALS_MAXIMUM && pull->step == PEMS_PULL_STORING)
+			pems_pull_wait(pull, "DATABASE_ERROR", pems_database_problem());
 	}
 	return done == PEMS_DATABASE_OK;
 }

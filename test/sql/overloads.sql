@@ -148,7 +148,7 @@ INSERT INTO regress.call (roles, statement, allowed) VALUES
     ('none', $$UPDATE pems_mirror_version SET recorded_at = '-infinity'$$, 'ok'),
     ('pems_sync_worker', $$SELECT regress.pull_due()$$, 'ok'), ('pems_sync_worker', $$SELECT _pems_pull_search(regress.pull(), 1000) FROM generate_series(1, 5)$$, 'ok'),
     ('pems_sync_worker', $$SELECT _pems_pull_searched(regress.pull(), NULL::text)$$, 'ok'), ('none', $$UPDATE pems_pull_state SET next_at = now() - interval '1 day'$$, 'ok'),
-    ('pems_sync_worker', $$SELECT regress.pull_due()$$, 'ok'), ('pems_sync_worker', $$SELECT _pems_pull_gone(regress.pull(), true)$$, 'ok'),
+    ('pems_sync_worker', $$SELECT regress.pull_due()$$, 'ok'), ('pems_sync_worker', $$SELECT _pems_pull_gone(regress.pull(), true, NULL::text)$$, 'ok'),
     ('none', $$SELECT _pems_pull_failed(regress.pull(), 0::bigint, 0, false, 'X'::text, 'refused'::text, false, true, true)$$, 'ok'),
     ('user', $$SELECT pems_pull('org-port'::text, NULL::text, 'adopt'::text, 'alice'::text)$$, 'ok'), ('none', $$DELETE FROM pems_pull_state WHERE organization_id = 'org-port'$$, 'ok'),
     -- administrators

@@ -16,7 +16,7 @@ RETURNS void LANGUAGE sql AS $$
     INSERT INTO pems_pull_state (job_id, organization_id, mode, phase, under_way) VALUES (name, organization_id, mode, CASE WHEN ended IS NULL THEN phase ELSE 'ended' END, phase = 'listing');
 $$;
 CREATE FUNCTION regress.bad(name text, job text, at interval) RETURNS void LANGUAGE sql AS
-$$ INSERT INTO pems_quarantined (id, organization_id, pfa_id, job_id, reason, raw, at) VALUES (name, 'org-rio', name, job, 'no version', '{}', now() - at) $$;
+$$ INSERT INTO pems_quarantined (id, organization_id, pfa_id, identified, job_id, reason, raw, at) VALUES (name, 'org-rio', name, true, job, 'no version', '{}', now() - at) $$;
 CREATE FUNCTION regress.purge(older_than interval, max_rows integer DEFAULT 100) RETURNS text LANGUAGE sql AS
 $$ SELECT p - 'auditPartitions' - 'statistics' - 'conflicts' - 'versions' - 'items' FROM pems_purge(older_than, max_rows) p $$;
 CREATE FUNCTION regress.left_over() RETURNS text LANGUAGE sql AS $$
