@@ -322,7 +322,7 @@ BEGIN
         RETURN NULL;
     END IF;
     IF refused THEN
-        messages := @extschema@._pems_pause_refused(pull.organization_id, error);
+        messages := array_remove(ARRAY[@extschema@._pems_pause_refused(pull.organization_id, error)], NULL);
     END IF;
     IF pull.cancelled_by IS NOT NULL THEN
         RETURN messages || @extschema@._pems_pull_end(job, 'cancelled'::text, NULL::text, NULL::text);
