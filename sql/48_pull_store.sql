@@ -143,20 +143,22 @@ COMMENT ON FUNCTION @extschema@._pems_pull_write(text, boolean, text, @extschema
     'Internal: writes what PEMS has shown into mirror and history';
 
 /*
- * _pems_pull_quarantine(organization, job, pfa_ids, reasons, raws, identified): keeps what could not be stored: one row
- * per record, and one per text where the record has no id that can be read.
+ * _pems_pull_quarantine(organization, job, pfa_ids, reasons, raws, are_identified): keeps what could not be stored: one
+ * row per record, and one per text where the record has no id that can be read.
  * Tables: pems_quarantined.
  */
 CREATE FUNCTION @extschema@._pems_pull_quarantine(
-    organization text, job text, pfa_ids text[], reasons text[], raws text[], identified boolean[]) RETURNS void
+    organization text, job text, pfa_ids text[], reasons text[], raws text[], are_identified boolean[])
+RETURNS void
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $function$
 BEGIN
-    DELETE FROM @extschema@.pems_quarantined q USING unnest(pfa_ids, raws, identified) AS b (pfa_id, raw, identified)
+    DELETE FROM @extschema@.pems_quarantined q
+    USING unnest(pfa_ids, raws, are_identified) AS b (pfa_id, raw, identified)
     WHERE q.organization_id = organization AND q.identified = b.identified
       AND (q.pfa_id = b.pfa_id OR (q.pfa_id IS NULL AND b.pfa_id IS NULL AND q.raw IS NOT DISTINCT FROM b.raw));
     INSERT INTO @extschema@.pems_quarantined (organization_id, pfa_id, job_id, reason, raw, identified)
     SELECT organization, b.pfa_id, job, b.reason, b.raw, b.identified
-    FROM unnest(pfa_ids, reasons, raws, identified) AS b (pfa_id, reason, raw, identified);
+    FROM unnest(pfa_ids, reasons, raws, are_identified) AS b (pfa_id, reason, raw, identified);
 END
 $function$;
 COMMENT ON FUNCTION @extschema@._pems_pull_quarantine(text, text, text[], text[], text[], boolean[]) IS

@@ -35,8 +35,9 @@ BEGIN
     SET phase = 'listing', listing_since = clock_timestamp(), newest_updated_at = NULL,
         updated_since = CASE WHEN pull.mode = 'delta' THEN known.watermark - overlap END,
         started_at = coalesce(s.started_at, clock_timestamp()), cursor = NULL, cursor_count = 0, cursor_last = 0,
-        cursor_kept = 0, pages = 0, stored = 0, stored_stale = 0, stored_bad = 0, records = 0, unchanged = 0,
-        stale = 0, quarantined = 0, seen = 0, seen_hash = 0,
+        cursor_kept = 0, pages = 0, stored = 0, stored_stale = 0, stored_bad = 0, records = 0,
+        -- what was stored already comes once more, and is counted once
+        unchanged = -(s.created + s.updated + s.deleted), stale = 0, quarantined = 0, seen = 0, seen_hash = 0,
         expected = CASE WHEN pull.mode <> 'delta'
                         THEN coalesce(known.records, nullif(nullif(counted, most), 0)) END
     WHERE s.job_id = pull.job_id;

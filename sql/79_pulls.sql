@@ -47,7 +47,7 @@ CREATE FUNCTION @extschema@._pems_pull_progress(
 RETURNS SETOF record
 LANGUAGE sql VOLATILE ROWS 1 SET search_path = pg_catalog, pg_temp AS $function$
     SELECT s.mode, s.pfa_id, s.phase, s.pages, s.records, s.created, s.updated, s.deleted,
-           -- below 0 while what was created before a crash is read again
+           -- below 0 while what was stored before a crash is read again
            greatest(0, s.unchanged), s.stale,
            s.quarantined, s.missing, round(r.rate, 1),
            CASE WHEN s.phase = 'ended'
