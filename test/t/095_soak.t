@@ -1,5 +1,5 @@
-# The soak: users, other users in PEMS, faults, crashes and a second worker, at random and all at once,
-# and at the end the checker (PemsSync::Soak).
+# The soak: users, other users in PEMS, pulls, faults, backups, crashes and a second worker, at random and all at
+# once, and at the end a full pull and the checker (PemsSync::Soak).
 #
 #   SOAK_SECONDS  how long things happen (60); `make soak` runs this file for longer
 #   SEED          where the random decisions begin (another one each time)

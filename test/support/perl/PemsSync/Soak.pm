@@ -1,9 +1,10 @@
 # The soak: everything at once, at random, for as long as one likes, and then the checker.
 #
-# Users draft, commit, discard and resolve; others edit the same records in PEMS; PEMS misbehaves in
-# every way that the fake knows; the worker is killed, superseded and reconfigured, and the server stopped
-# at once.  Then the faults end, what needs a person is decided, and the checker says whether anything
-# was lost, duplicated or overwritten.
+# Users draft, commit, discard and resolve; others edit the same records in PEMS, make new ones and remove
+# some; pulls of every kind read them, and are cancelled; PEMS misbehaves in every way that the fake knows,
+# and goes back to a backup; the worker is killed, superseded and reconfigured, and the server stopped at
+# once.  Then the faults end, what needs a person is decided, all is pulled, and the checker says whether
+# anything was lost, duplicated or overwritten, and whether the mirror is what PEMS has.
 #
 #   my $soak = PemsSync::Soak->new(seconds => 60, seed => 42);
 #   $soak->run;        # all that happens
@@ -15,8 +16,8 @@
 # run twice, because the moments differ; but it gives the same mixture again.
 #
 # Two faults of the fake are left out: a success that is a lie (apply: false alone) and a lying 404 of a read,
-# because nobody can know better than PEMS what PEMS has.  Records that are restored get a new version, never
-# an old one: optimistic locking protects nothing where versions come twice.
+# because nobody can know better than PEMS what PEMS has.  So are records that change without a new version:
+# what is written on top of such a version nobody can know.  A replica lags behind for listings alone.
 package PemsSync::Soak;
 
 use strict;
@@ -29,7 +30,7 @@ use PemsSync::Test;
 use Test::More;
 use Time::HiRes qw(sleep time);
 
-use constant { RECORDS => 20, USERS => 4, ASIDES => 4 };
+use constant { RECORDS => 20, NEW_RECORDS => 20, USERS => 4, ASIDES => 4 };
 # Seconds for what must happen; a breaker that is open probes once a minute at worst.
 use constant PATIENCE => 240;
 
@@ -49,6 +50,8 @@ my @actions = (
     [ resolve        => 9 ],  [ resolve_twice   => 1 ], [ discard        => 3 ],  [ forget     => 2 ], [ retry     => 3 ],
     [ write_sync     => 2 ],  [ pause           => 1 ], [ resume         => 3 ],  [ refuse     => .4 ], [ accept   => 2 ],
     [ reload         => 1 ],  [ hold_locks      => 3 ], [ look           => 3 ],  [ take_over  => 1.5 ],
+    [ pull_one       => 5 ],  [ pull_many       => 5 ],  [ cancel        => 2 ],  [ spoil_listing => 5 ],
+    [ make_in_pems   => 2 ],  [ forget_in_pems  => .5 ], [ go_back       => .5 ],
     [ terminate      => .5 ], [ kill_worker     => .4 ], [ stop_server   => .3 ]);
 
 # ---------- helpers ----------
@@ -62,12 +65,12 @@ sub id_of { return PemsSync::Test::id_of($_[0]) }
 sub new
 {
     my ($class, %options) = @_;
-    my $self = bless { %options, done => {}, unexpected => [], asides => {}, drafts => 0, deleted => {}, tokens => {} }, $class;
+    my $self = bless { %options, done => {}, unexpected => [], asides => {}, drafts => 0, deleted => {}, tokens => {}, made => {}, went_back => {} }, $class;
 
     srand $self->{seed};
     my $t = $self->{t} = PemsSync::Test->new('soak', settings => {
         rate_limit => 0, retry_delay => '100ms', max_retries => 2, request_timeout => '1s', connect_timeout => '1s',
-        max_in_flight => 8, batch_size => 16, poll_interval => '1s' });
+        max_in_flight => 8, batch_size => 16, poll_interval => '1s', pull_page_size => 7 });
     $t->add_fake('second');
     for my $code (sort keys %fake_of)
     {
@@ -388,21 +391,137 @@ sub delete_in_pems
     return;
 }
 
-# Records that are gone, whoever deleted them, come back with a new version; the mirror learns of it as from a pull.
+# Records that are gone, whoever deleted them, come back with a new version; the mirror learns of it from a pull, or the
+# application itself writes it there.
 sub restore_in_pems
 {
     my ($self) = @_;
     my $code = pick(codes());
     for my $record (@{ $self->{records}{$code} })
     {
-        next if !$self->fake($code)->record($code, $record)->{deleted} || chance(.3);
+        my $known = $self->fake($code)->record($code, $record);
+        next if ($known && !$known->{deleted}) || chance(.3);
         my $data = PemsSync::Test::record_data($record, %{ delta() });
         my ($version) = $self->fake($code)->edit({ organizationCode => $code, pfaId => $record, data => $data });
+        next if chance(.5);
         $self->sql(sprintf 'UPDATE pfa_mirror SET version = %d, data = %s, deleted_at = NULL WHERE organization_id = %s AND pfa_id = %s AND version < %d',
             $version, quote($json->encode($data)), quote(id_of($code)), quote($record), $version);
     }
     return;
 }
+
+# A record that only PEMS has, until it is pulled; then users edit it, too.
+sub make_in_pems
+{
+    my ($self) = @_;
+    my $code = pick(codes());
+    return if ($self->{made}{$code} // 0) >= NEW_RECORDS;
+    my $record = sprintf 'NEW-%04d', ++$self->{made}{$code};
+    $self->fake($code)->edit({ organizationCode => $code, pfaId => $record, data => PemsSync::Test::record_data($record, %{ delta() }) });
+    push @{ $self->{records}{$code} }, $record;
+    return;
+}
+
+# A record goes without a tombstone.
+sub forget_in_pems
+{
+    my ($self) = @_;
+    my $code = pick(codes());
+    eval { $self->fake($code)->forget($code, pick(@{ $self->{records}{$code} })) };
+    return;
+}
+
+# PEMS is restored from a backup: all of an organization, or some of its records.  Mostly somebody notices at once.
+sub go_back
+{
+    my ($self) = @_;
+    my $code = pick(codes());
+    my @some = chance(.5) ? (pfaIds => [ map { pick(@{ $self->{records}{$code} }) } 1 .. 3 ]) : ();
+    $self->fake($code)->restore($code, (chance(.5) ? (versionsBack => 1 + int rand 3) : (secondsBack => 1 + int rand 20)), @some);
+    $self->{went_back}{$code}++;
+    $self->pull($code, undef, 'adopt') if chance(.7);
+    return;
+}
+
+# ---------- pulls ----------
+
+sub pull
+{
+    my ($self, $code, $record, $mode) = @_;
+    return $self->sql(sprintf 'SELECT pems_pull(%s, %s, %s, %s)', map { quote($_) } id_of($code), $record, $mode, 'puller@example.com');
+}
+
+sub pull_one
+{
+    my ($self) = @_;
+    my $code = pick(codes());
+    $self->pull($code, chance(.95) ? pick(@{ $self->{records}{$code} }) : 'NOWHERE', chance(.1) ? 'adopt' : 'delta');
+    return;
+}
+
+sub pull_many
+{
+    my ($self) = @_;
+    $self->pull(pick(codes()), undef, pick('delta', 'delta', 'full', 'full', 'adopt'));
+    return;
+}
+
+sub cancel
+{
+    my ($self) = @_;
+    my ($row) = $self->choose("SELECT id FROM pems_sync_job WHERE kind = 'pull' AND status = 'running'", 1);
+    $self->sql('SELECT pems_cancel(' . quote($row->{id}) . ", cancelled_by => 'canceller\@example.com')") if $row;
+    return;
+}
+
+# What listings are spoiled with: records that cannot be stored, replicas, cursors and pages.
+my @bad_records = (
+    { version => \'1e999999' }, { version => \'2147483648' }, { version => \'1.5' }, { version => undef },
+    { data => \'[]' }, { data => \'{"text":"a\\u0000b"}' }, { data => \'{"text":"\\ud800"}' }, { data => \'{"number":1e400000}' },
+    { pfaId => '../up' }, { pfaId => undef }, { organizationCode => 'ELSEWHERE' }, { organizationCode => 'RIO22' });
+my @spoilers = (
+    sub { { lagVersions => 1 + int rand 3 } },
+    sub { { lagSeconds  => 1 + int rand 10 } },
+    sub { { fromPage => 2, status => pick(400, 404, 410), error => 'CURSOR_EXPIRED' } },
+    sub { { page => 1 + int rand 2, nextCursor => undef } },
+    sub { { page => 2 + int rand 2, backToPage => 1 + int rand 2 } },
+    sub { { page => 2, beginAgain => $true } },
+    sub { { alwaysNextCursor => $true } },
+    sub { { noNextCursor => $true } },
+    sub { { pageSize => int rand 3 } },
+    sub { { shift => pick(-3, 3) } },
+    sub { { withoutDeleted => $true } },
+    sub { { delayMs => pick(50, 300, 1500) } },
+    sub { { status => pick(500, 503), page => 2 } },
+    sub { { truncate => $true } },
+    sub { { stallBody => $true } });
+
+sub spoil_listing
+{
+    my ($self)  = @_;
+    my $code    = pick(codes());
+    my $record  = pick(@{ $self->{records}{$code} });
+    my %spoiler = (call => 'list', organizationCode => $code, count => 1 + int rand 3);
+    if (chance(.3))
+    {
+        my $text = chance(.2) ? '' : PemsSync::FakePems::raw_record(organizationCode => $code, pfaId => $record, version => 1000, %{ pick(@bad_records) });
+        $spoiler{recordTexts} = { $record => $text };
+    }
+    elsif (chance(.2))
+    {
+        # others write while the client pages
+        $spoiler{thenEdit} = { organizationCode => $code, pfaId => $record, changes => delta(), by => 'pems.user@example.com' };
+    }
+    else
+    {
+        %spoiler = (%spoiler, %{ pick(@spoilers)->() });
+    }
+    $self->fake($code)->fault(\%spoiler);
+    $self->pull($code, undef, pick('delta', 'full')) if chance(.7);
+    return;
+}
+
+# ---------- faults ----------
 
 my @faults = (
     sub { { status => pick(500, 502, 503, 504) } },
@@ -489,7 +608,8 @@ sub reload
     my ($self) = @_;
     my %settings = (
         rate_limit => [ 0, 0, 30, 100 ], max_in_flight => [ 2, 8, 16 ], batch_size => [ 4, 16 ], max_retries => [ 1, 2, 3 ],
-        refresh_after_write => [ 'auto', 'auto', 'always' ], retry_delay => [ '50ms', '200ms' ], request_timeout => [ '1s', '600ms' ]);
+        refresh_after_write => [ 'auto', 'auto', 'always' ], retry_delay => [ '50ms', '200ms' ], request_timeout => [ '1s', '600ms' ],
+        pull_interval => [ 0, '1s', '5s' ], pull_page_size => [ 3, 7, 500 ], pull_overlap => [ 0, '1min' ], pull_max_missing => [ 10, 50 ]);
     my $name = pick(sort keys %settings);
     $self->sql(sprintf "ALTER SYSTEM SET pems_sync.%s = '%s'; SELECT pg_reload_conf();", $name, pick(@{ $settings{$name} }));
     return;
@@ -505,6 +625,7 @@ sub get_busy
         $self->{t}->fake($name)->fault({ pick('delayMs', 'delayAfterApplyMs') => 100 + int rand 600, count => 4, call => 'update' });
     }
     $self->edit for 1 .. 4;
+    $self->pull(pick(codes()), undef, 'full') if chance(.5);
     my $end = time + .5;
     while (time < $end)
     {
@@ -521,7 +642,7 @@ sub take_over
 {
     my ($self) = @_;
     $self->get_busy;
-    my $adopt = "SET ROLE pems_sync_worker;\n" . "SELECT _pems_put_back_orphans(); SELECT pg_sleep(0.02);\n" x (chance(.5) ? 1 : 20);
+    my $adopt = "SET ROLE pems_sync_worker;\n" . "SELECT _pems_put_back_orphans(), _pems_pull_put_back(); SELECT pg_sleep(0.02);\n" x (chance(.5) ? 1 : 20);
     return chance(.5) ? $self->aside($adopt) : $self->sql($adopt);
 }
 
@@ -602,7 +723,8 @@ sub calm_down
     my ($self) = @_;
     $_->clear_faults for map { $self->{t}->fake($_) } 'main', 'second';
     $self->wait_server;
-    $self->{t}->set(rate_limit => 0, max_in_flight => 8, batch_size => 16, max_retries => 2, request_timeout => '5s');
+    $self->{t}->set(rate_limit => 0, max_in_flight => 8, batch_size => 16, max_retries => 2, request_timeout => '5s',
+        pull_interval => 0, pull_page_size => 7, pull_max_missing => 100);
     $self->accept;
     $self->resume;
     return;
@@ -655,6 +777,23 @@ sub touch_all
     return;
 }
 
+# Wait until no pull is left: after some failures they wait for a minute.
+sub pulls_are_over
+{
+    my ($self) = @_;
+    return $self->{t}->wait_for("SELECT NOT EXISTS (SELECT FROM pems_sync_job WHERE kind = 'pull' AND status = 'running')",
+        what => 'the end of all pulls', timeout => PATIENCE);
+}
+
+# All that PEMS has, also where it went back to a backup.
+sub pull_all
+{
+    my ($self) = @_;
+    return 0 if !$self->pulls_are_over;
+    $self->pull($_, undef, $self->{went_back}{$_} ? 'adopt' : 'full') for codes();
+    return $self->pulls_are_over;
+}
+
 # Effects that the fake still holds back come before the last look.
 sub wait_for_pems
 {
@@ -672,7 +811,7 @@ sub settle
     $self->calm_down;
     my $settled = $self->until_nothing_is_left && $self->wait_for_pems;
     $self->touch_all;
-    return $self->until_nothing_is_left && $settled;
+    return $self->until_nothing_is_left && $self->pull_all && $settled;
 }
 
 # What the checker says.
@@ -681,7 +820,7 @@ sub verdict
     my ($self) = @_;
     my ($out, $err, $invariant, %findings) = ('', '');
     my $begin = time;
-    IPC::Run::run([ $self->{t}->checker_command ], '>', \$out, '2>', \$err);
+    IPC::Run::run([ $self->{t}->checker_command, '--complete' ], '>', \$out, '2>', \$err);
     my $status = $? >> 8;
     for my $line (split /\n/, $out)
     {
@@ -728,7 +867,12 @@ SELECT (SELECT count(*) FROM pems_audit_log WHERE event_type = 'COMMITTED') AS c
        (SELECT count(*) FROM pems_audit_log WHERE event_type = 'DISCARDED') AS discarded,
        (SELECT count(*) FROM pems_audit_log WHERE event_type = 'RETRIED') AS retried,
        (SELECT string_agg(format('%s %s', q.n, q.status), ', ' ORDER BY q.status) FROM (SELECT status, count(*) AS n
-            FROM pfa_write_queue GROUP BY status) q) AS ended
+            FROM pfa_write_queue GROUP BY status) q) AS ended,
+       (SELECT string_agg(format('%s %s %s', p.n, p.mode, p.status), ', ' ORDER BY p.mode, p.status) FROM (SELECT s.mode, j.status, count(*) AS n
+            FROM pems_pull_state s JOIN pems_sync_job j ON j.id = s.job_id GROUP BY 1, 2) p) AS pulls,
+       (SELECT sum(requests) FROM pems_pull_state) AS pull_requests, (SELECT sum(records) FROM pems_pull_state) AS pulled,
+       (SELECT sum(quarantined) FROM pems_pull_state) AS quarantined, (SELECT sum(stale) FROM pems_pull_state) AS stale,
+       (SELECT sum(deleted) FROM pems_pull_state) AS deleted, (SELECT count(*) FROM pems_audit_log WHERE event_type = 'ADOPTED') AS adopted
 SQL
     my %lost = map { $_ => scalar @{ $found->{$_} // [] } } qw(I1 I3 I4);
     return (
@@ -738,6 +882,8 @@ SQL
           . "; discarded: $row->{discarded}, dead letters retried: $row->{retried}",
         "worker killed: $done->{kill_worker}, terminated: $done->{terminate}, superseded: $done->{take_over}; server stopped at once: "
           . "$done->{stop_server}; claims taken up: $row->{lost_claims}",
+        "pulls: $row->{pulls}; requests: $row->{pull_requests}, records: $row->{pulled}, deleted: $row->{deleted}, quarantined: $row->{quarantined}, "
+          . "stale: $row->{stale}; PEMS went back: $done->{go_back}, versions adopted: $row->{adopted}",
         "faults fired: $fired_total: " . join(', ', map { "$fired->{$_} $_" } sort keys %$fired),
         sprintf('lost %d, duplicated %d, overwritten %d (checker: %.1f s)', @lost{qw(I1 I4 I3)}, $self->{verdict}{seconds}));
 }
