@@ -13,7 +13,7 @@
 
 #include "pems/request.h"
 #include "record/calendar.h"
-#include "record/text.h"
+#include "utf8.h"
 
 extern int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -28,7 +28,7 @@ promise(bool kept)
 static void
 check_text(const char *text, size_t limit)
 {
-	promise(text == NULL || (strlen(text) <= limit && pems_text_is_utf8(text, strlen(text))));
+	promise(text == NULL || (strlen(text) <= limit && is_utf8(text, strlen(text))));
 }
 
 static void

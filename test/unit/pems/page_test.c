@@ -8,7 +8,7 @@
 
 #include <time.h>
 
-#include "record/text.h"
+#include "utf8.h"
 
 /* ---------- pages ---------- */
 
@@ -179,7 +179,7 @@ check_raw_cut(int shift, const char *character)
 	page = page_of_bytes(body.data, body.length);
 	length = strlen(page.records[0].raw);
 	CHECK(length <= PEMS_PAGE_MAX_RAW && length > PEMS_PAGE_MAX_RAW - 4);
-	CHECK(pems_text_is_utf8(page.records[0].raw, length));
+	CHECK(is_utf8(page.records[0].raw, length));
 	CHECK(memcmp(page.records[0].raw, "{\"x\":\"", 6) == 0);
 	pems_page_free(&page);
 	pems_json_buffer_free(&body);
