@@ -57,12 +57,19 @@ LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 SET plan_cache_mode = force_generic_plan SET enable_seqscan = off
 SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off AS $function$
 BEGIN
+    -- the worker's UPDATE finds nothing of records that are new, and then inserts them
+    IF NOT EXISTS (SELECT FROM new_rows) THEN
+        RETURN NULL;
+    END IF;
     PERFORM @extschema@._pems_attached();
+    -- What _pems_is_newest_state() says, without a call for each row
     INSERT INTO @extschema@.pems_mirror_version (organization_id, pfa_id, version, data, source, changed_by)
     SELECT n.organization_id, n.pfa_id, n.version, n.data, 'external', @extschema@._pems_caller()
     FROM new_rows n
     WHERE n.organization_id IS NOT NULL AND n.pfa_id IS NOT NULL AND n.version IS NOT NULL AND n.data IS NOT NULL
-      AND NOT @extschema@._pems_is_newest_state(n.organization_id, n.pfa_id, n.version, n.data);
+      AND NOT coalesce((SELECT v.version = n.version AND v.data = n.data FROM @extschema@.pems_mirror_version v
+                        WHERE v.organization_id = n.organization_id AND v.pfa_id = n.pfa_id
+                        ORDER BY v.state_seq DESC LIMIT 1), false);
     RETURN NULL;
 END
 $function$;
