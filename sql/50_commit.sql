@@ -115,7 +115,8 @@ LANGUAGE sql STABLE AS $function$
             '{"code": "INVALID_PFA_ID", '
             '"errors": ["PFA id must be 1 to 64 letters, digits, dots, underscores or hyphens"]}'
         WHEN NOT mirrored THEN
-            '{"code": "NO_MIRROR", "errors": ["The record is not in pfa_mirror; read it from PEMS first, with pems_pull()"]}'
+            '{"code": "NO_MIRROR", '
+            '"errors": ["The record is not in pfa_mirror; read it from PEMS first, with pems_pull()"]}'
         WHEN base_version IS NULL THEN
             '{"code": "VALIDATION_FAILED", "errors": ["base_version is missing"]}'
         WHEN operation IS NULL OR operation NOT IN ('UPDATE', 'DELETE') THEN
