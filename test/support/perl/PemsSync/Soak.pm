@@ -437,7 +437,7 @@ sub go_back
     my ($self) = @_;
     my $code = pick(codes());
     my @some = chance(.5) ? (pfaIds => [ map { pick(@{ $self->{records}{$code} }) } 1 .. 3 ]) : ();
-    $self->fake($code)->restore($code, (chance(.5) ? (versionsBack => 1 + int rand 3) : (secondsBack => 1 + int rand 20)), @some);
+    $self->fake($code)->restore($code, (chance(.5) ? (versionsBack => 1 + int rand 3) : (secondsBack => 1 + int rand 5)), @some);
     $self->{went_back}{$code}++;
     $self->pull($code, undef, 'adopt') if chance(.7);
     return;
