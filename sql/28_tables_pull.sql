@@ -205,14 +205,18 @@ COMMENT ON COLUMN @extschema@.pems_quarantined.at IS 'When it came';
 
 /*
  * _pems_forget_pull(): row trigger on pems_pull_state, after delete, which happens with the organization (foreign key).
- * Its job is over.
- * Tables: pems_sync_job.
+ * Its job is over, and what only it needed goes.
+ * Tables: pems_sync_job, pems_pull_seen, pems_pull_missing, pems_pull_sorted, pems_pull_sorted_slice.
  */
 CREATE FUNCTION @extschema@._pems_forget_pull() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $function$
 BEGIN
     UPDATE @extschema@.pems_sync_job j
     SET status = 'cancelled', finished_at = clock_timestamp() WHERE j.id = OLD.job_id;
+    DELETE FROM @extschema@.pems_pull_seen s WHERE s.job_id = OLD.job_id;
+    DELETE FROM @extschema@.pems_pull_missing m WHERE m.job_id = OLD.job_id;
+    DELETE FROM @extschema@.pems_pull_sorted s WHERE s.job_id = OLD.job_id;
+    DELETE FROM @extschema@.pems_pull_sorted_slice s WHERE s.job_id = OLD.job_id;
     RETURN NULL;
 END
 $function$;
