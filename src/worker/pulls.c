@@ -277,6 +277,9 @@ step_pulls(Turn *turn, int64 now)
 {
 	dlist_iter iter;
 
+	/* detached meanwhile: the mirror is the application's alone until it is attached again */
+	if (!is_attached_here(turn))
+		return;
 	dlist_foreach(iter, &turn->pulls)
 	{
 		PemsPull *pull = dlist_container(PemsPull, node, iter.cur);
