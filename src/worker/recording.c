@@ -22,10 +22,13 @@
 /*
  * Now and then a claim is thorough (cursor.h).  Where that takes long (something has been locked
  * for long, and a transaction keeps what was finished since from being vacuumed), it is done more
- * rarely: at most one part in so many of the time.
+ * rarely: at most one part in so many of the time.  But the next poll is to find what nobody has
+ * announced, also where one claim took long by chance (the server has just started, the machine is
+ * busy): after poll_interval it may take a larger part.
  */
-#define THOROUGH_US    1000000
-#define THOROUGH_SHARE 200
+#define THOROUGH_US         1000000
+#define THOROUGH_SHARE      200
+#define THOROUGH_POLL_SHARE 10
 
 /* --- listeners --- */
 
@@ -166,9 +169,11 @@ static void
 schedule_thorough_claim(Turn *turn, int64 began_us)
 {
 	int64 now = monotonic_us();
+	int64 took = now - began_us;
+	int64 longest = Max((int64) pems_poll_interval * 1000, took * THOROUGH_POLL_SHARE);
 
 	if (turn->next_thorough_us == 0)
-		turn->next_thorough_us = now + Max(THOROUGH_US, (now - began_us) * THOROUGH_SHARE);
+		turn->next_thorough_us = now + Max(THOROUGH_US, Min(took * THOROUGH_SHARE, longest));
 }
 
 /* --- the exchange --- */

@@ -56,6 +56,20 @@ ok(is_ahead($late, $other), 'the prepared one stands ahead of it');
 ok($t->wait_until(sub { $t->commit('RIO', [ draft() ]) if @records > 1; sleep 1; return is_synced($late) }, what => 'the prepared edit'),
     'it is sent with further edits');
 
+# A claim that took long by chance does not put off for long what is to be found without being announced.
+$t->set(poll_interval => '1s');
+my $unlucky = draft();
+prepare($unlucky);
+my $session = $t->node->background_psql('postgres');
+$session->query_safe('BEGIN');
+$session->query_safe('LOCK TABLE pems_claim');
+ok($t->wait_for(q{SELECT EXISTS (SELECT FROM pg_locks WHERE relation = 'pems_claim'::regclass AND NOT granted)}), 'the worker waits for a lock');
+sleep 1;
+$session->query_safe('COMMIT');
+$session->quit;
+$t->sql("COMMIT PREPARED '$unlucky'");
+ok($t->wait_until(sub { is_synced($unlucky) }, what => 'the prepared edit', timeout => 20), 'a prepared edit is sent soon after a claim that took long');
+
 my $dropped = draft();
 prepare($dropped);
 $t->sql("ROLLBACK PREPARED '$dropped'");
