@@ -463,7 +463,7 @@ objects(
         'I8', qr/RIO\/PFA-22: after a full pull deleted is t in PEMS, f in the mirror/ ],
     'a record that is gone from PEMS' => [ mirror(12, 'deleted_at = NULL'), 'I8', qr/RIO\/PFA-12 is alive in the mirror, and PEMS has not got it/ ],
     'a record that stays in quarantine' =>
-      [ "INSERT INTO pems_quarantined (organization_id, pfa_id, reason) VALUES ('org-rio', 'PFA-21', 'no version');", 'I8',
+      [ "INSERT INTO pems_quarantined (organization_id, pfa_id, identified, reason) VALUES ('org-rio', 'PFA-21', true, 'no version');", 'I8',
         qr/RIO\/PFA-21 is in quarantine \(no version\), but a full pull has stored it/ ],
     'a pull that is not over' => [ pull_state($single, q(phase = 'reading')), 'quiet', qr/pull $single of RIO is not over: reading/ ],
     'a change after the full pull' => [ pull_state($full, q(listing_since = listing_since - interval '1 hour')), 'quiet', qr/no full pull of RIO was complete that began after the last change/ ],
