@@ -78,8 +78,11 @@ static void
 require_same_outer(const JsonNode *outer, const JsonNode *whole, size_t levels)
 {
 	const JsonNode *a = outer->first;
-	const JsonNode *b = whole->first;
+	const JsonNode *b;
 
+	if (whole == NULL)
+		abort();
+	b = whole->first;
 	require(outer->kind == whole->kind && outer->raw == whole->raw);
 	require(outer->raw_length == whole->raw_length && outer->unstorable == whole->unstorable);
 	if (levels == 0)
